@@ -1,0 +1,1 @@
+"""Benchmarks: a command each, printing a table and a JSON file."""

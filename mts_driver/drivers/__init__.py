@@ -1,0 +1,1 @@
+"""Drivers: serve a potential over i-PI's socket, and start and supervise whole runs."""

@@ -1,0 +1,54 @@
+"""From a specification such as ``so3lr`` to a potential bound to a set of atoms."""
+
+from collections.abc import Sequence
+
+from integrators.state import Potential
+from mts_driver.errors import UserError
+
+
+def load_potential(
+    spec: str, numbers: Sequence[int], *, device: str = "cpu", dtype: str = "float32"
+) -> Potential:
+    """Load the model that ``spec`` names for atoms of the given atomic ``numbers``.
+
+    Parameters
+    ----------
+    spec : str
+        ``so3lr``, ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
+        ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator).
+    numbers : sequence of int, length N
+        Atomic numbers, in the order of the positions that the potential will be called with.
+    device : str
+        A torch device, such as ``cpu`` or ``cuda:0``.
+    dtype : str
+        ``float32`` or ``float64``.
+
+    Returns
+    -------
+    Potential
+        Callable ``(positions (..., N, 3), cell (3, 3) or (..., 3, 3)) -> Evaluation``.
+
+    Raises
+    ------
+    UserError
+        If the specification, an element, the device or the precision is not supported.
+    """
+    if dtype not in ("float32", "float64"):
+        raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
+    kind, _, rest = spec.partition(":")
+    if kind == "so3lr":
+        from mts_driver.potentials.so3lr import SO3LR
+
+        return SO3LR(numbers, device=device, dtype=dtype)
+    if kind == "student" and rest:
+        from mts_driver.potentials.student import load_student
+
+        return load_student(rest, numbers, device=device, dtype=dtype)
+    if kind == "ase" and rest:
+        from mts_driver.potentials.ase import AsePotential
+
+        return AsePotential.from_spec(rest, numbers)
+    raise UserError(
+        f"potential {spec!r} is not known: use 'so3lr', 'student:FILE' or "
+        "'ase:MODULE:CALLABLE?key=value'."
+    )
