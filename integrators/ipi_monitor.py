@@ -1,0 +1,81 @@
+"""What the i-PI integrator measures while it runs: clipped forces and temperatures at O."""
+
+from __future__ import annotations
+
+import numpy as np
+from ipi.utils.depend import dstrip
+from ipi.utils.units import Constants, unit_to_internal
+
+HYDROGEN_NAMES = ("H", "D", "T", "H2")
+"""i-PI's labels of hydrogen; masses cannot tell, since repartitioning changes them."""
+
+
+class Monitor:
+    """Counters and averages of one system; the launcher reads them, nothing depends on them.
+
+    They start at zero in every process: a restarted run counts from its restart.
+
+    Attributes
+    ----------
+    clip_events : int
+        Per-atom slow forces clipped.
+    max_force_difference_eV_A : float
+        Largest norm of teacher - student on an atom (of any bead) so far, before clipping, eV/Å.
+    ou_steps : int
+        Thermostat steps averaged over in ``temperatures_K``.
+    latest_K : dict of str to float
+        Temperatures after the last thermostat step, K.
+    """
+
+    def __init__(self, beads, nm, *, fixcom: bool, fixed_dof) -> None:
+        self._nm = nm
+        self._scale = 1.0 / (
+            beads.nbeads * Constants.kb * unit_to_internal("temperature", "kelvin", 1.0)
+        )
+        self._force_unit = unit_to_internal("force", "ev/ang", 1.0)
+        hydrogen = np.isin(np.asarray(beads.names, dtype=str), HYDROGEN_NAMES)
+        self._masks = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
+        self._masks = {name: np.repeat(m, 3) for name, m in self._masks.items() if m.any()}
+        masses = np.array(dstrip(beads.m))
+        free = np.ones(3 * beads.natoms, dtype=bool)
+        free[np.asarray(fixed_dof, dtype=int)] = False
+        self._dof = {}
+        for name, mask in self._masks.items():
+            # a removed centre of mass takes from each group its share of the total mass
+            lost = 3.0 * masses[mask[::3]].sum() / masses.sum() if fixcom else 0.0
+            self._dof[name] = max(beads.nbeads * float((mask & free).sum()) - lost, 1.0)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start all counters and averages again, e.g. after an equilibration."""
+        self.clip_events = 0
+        self.max_force_difference_eV_A = 0.0
+        self.ou_steps = 0
+        self.latest_K: dict[str, float] = {}
+        self._sums = dict.fromkeys(self._masks, 0.0)
+
+    @property
+    def temperatures_K(self) -> dict[str, float]:
+        """Mean temperatures over all thermostat steps for "all", "H", "heavy", K; {} before."""
+        if self.ou_steps == 0:
+            return {}
+        return {name: total / self.ou_steps for name, total in self._sums.items()}
+
+    def record_temperature(self) -> None:
+        """Take a reading; called right after a thermostat step."""
+        # normal modes carry the dynamical masses of path integral runs; 2K of one free mode is
+        # nbeads kB T. One pass over the array, since this runs in every inner step
+        twice_kinetic = (dstrip(self._nm.pnm) ** 2 / dstrip(self._nm.dynm3)).sum(axis=0)
+        for name, mask in self._masks.items():
+            value = float(twice_kinetic[mask].sum()) / self._dof[name] * self._scale
+            self.latest_K[name] = value
+            self._sums[name] += value
+        self.ou_steps += 1
+
+    def record_force_difference(self, norms: np.ndarray, n_clipped: int) -> None:
+        """Take in the per-atom norms of one slow-force evaluation, internal units."""
+        largest = float(norms.max()) / self._force_unit
+        # written so that a NaN is kept, where max() could drop it
+        if not largest <= self.max_force_difference_eV_A:
+            self.max_force_difference_eV_A = largest
+        self.clip_events += n_clipped

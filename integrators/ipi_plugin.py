@@ -1,0 +1,119 @@
+"""Registers ``<dynamics splitting='respa-baoab'>`` and ``<force_clip>`` with an installed i-PI.
+
+i-PI has no entry points, so :func:`register` replaces two names of its input classes; inputs that
+do not ask for the new splitting run i-PI's own code. Three ways lead here:
+
+- ``mts run input.xml``, or any script that calls ``register()`` before it loads an input;
+- ``python -m integrators.ipi_plugin input.xml``, i-PI's command with the splitting registered;
+- an unmodified ``i-pi input.xml``, if the input has an ``<ffdirect>`` with the custom potential
+  ``ipi_register.py`` before its ``<system>`` (see there).
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+import sys
+import sysconfig
+from copy import copy
+
+import ipi
+import ipi.inputs.motion.dynamics as native_input
+import ipi.inputs.motion.motion as motion_input
+from ipi.utils.inputvalue import InputValue
+
+from integrators.ipi_integrator import DEFAULT_CLIP, SPLITTING, RespaDynamics, RespaMixin
+from integrators.ipi_monitor import Monitor
+
+OLDEST, NEWEST = (3, 1, 9), (3, 3, 1)
+"""i-PI versions between which the plugin is tested."""
+
+
+def check_version(version: str) -> None:
+    """Refuse versions of i-PI whose internals are not known to be the same.
+
+    Raises
+    ------
+    RuntimeError
+        If ``version`` is not between 3.1.9 and 3.3.1.
+    """
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    found = tuple(int(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    if not OLDEST <= found <= NEWEST:
+        oldest, newest = (".".join(map(str, v)) for v in (OLDEST, NEWEST))
+        raise RuntimeError(
+            f"i-PI {version} is not supported by splitting='{SPLITTING}', which replaces internals "
+            f"of i-PI {oldest} to {newest}; install one of these: pip install 'ipi=={newest}'"
+        )
+
+
+class InputRespaDynamics(native_input.InputDynamics):
+    """i-PI's ``<dynamics>`` with the tag ``<force_clip>``."""
+
+    fields = copy(native_input.InputDynamics.fields)
+    fields["force_clip"] = (
+        InputValue,
+        {
+            "dtype": float,
+            "default": DEFAULT_CLIP,
+            "dimension": "force",
+            "help": f"For splitting='{SPLITTING}': bound on the slow force, teacher - student, on "
+            "each atom, e.g. with units='ev/ang'. Longer forces are scaled back to it. The default "
+            "is 150 kcal/mol/angstrom (6.5046 ev/ang); 0 means no bound.",
+        },
+    )
+
+    def store(self, dyn) -> None:
+        """Take the data of a dynamics object, for checkpoints."""
+        if dyn == {}:
+            return
+        super().store(dyn)
+        self.force_clip.store(dyn.force_clip)
+
+
+def register() -> None:
+    """Make the splitting available to every i-PI input loaded from now on; harmless if repeated.
+
+    Raises
+    ------
+    RuntimeError
+        If the installed i-PI is not a supported version.
+    """
+    check_version(ipi.__version__)
+    # in place: inputs that are already parsed, but not yet checked, see the option as well
+    options = native_input.InputDynamics.attribs["splitting"][1]["options"]
+    if SPLITTING not in options:
+        options.append(SPLITTING)
+    # i-PI builds and stores dynamics through this name, and requires the type to be exactly it
+    motion_input.Dynamics = RespaDynamics
+    for cls in (motion_input.InputMotionBase, motion_input.InputMotion):
+        cls.fields["dynamics"] = (InputRespaDynamics, cls.fields["dynamics"][1])
+
+
+def monitors(simulation) -> list[Monitor]:
+    """Return the monitors of a bound i-PI ``Simulation``, one for each system that has one.
+
+    Systems with several motions (``<motion mode='multi'>``) give one for each RESPA part.
+    """
+    found = []
+    for system in simulation.syslist:
+        for motion in getattr(system.motion, "mlist", [system.motion]):
+            integrator = getattr(motion, "integrator", None)
+            if isinstance(integrator, RespaMixin):
+                found.append(integrator.monitor)
+    return found
+
+
+def main() -> None:
+    """Run i-PI's own command with the splitting registered."""
+    register()
+    command = shutil.which("i-pi", path=sysconfig.get_path("scripts")) or shutil.which("i-pi")
+    if command is None:
+        sys.exit("the command i-pi is not on the PATH; activate the environment that holds i-PI")
+    sys.argv[0] = command
+    runpy.run_path(command, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

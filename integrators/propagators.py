@@ -1,0 +1,52 @@
+"""The exact sub-steps that splittings are made of, on tensors.
+
+Every function takes a state and returns a new one; ``dt`` is the length of the sub-step in fs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from integrators.bath import Bath
+from integrators.state import Evaluation, MDState
+
+
+def kinetic_energy(velocities: Tensor, masses: Tensor) -> Tensor:
+    """Return the kinetic energy of each replica, eV, shape (...,)."""
+    return 0.5 * (masses[:, None] * velocities.square()).sum(dim=(-2, -1))
+
+
+def kick(state: MDState, dt: float, evaluation: Evaluation) -> MDState:
+    """Apply ``v <- v + dt F / m`` with the forces of ``evaluation``, known at these positions."""
+    velocities = state.velocities + dt * evaluation.forces / state.masses[:, None]
+    return replace(state, velocities=velocities)
+
+
+def drift(state: MDState, dt: float) -> MDState:
+    """Apply ``x <- x + dt v`` and forget the forces of the old positions."""
+    return replace(state, positions=state.positions + dt * state.velocities, evaluations={})
+
+
+def ornstein_uhlenbeck(state: MDState, dt: float, bath: Bath, noise: Tensor) -> MDState:
+    """Apply ``v <- c v + sqrt((1 - c²) kT / m) xi`` with ``c = exp(-gamma dt)``.
+
+    The exact solution of the thermostat's part of the Langevin equation for any ``dt``, with a
+    friction of its own for each atom if the bath has one. The kinetic energy that it adds goes to
+    ``heat``.
+
+    Parameters
+    ----------
+    noise : Tensor, shape (..., N, 3)
+        The standard normal numbers xi.
+    """
+    v = state.velocities
+    friction = torch.as_tensor(bath.friction, dtype=v.dtype, device=v.device).reshape(-1, 1)
+    c = torch.exp(-friction * dt)
+    # expm1 keeps 1 - c² accurate for a weak friction in single precision
+    width = torch.sqrt(-torch.expm1(-2.0 * friction * dt) * bath.kT / state.masses[:, None])
+    velocities = c * v + width * noise
+    gained = kinetic_energy(velocities, state.masses) - kinetic_energy(v, state.masses)
+    return replace(state, velocities=velocities, heat=state.heat + gained)
