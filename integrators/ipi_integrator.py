@@ -8,7 +8,6 @@ barostats and constraints are i-PI's own.
 from __future__ import annotations
 
 import numpy as np
-from ipi.engine.barostats import BaroBZP, BaroMTK, BaroRGB, Barostat
 from ipi.engine.motion.dynamics import (
     Dynamics,
     NPTIntegrator,
@@ -19,38 +18,18 @@ from ipi.engine.motion.dynamics import (
 from ipi.utils.depend import dstrip
 from ipi.utils.units import unit_to_internal
 
+from integrators.ipi_checks import (
+    SPLITTING,
+    check_barostat,
+    check_levels,
+    check_weights,
+    splitting_for,
+)
 from integrators.ipi_monitor import Monitor
-from integrators.splitting import FAST, OU, SLOW, Drift, Kick, Splitting, baoab, respa_baoab
-
-SPLITTING = "respa-baoab"
-"""The value of ``splitting=`` in ``<dynamics>``."""
+from integrators.splitting import FAST, OU, SLOW, Drift, Kick
 
 DEFAULT_CLIP = 6.5046 * unit_to_internal("force", "ev/ang", 1.0)
 """150 kcal/mol/Å in i-PI's units."""
-
-_WEIGHTS = (("teacher", (1.0, 0.0)), ("student", (-1.0, 1.0)))
-_WEIGHTS_REMEDY = (
-    "the teacher's <force> needs <mts_weights> [1, 0] </mts_weights> and the student's "
-    "<mts_weights> [-1, 1] </mts_weights>, so that level 0 is teacher - student, level 1 the "
-    "student, and their sum the teacher"
-)
-
-
-def splitting_for(nmts: np.ndarray) -> Splitting:
-    """Return the splitting that ``<nmts>`` asks for.
-
-    Raises
-    ------
-    ValueError
-        If ``nmts`` is neither ``[1]`` nor ``[1, n]``.
-    """
-    counts = [int(n) for n in nmts]
-    if counts[0] != 1 or len(counts) > 2 or min(counts) < 1:
-        raise ValueError(
-            f"<nmts> is {counts}; splitting='{SPLITTING}' takes [1, n], the slow level once and "
-            "the fast level n times per outer step, or [1] for a single level"
-        )
-    return baoab() if len(counts) == 1 else respa_baoab(counts[1])
 
 
 class RespaMixin(NVEIntegrator):
@@ -75,36 +54,11 @@ class RespaMixin(NVEIntegrator):
         self._level = {FAST: 0} if len(splitting.levels) == 1 else {SLOW: 0, FAST: 1}
         # i-PI's nve has no thermostat step; the other ensembles keep the one of the splitting
         self._operations = tuple(splitting if hasattr(self, "tstep") else splitting.without_ou())
-        self._check_barostat()
         if len(self._level) == 2:
-            self._check_weights()
+            check_weights(self.forces.mforces)
         self._check_timesteps()
         self._seen_first_force = False
         self.monitor = Monitor(self.beads, self.nm, fixcom=self.fixcom, fixed_dof=self.fixatoms_dof)
-
-    def _check_barostat(self) -> None:
-        # i-PI's stochastic cell rescaling needs the total force, so the teacher, at each inner step
-        if type(self.barostat) not in (Barostat, BaroBZP, BaroMTK, BaroRGB):
-            raise ValueError(
-                f"barostat {type(self.barostat).__name__} calls the teacher at every inner step "
-                f"under splitting='{SPLITTING}'; use <barostat mode='isotropic'>, 'anisotropic' or "
-                "'flexible' (a Langevin barostat), or the splitting 'baoab'"
-            )
-
-    def _check_weights(self) -> None:
-        found = {ff.ffield: tuple(float(w) for w in ff.mts_weights) for ff in self.forces.mforces}
-        total = np.zeros(2)
-        for ff in self.forces.mforces:
-            weights = np.asarray(ff.mts_weights, dtype=float)
-            if any(np.array_equal(weights, allowed) for _, allowed in _WEIGHTS):
-                total += ff.weight * weights
-            else:
-                raise ValueError(f"mts_weights of the forces are {found}; {_WEIGHTS_REMEDY}")
-        if not np.allclose(total, (0.0, 1.0), rtol=0, atol=1e-12):
-            raise ValueError(
-                f"the mts_weights {found} (times the weight of each <force>) add up to "
-                f"{total.tolist()}, not to [0, 1]; {_WEIGHTS_REMEDY}"
-            )
 
     def _check_timesteps(self) -> None:
         """Require i-PI's own sub-steps to be the weights of the splitting times dt."""
@@ -202,15 +156,11 @@ class RespaDynamics(Dynamics):
                     f"<dynamics mode='{mode}'> cannot use splitting='{SPLITTING}'; "
                     f"it works with {', '.join(_INTEGRATORS)}"
                 )
+            check_barostat(self.barostat)
             self.integrator = _INTEGRATORS[mode]()
 
     def bind(self, ens, beads, nm, cell, bforce, prng, omaker) -> None:
         """Bind to the simulation; say what is wrong where i-PI only says that something is."""
-        levels = bforce.nmtslevels
-        if self.splitting == SPLITTING and len(self.nmts) != levels:
-            counts = [int(n) for n in self.nmts]
-            raise ValueError(
-                f"<nmts> {counts} has {len(counts)} level(s), the <mts_weights> of the forces have "
-                f"{levels}; for two levels write <nmts> [1, n] </nmts>, and {_WEIGHTS_REMEDY}"
-            )
+        if self.splitting == SPLITTING:
+            check_levels(self.nmts, bforce.nmtslevels)
         super().bind(ens, beads, nm, cell, bforce, prng, omaker)

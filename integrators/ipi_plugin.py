@@ -23,7 +23,8 @@ import ipi.inputs.motion.dynamics as native_input
 import ipi.inputs.motion.motion as motion_input
 from ipi.utils.inputvalue import InputValue
 
-from integrators.ipi_integrator import DEFAULT_CLIP, SPLITTING, RespaDynamics, RespaMixin
+from integrators.ipi_checks import SPLITTING
+from integrators.ipi_integrator import DEFAULT_CLIP, RespaDynamics, RespaMixin
 from integrators.ipi_monitor import Monitor
 
 OLDEST, NEWEST = (3, 1, 9), (3, 3, 1)
