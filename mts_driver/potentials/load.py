@@ -41,7 +41,7 @@ def load_potential(
 
         return SO3LR(numbers, device=device, dtype=dtype)
     if kind == "student" and rest:
-        from mts_driver.potentials.student import load_student
+        from mts_driver.potentials.student_file import load_student
 
         return load_student(rest, numbers, device=device, dtype=dtype)
     if kind == "ase" and rest:

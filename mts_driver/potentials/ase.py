@@ -1,0 +1,170 @@
+"""Any ASE calculator as a potential: ``ase:MODULE:CALLABLE?key=value&key=value``."""
+
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from torch import Tensor
+
+from integrators.state import Evaluation
+from mts_driver.errors import UserError
+
+
+class AsePotential:
+    """An ASE calculator behind the interface of the package's own potentials.
+
+    Parameters
+    ----------
+    calculator : ase.calculators.calculator.Calculator
+        Any calculator that gives energies and forces.
+    numbers : sequence of int, length N
+        Atomic numbers.
+    name : str
+        How to call it in messages.
+
+    Notes
+    -----
+    The virial is minus the volume times the stress. A calculator without a stress gets a virial of
+    **zeros** (i-PI cannot take NaN) and says so once on stderr: pressures are then meaningless and
+    barostats must not be used. Replicas are evaluated one after the other, in float64.
+    """
+
+    def __init__(self, calculator: Any, numbers: Sequence[int], *, name: str = "ase") -> None:
+        self.calculator = calculator
+        self.numbers = np.asarray(numbers, int)
+        self.name = name
+        self._has_stress: bool | None = None
+        if "forces" not in getattr(calculator, "implemented_properties", ["forces"]):
+            raise UserError(
+                f"potential {name!r} gives no forces (it offers "
+                f"{', '.join(calculator.implemented_properties)}): use another calculator."
+            )
+
+    @classmethod
+    def from_spec(cls, spec: str, numbers: Sequence[int]) -> "AsePotential":
+        """Build the calculator that ``MODULE:CALLABLE?key=value&key=value`` names.
+
+        Values are Python literals; anything else is taken as text.
+
+        Raises
+        ------
+        UserError
+            If the module or callable does not exist, or the callable rejects the arguments.
+        """
+        target, _, query = spec.partition("?")
+        module_name, colon, attribute = target.partition(":")
+        if not colon or not attribute or not module_name:
+            raise UserError(
+                f"potential 'ase:{spec}' is incomplete: write ase:MODULE:CALLABLE?key=value, such "
+                "as ase:ase.calculators.emt:EMT."
+            )
+        arguments = _parse_arguments(query, spec)
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise UserError(
+                f"potential 'ase:{spec}': cannot import {module_name!r} ({error}): install it, or "
+                "set PYTHONPATH to where it lies."
+            ) from error
+        try:
+            factory = getattr(module, attribute)
+        except AttributeError as error:
+            raise UserError(
+                f"potential 'ase:{spec}': module {module_name!r} has no {attribute!r}: correct the "
+                "name after the second colon."
+            ) from error
+        try:
+            calculator = factory(**arguments)
+        except (TypeError, ValueError, KeyError, NotImplementedError) as error:
+            raise UserError(
+                f"potential 'ase:{spec}': {attribute}(...) rejects {arguments or 'no arguments'}: "
+                f"{error}. Correct the part after '?'."
+            ) from error
+        if not hasattr(calculator, "get_property"):
+            raise UserError(
+                f"potential 'ase:{spec}': {attribute!r} makes a {type(calculator).__name__}, which "
+                "is no ASE calculator: name a calculator class or a function that returns one."
+            )
+        return cls(calculator, numbers, name=f"ase:{spec}")
+
+    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
+        """Evaluate every replica; shapes and units as in `integrators.state.Potential`.
+
+        Raises
+        ------
+        UserError
+            If the calculator fails, for example because it does not know an element.
+        """
+        batch = positions.shape[:-2]
+        flat = positions.detach().cpu().numpy().astype(float).reshape(-1, len(self.numbers), 3)
+        cells = np.broadcast_to(
+            cell.detach().cpu().numpy().astype(float), (*batch, 3, 3)
+        ).reshape(-1, 3, 3)
+        results = [self._evaluate(*pair) for pair in zip(flat, cells, strict=True)]
+
+        def stack(index: int, *shape: int) -> Tensor:
+            array = np.array([result[index] for result in results]).reshape(*batch, *shape)
+            # energies of whole systems need float64 even where the forces do not
+            dtype = torch.float64 if index == 0 else positions.dtype
+            return torch.as_tensor(array, dtype=dtype, device=positions.device)
+
+        return Evaluation(stack(0), stack(1, len(self.numbers), 3), stack(2, 3, 3))
+
+    def _evaluate(
+        self, positions: np.ndarray, cell: np.ndarray
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        periodic = bool(np.any(cell))
+        atoms = Atoms(self.numbers, positions, cell=cell, pbc=periodic)
+        atoms.calc = self.calculator
+        try:
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        except PropertyNotImplementedError as error:
+            raise UserError(
+                f"potential {self.name!r} gives no energies or forces for these atoms "
+                f"({error}): use another calculator."
+            ) from error
+        except Exception as error:
+            elements = ", ".join(sorted(set(atoms.get_chemical_symbols())))
+            raise UserError(
+                f"potential {self.name!r} failed for {len(atoms)} atoms of {elements}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return float(energy), np.asarray(forces), self._virial(atoms, periodic)
+
+    def _virial(self, atoms: Atoms, periodic: bool) -> np.ndarray:
+        if periodic and self._has_stress is not False:
+            try:
+                virial = -atoms.get_volume() * atoms.get_stress(voigt=False)
+            except (NotImplementedError, PropertyNotImplementedError):
+                self._has_stress = False
+                print(
+                    f"{self.name} offers no stress: virials are sent as zeros, so pressures are "
+                    "meaningless and constant-pressure runs must not be made.",
+                    file=sys.stderr,
+                )
+            else:
+                self._has_stress = True
+                return np.asarray(virial)
+        return np.zeros((3, 3))
+
+
+def _parse_arguments(query: str, spec: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for item in filter(None, query.split("&")):
+        key, equals, value = item.partition("=")
+        if not equals or not key.isidentifier():
+            raise UserError(
+                f"potential 'ase:{spec}': {item!r} is not key=value: separate arguments with '&', "
+                "such as ?rc=6.0&width=1.0."
+            )
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+    return arguments

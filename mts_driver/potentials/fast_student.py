@@ -1,0 +1,185 @@
+"""The student as a potential: the fused kernels on the CPU, plain torch on other devices."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from integrators.state import Evaluation
+from mts_driver.potentials import student_kernel
+from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.neighbors import VerletList
+from mts_driver.potentials.student import INVARIANTS, StudentModel
+
+SKIN_A = 0.6
+GRID = 1024
+TABLE_START_A = 0.2
+
+
+class Student:
+    """A trained student bound to one set of atoms; ``student(positions, cell) -> Evaluation``.
+
+    Parameters
+    ----------
+    model : StudentModel
+        The trained model.
+    numbers : sequence of int, length N
+        Atomic numbers.
+    device, dtype : str
+        Torch device; ``float32`` or ``float64``.
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    UserError
+        If an element is not one that the student was trained for.
+    """
+
+    def __init__(
+        self,
+        model: StudentModel,
+        numbers: Sequence[int],
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        name: str = "the student",
+    ) -> None:
+        elements = model.config.elements
+        check_elements(numbers, elements, model=name)
+        self.numbers = np.array(numbers, np.int64)
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        self.model = model.to(self.device, self.dtype).requires_grad_(False)
+        known = [int(z) for z in model.z]
+        self._kind = np.array([known.index(int(z)) for z in numbers])
+        self._of_kind = [(self._kind == e).nonzero()[0] for e in range(len(elements))]
+        # free-atom energies are some 10⁴ eV: added in float64, apart from what the network sums
+        self.offset_eV = float(model.offset.double().cpu()[self._kind].sum())
+        self._lists: list[VerletList] = []
+        if self.device.type == "cpu":
+            self._table = radial_table(model)
+
+    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
+        """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
+        shape = positions.shape[:-2]
+        x = positions.detach().reshape(-1, len(self.numbers), 3).double().cpu().numpy()
+        cells = cell.detach().double().cpu().expand(*shape, 3, 3).reshape(-1, 3, 3).numpy()
+        graph = self._graph(x, cells)
+        energy, forces, virial = (self._fused if self.device.type == "cpu" else self._torch)(*graph)
+        return Evaluation(
+            (energy + self.offset_eV).reshape(shape).to(positions.device),
+            forces.reshape(positions.shape).to(positions),
+            virial.reshape(*shape, 3, 3).to(positions),
+        )
+
+    def _graph(self, x: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Compressed neighbour lists of all replicas, every pair in both directions."""
+        while len(self._lists) < len(x):
+            self._lists.append(VerletList(cutoff_A=self.model.config.cutoff_A, skin_A=SKIN_A))
+        n = len(self.numbers)
+        found = [verlet.pairs(*a) for verlet, *a in zip(self._lists, x, cells, strict=False)]
+        if len(found) == 1:
+            return _compress(*found[0], n, self._kind, len(self._of_kind))
+        i = np.concatenate([pairs.i + k * n for k, pairs in enumerate(found)])
+        j = np.concatenate([pairs.j + k * n for k, pairs in enumerate(found)])
+        vectors = np.concatenate([pairs.vectors for pairs in found])
+        r = np.concatenate([pairs.distances for pairs in found])
+        kind = np.tile(self._kind, len(x))
+        return _compress(i, j, vectors, r, n * len(x), kind, len(self._of_kind))
+
+    def _fused(self, first, neighbors, vectors, r, pair_kind):  # type: ignore[no-untyped-def]
+        n, replicas = len(self.numbers), (len(first) - 1) // len(self.numbers)
+        grid = (self._table, TABLE_START_A, GRID / (self.model.config.cutoff_A - TABLE_START_A))
+        graph = (first, neighbors, vectors, r, pair_kind, *grid)
+        moments, features, energy = student_kernel.forward(*graph)
+        grad = np.empty_like(features)
+        for e, atoms in enumerate(self._of_kind):
+            rows = (np.arange(replicas)[:, None] * n + atoms).ravel()
+            inputs = torch.from_numpy(features[rows].reshape(len(rows), -1))
+            value, slope = _network(self.model, e, inputs)
+            energy[rows] += value.numpy()
+            grad[rows] = slope.numpy().reshape(len(rows), INVARIANTS, -1)
+        forces, virial = student_kernel.backward(*graph, moments, grad, n)
+        total = energy.astype(np.float64).reshape(replicas, n).sum(1)
+        return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)
+
+    def _torch(self, first, neighbors, vectors, r, pair_kind):  # type: ignore[no-untyped-def]
+        n, atoms = len(self.numbers), len(first) - 1
+        i = torch.from_numpy(np.repeat(np.arange(atoms), np.diff(first))).to(self.device)
+        j = torch.from_numpy(neighbors).to(self.device)
+        kind = torch.from_numpy(np.tile(self._kind, atoms // n)).to(self.device)
+        d = torch.from_numpy(vectors).to(self.device, self.dtype).requires_grad_()
+        with torch.enable_grad():
+            energy = self.model(kind, i, j, d)
+            (pull,) = torch.autograd.grad(energy.sum(), d)
+        forces = torch.zeros(atoms, 3, dtype=pull.dtype, device=self.device)
+        forces = forces.index_add(0, i, pull).index_add(0, j, -pull)
+        virial = torch.zeros(atoms // n, 9, dtype=pull.dtype, device=self.device)
+        virial = virial.index_add(0, i // n, -(d.detach()[:, :, None] * pull[:, None]).flatten(1))
+        return energy.detach().double().view(-1, n).sum(1), forces, virial
+
+
+def _network(model: StudentModel, e: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Atomic energies of element ``e`` and their derivative in the features, without autograd."""
+    silu = torch.nn.functional.silu
+    a1 = torch.addmm(model.b1[e], (x - model.shift[e]).mul_(model.scale[e]), model.w1[e])
+    a2 = torch.addmm(model.b2[e], silu(a1), model.w2[e])
+    g2 = _silu_slope(a2).mul_(model.w3[e])
+    g1 = (g2 @ model.w2[e].T).mul_(_silu_slope(a1))
+    energy = silu(a2) @ model.w3[e]
+    return energy, (g1 @ model.w1[e].T).mul_(model.scale[e])
+
+
+def _silu_slope(a: Tensor) -> Tensor:
+    s = torch.sigmoid(a)
+    return s * (1 + a * (1 - s))
+
+
+def radial_table(model: StudentModel) -> np.ndarray:
+    """Cubics of R_c and of half the repulsion, (pairs of elements, GRID, 4, channels + 1)."""
+    kinds = len(model.config.elements)
+    exact = StudentModel(model.config).double()
+    exact.load_state_dict({k: v.double().cpu() for k, v in model.state_dict().items()})
+    r = torch.linspace(TABLE_START_A, model.config.cutoff_A, GRID + 1, dtype=torch.float64)
+    step = float(r[1] - r[0])
+    tables = []
+    for t in range(kinds * kinds):
+        pair = torch.full((len(r),), t)
+
+        def curves(r: Tensor, pair: Tensor = pair) -> Tensor:
+            half = 0.5 * exact.repulsion(pair // kinds, pair % kinds, r)
+            return torch.cat((exact.radial_functions(pair, r), half[:, None]), 1)
+
+        with torch.no_grad():
+            y = curves(r)
+        tangent = torch.autograd.functional.jvp(curves, r, torch.ones_like(r))[1] * step
+        y0, y1, m0, m1 = y[:-1], y[1:], tangent[:-1], tangent[1:]
+        cubic = (y0, m0, 3 * (y1 - y0) - 2 * m0 - m1, 2 * (y0 - y1) + m0 + m1)
+        tables.append(torch.stack(cubic, 1))
+    return torch.stack(tables).to(model.radial.dtype).numpy()
+
+
+@njit(cache=True)
+def _compress(i, j, vectors, distances, atoms, kind, kinds):  # type: ignore[no-untyped-def]
+    """From pairs listed once to a compressed list with every pair in both directions."""
+    first = np.zeros(atoms + 1, np.int64)
+    for p in range(i.size):
+        first[i[p] + 1] += 1
+        first[j[p] + 1] += 1
+    first = np.cumsum(first)
+    place = first[:-1].copy()
+    neighbors = np.empty(2 * i.size, np.int64)
+    pair_kind = np.empty(2 * i.size, np.int64)
+    both = np.empty((2 * i.size, 3))
+    r = np.empty(2 * i.size)
+    for p in range(i.size):
+        for a, b, sign in ((i[p], j[p], 1.0), (j[p], i[p], -1.0)):
+            k = place[a]
+            place[a] += 1
+            neighbors[k], r[k] = b, distances[p]
+            pair_kind[k] = kind[a] * kinds + kind[b]
+            for n in range(3):
+                both[k, n] = sign * vectors[p, n]
+    return first, neighbors, both, r, pair_kind

@@ -1,0 +1,101 @@
+"""Verlet neighbour lists: built with vesin, kept until an atom has moved half a skin."""
+
+from typing import NamedTuple
+
+import numpy as np
+import vesin
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Pairs(NamedTuple):
+    """Pairs of atoms closer than the cutoff, each once (i ≤ j), in lexical order.
+
+    Attributes
+    ----------
+    i, j : int64 array, shape (P,)
+        The two atoms.
+    vectors : float64 array, shape (P, 3)
+        x_j + shift − x_i, Å.
+    distances : float64 array, shape (P,)
+        Their lengths, Å.
+    """
+
+    i: Ints
+    j: Ints
+    vectors: Floats
+    distances: Floats
+
+
+class VerletList:
+    """All pairs of atoms within ``cutoff_A`` of each other, from a list with a skin.
+
+    vesin's own skin gives the same pairs, but in an order that depends on when the list was last
+    rebuilt, so that float32 sums of a restarted run would differ from the uninterrupted one. Here
+    the list is sorted when it is built, and dropping the pairs beyond the cutoff keeps the order.
+
+    Parameters
+    ----------
+    cutoff_A : float
+        Largest distance of a pair, Å.
+    skin_A : float
+        How much further the stored list reaches, Å.
+    """
+
+    def __init__(self, *, cutoff_A: float, skin_A: float) -> None:
+        self.cutoff_A = cutoff_A
+        self.skin_A = skin_A
+        self.builds = 0
+        self._search = vesin.NeighborList(cutoff=cutoff_A + skin_A, full_list=False)
+        self._reference: tuple[Floats, Floats] | None = None
+        self._i = self._j = np.zeros(0, np.int64)
+        self._shifts = np.zeros((0, 3))
+
+    def pairs(self, positions_A: Floats, cell_A: Floats) -> Pairs:
+        """Pairs of the atoms at ``positions_A`` (N, 3) in ``cell_A`` (3, 3; zeros: isolated)."""
+        positions_A = np.ascontiguousarray(positions_A, np.float64)
+        if not self._is_valid(positions_A, cell_A):
+            self._build(positions_A, np.array(cell_A, np.float64))
+        return Pairs(*_within(positions_A, self._i, self._j, self._shifts, self.cutoff_A))
+
+    def _is_valid(self, positions_A: Floats, cell_A: Floats) -> bool:
+        if self._reference is None or not np.array_equal(cell_A, self._reference[1]):
+            return False
+        moved = positions_A - self._reference[0]
+        return bool(4.0 * np.einsum("na,na->n", moved, moved).max() < self.skin_A**2)
+
+    def _build(self, positions_A: Floats, cell_A: Floats) -> None:
+        i, j, shifts = self._search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS")
+        # which end of a pair comes first is vesin's choice: i < j, and a fixed sign where i = j
+        lead = shifts[:, 0] * 4 + np.sign(shifts[:, 1]) * 2 + np.sign(shifts[:, 2])
+        swap = (i > j) | ((i == j) & (lead < 0))
+        i, j = np.where(swap, j, i).astype(np.int64), np.where(swap, i, j).astype(np.int64)
+        shifts = np.where(swap[:, None], -shifts, shifts)
+        order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
+        self._i, self._j = i[order], j[order]
+        self._shifts = shifts[order] @ cell_A
+        self._reference = (positions_A.copy(), cell_A)
+        self.builds += 1
+
+
+@njit(cache=True)
+def _within(x, i, j, shifts, cutoff):  # type: ignore[no-untyped-def]
+    """Pairs of the stored list that are closer than ``cutoff`` now."""
+    vectors = np.empty((i.size, 3))
+    distances = np.empty(i.size)
+    a, b = np.empty_like(i), np.empty_like(j)
+    n = 0
+    for p in range(i.size):
+        dx = x[j[p], 0] + shifts[p, 0] - x[i[p], 0]
+        dy = x[j[p], 1] + shifts[p, 1] - x[i[p], 1]
+        dz = x[j[p], 2] + shifts[p, 2] - x[i[p], 2]
+        r2 = dx * dx + dy * dy + dz * dz
+        if r2 < cutoff * cutoff:
+            a[n], b[n] = i[p], j[p]
+            vectors[n, 0], vectors[n, 1], vectors[n, 2] = dx, dy, dz
+            distances[n] = np.sqrt(r2)
+            n += 1
+    return a[:n], b[:n], vectors[:n], distances[:n]
