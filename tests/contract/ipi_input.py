@@ -1,0 +1,76 @@
+"""Builds small i-PI inputs on analytic potentials."""
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PES = HERE / "quartic_pes.py"
+
+XYZ = """6
+# CELL(abcABC): 20 20 20 90 90 90 positions{atomic_unit} cell{atomic_unit}
+O 0.10 0.20 0.30
+H 0.55 -0.25 0.35
+H -0.50 -0.20 0.15
+O -0.15 0.30 -0.40
+H 0.45 0.10 -0.60
+H -0.05 0.50 0.25
+"""
+
+LANGEVIN = "<thermostat mode='langevin'><tau units='femtosecond'>40</tau></thermostat>"
+PILE = "<thermostat mode='pile_l'><tau units='femtosecond'>40</tau></thermostat>"
+BAROSTAT = f"<barostat mode='isotropic'><tau units='femtosecond'>200</tau>{LANGEVIN}</barostat>"
+TWO_LEVELS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))
+ONE_LEVEL = (("teacher", "[1]"),)
+
+
+def simulation_xml(
+    folder,
+    *,
+    splitting="respa-baoab",
+    mode="nvt",
+    nmts="[1, 4]",
+    weights=TWO_LEVELS,
+    dynamics=LANGEVIN,
+    beads=1,
+    fixcom=False,
+    timestep_fs=1.0,
+    temperature_K=300,
+    steps=20,
+    output="",
+    extra_ff="",
+    teacher="k: 0.10, q: 0.02",
+    student="k: 0.09",
+    fixatoms="",
+):
+    """Text of an input; writes the structure into ``folder``."""
+    (folder / "start.xyz").write_text(XYZ)
+    forces = "".join(
+        f"<force forcefield='{name}'><mts_weights>{w}</mts_weights></force>" for name, w in weights
+    )
+    return f"""
+<simulation verbosity='quiet' floatformat='%25.16e'>
+  <output prefix='out'>{output}</output>
+  <total_steps>{steps}</total_steps>
+  <prng><seed>31</seed></prng>
+  {extra_ff}
+  <ffdirect name='teacher'><pes>custom</pes><pes_path>{PES}</pes_path>
+    <parameters>{{{teacher}}}</parameters></ffdirect>
+  <ffdirect name='student'><pes>custom</pes><pes_path>{PES}</pes_path>
+    <parameters>{{{student}}}</parameters></ffdirect>
+  <system>
+    <initialize nbeads='{beads}'>
+      <file mode='xyz'>{folder}/start.xyz</file>
+      <velocities mode='thermal' units='kelvin'>300</velocities>
+    </initialize>
+    <forces>{forces}</forces>
+    <ensemble><temperature units='kelvin'>{temperature_K}</temperature>
+      <pressure units='bar'>1</pressure></ensemble>
+    <motion mode='dynamics'>
+      <fixcom>{fixcom}</fixcom>{fixatoms}
+      <dynamics mode='{mode}' splitting='{splitting}'>
+        <nmts>{nmts}</nmts>
+        <timestep units='femtosecond'>{timestep_fs}</timestep>
+        {dynamics}
+      </dynamics>
+    </motion>
+  </system>
+</simulation>"""

@@ -1,0 +1,84 @@
+"""Runs as users start them: through commands, with checkpoints, with and without the plugin."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ipi_input import LANGEVIN, simulation_xml
+
+from integrators import ipi_register
+
+I_PI = [str(Path(sysconfig.get_path("scripts")) / "i-pi")]
+WITH_PLUGIN = [sys.executable, "-m", "integrators.ipi_plugin"]
+
+OUTPUT = """
+  <properties stride='1' filename='p'>[step, conserved, temperature, potential]</properties>
+  <trajectory stride='1' filename='x' format='xyz'>positions</trajectory>
+  <checkpoint stride='12' filename='chk' overwrite='False'/>"""
+REGISTER = "<ffdirect name='respa'><pes>custom</pes><pes_path>ipi_register.py</pes_path></ffdirect>"
+
+
+def run(command, folder, name="input.xml"):
+    return subprocess.run(
+        [*command, name], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def outputs(folder):
+    return np.loadtxt(folder / "out.p"), (folder / "out.x_0.xyz").read_text()
+
+
+def prepare(folder, **options):
+    folder.mkdir()
+    (folder / "input.xml").write_text(simulation_xml(folder, output=OUTPUT, **options))
+    return folder
+
+
+@pytest.mark.parametrize("route", ["command", "register file"])
+def test_restarted_run_is_the_uninterrupted_one(tmp_path, route):
+    if route == "command":
+        command = WITH_PLUGIN
+        options = {"dynamics": LANGEVIN + "<force_clip units='ev/ang'>0.3</force_clip>"}
+    else:
+        command, options = I_PI, {"extra_ff": REGISTER}
+    whole = prepare(tmp_path / "whole", **options)
+    shutil.copy(ipi_register.__file__, whole)
+    result = run(command, whole)
+    assert result.returncode == 0, result.stdout + result.stderr
+    texts = [f.read_text() for f in whole.glob("out.chk_*")]
+    (text,) = [t for t in texts if "<step>12</step>" in t.replace(" ", "")]
+    assert "splitting='respa-baoab'" in text
+    assert ("<force_clip>" in text) == (route == "command")
+
+    part = tmp_path / "part"
+    part.mkdir()
+    shutil.copy(ipi_register.__file__, part)
+    (part / "input.xml").write_text(text)
+    result = run(command, part)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+    expected, found = outputs(whole)[0], outputs(part)[0]
+    assert len(found) == 8
+    np.testing.assert_allclose(found, expected[-8:], rtol=1e-13)
+
+
+def test_native_inputs_run_unchanged_with_the_plugin(tmp_path):
+    folders = [
+        prepare(tmp_path / name, splitting="baoab", nmts="[1, 4]") for name in ("plain", "plugin")
+    ]
+    for command, folder in zip((I_PI, WITH_PLUGIN), folders, strict=True):
+        result = run(command, folder)
+        assert result.returncode == 0, result.stdout + result.stderr
+    (plain, plain_xyz), (plugin, plugin_xyz) = map(outputs, folders)
+    assert np.array_equal(plain, plugin)
+    assert plain_xyz == plugin_xyz
+
+
+def test_without_the_plugin_i_pi_says_that_it_does_not_know_the_splitting(tmp_path):
+    result = run(I_PI, prepare(tmp_path / "run"))
+    assert result.returncode != 0
+    assert "respa-baoab is not a valid option" in result.stdout + result.stderr
