@@ -65,6 +65,8 @@ class AsePotential:
                 "as ase:ase.calculators.emt:EMT."
             )
         arguments = _parse_arguments(query, spec)
+        if "" not in sys.path:
+            sys.path.append("")  # a module beside the input, after all installed ones
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
@@ -103,13 +105,13 @@ class AsePotential:
         """
         batch = positions.shape[:-2]
         flat = positions.detach().cpu().numpy().astype(float).reshape(-1, len(self.numbers), 3)
-        cells = np.broadcast_to(
-            cell.detach().cpu().numpy().astype(float), (*batch, 3, 3)
-        ).reshape(-1, 3, 3)
+        cells = np.broadcast_to(cell.detach().cpu().numpy().astype(float), (*batch, 3, 3)).reshape(
+            -1, 3, 3
+        )
         results = [self._evaluate(*pair) for pair in zip(flat, cells, strict=True)]
 
         def stack(index: int, *shape: int) -> Tensor:
-            array = np.array([result[index] for result in results]).reshape(*batch, *shape)
+            array = np.array([result[index] for result in results]).reshape((*batch, *shape))
             # energies of whole systems need float64 even where the forces do not
             dtype = torch.float64 if index == 0 else positions.dtype
             return torch.as_tensor(array, dtype=dtype, device=positions.device)

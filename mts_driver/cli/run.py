@@ -1,0 +1,101 @@
+"""``mts run``: one command that runs i-PI with all its drivers."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from mts_driver.errors import UserError
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="INPUT", help="i-PI input (input.xml).")],
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Continue from RESTART or the newest checkpoint.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(help="Total outer steps, instead of <total_steps>.", min=1)
+    ] = None,
+    baseline_steps: Annotated[
+        int, typer.Option(help="Single steps of 1 fs to time for the speed-up; 0: none.", min=0)
+    ] = 10,
+    json: Annotated[Path | None, typer.Option(help="Another place for the summary.")] = None,
+    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+) -> None:
+    """Run i-PI with the drivers that the input's <ffsocket> blocks name in <parameters>.
+
+    Outputs, logs and summary.json land next to the input. Files of an earlier run are kept under
+    i-PI's names for backups (#name#0#), and --restart continues them. Ctrl-C stops cleanly.
+    """
+    from mts_driver.cli.progress import RunProgress
+    from mts_driver.drivers.checkpoints import newest_checkpoint
+    from mts_driver.drivers.launcher import Interrupted, Launcher, load
+    from mts_driver.drivers.summary import write_json
+
+    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    wanted = load(file)
+    if restart:
+        checkpoint, done = newest_checkpoint(wanted)
+        total = steps or wanted.total_steps
+        if done >= total:
+            raise UserError(
+                f"--restart: {checkpoint.name} has done {done} of {total} steps: ask for more with "
+                f"--steps {2 * done}."
+            )
+        console.print(f"continuing from {checkpoint.name} at step {done} of {total}")
+        wanted, steps = load(checkpoint), total
+    elif (file.parent / f"{wanted.prefix}.out").exists() or (file.parent / "RESTART").exists():
+        console.print("outputs of an earlier run are kept as #name#0# (--restart continues them)")
+    with RunProgress(console) as progress:
+        launcher = Launcher(
+            wanted,
+            baseline_steps=baseline_steps,
+            total_steps=steps,
+            tell=progress.tell,
+            on_event=progress.on_event,
+        )
+        target = file.parent / "summary.json"
+        try:
+            summary = launcher.execute()
+        except Interrupted:
+            if launcher.partial_summary:
+                write_json(target, launcher.partial_summary, keep=True)
+            progress.stop()
+            where = "RESTART has been written; " if (file.parent / "RESTART").exists() else ""
+            console.print(f"stopped. {where}continue with: mts run {file} --restart")
+            sys.exit(130)
+    write_json(target, summary, keep=True)
+    if json is not None:
+        write_json(json, summary)
+    _print_summary(console, summary, target)
+
+
+def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> None:
+    def shown(key: str, form: str) -> str:
+        value = summary.get(key)
+        return "-" if value is None else format(value, form)
+
+    console.print(
+        f"{summary['steps']} steps of {summary['outer_timestep_fs']:g} fs in "
+        f"{summary['wall_s']:.1f} s: {summary['ns_per_day']:.3f} ns/day"
+    )
+    console.print(
+        f"teacher {shown('teacher_calls', 'd')} calls of {shown('teacher_ms', '.1f')} ms, student "
+        f"{shown('student_calls', 'd')} of {shown('student_ms', '.2f')} ms, overhead "
+        f"{shown('overhead_fraction', '.1%')}"
+    )
+    console.print(
+        f"speed-up over single steps of the teacher: {shown('speedup_vs_single_step', '.2f')} "
+        f"(1 fs), {shown('speedup_vs_single_step_2fs_hmr', '.2f')} (2 fs with HMR)"
+    )
+    temperatures = summary["temperatures_K"] or {}
+    console.print(
+        "T at O: "
+        + ", ".join(f"{name} {value:.0f} K" for name, value in temperatures.items())
+        + f"; drift {shown('conserved_drift_meV_atom_ps', '.2g')} meV/atom/ps; max |F_T-F_S| "
+        f"{shown('max_force_difference_eV_A', '.2f')} eV/Å, {shown('clip_events', 'd')} clipped"
+    )
+    console.print(f"summary: {target}  ({time.strftime('%H:%M:%S')})")

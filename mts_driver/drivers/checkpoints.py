@@ -1,0 +1,87 @@
+"""Where to continue from, and checkpoints that a kill cannot leave half written."""
+
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from mts_driver.drivers.run_input import RunInput
+from mts_driver.errors import UserError
+
+
+def newest_checkpoint(run: RunInput) -> tuple[Path, int]:
+    """Find the complete checkpoint with the most steps: RESTART or a ``<checkpoint>`` output.
+
+    Returns
+    -------
+    Path, int
+        The file, and the steps done in it.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    folder = run.path.parent
+    names = {"RESTART", *(f"{run.prefix}.{name}" for name in run.checkpoints), *run.checkpoints}
+    candidates = [path for name in names for path in (folder / name, *folder.glob(f"{name}_*"))]
+    steps = [(step, path) for path in candidates if (step := _steps_done(path)) is not None]
+    if not steps:
+        raise UserError(
+            f"--restart: {folder.resolve()} holds no complete checkpoint "
+            f"({', '.join(sorted(names))}): start without --restart."
+        )
+    step, path = max(steps, key=lambda pair: (pair[0], pair[1].stat().st_mtime))
+    return path, step
+
+
+def _steps_done(path: Path) -> int | None:
+    try:
+        root = ET.parse(path).getroot()
+    except (OSError, ET.ParseError):
+        return None
+    if root.tag != "simulation" or root.find(".//beads/q") is None:
+        return None
+    return int((root.findtext("step") or "0").strip())
+
+
+def keep_backup(path: Path) -> Path | None:
+    """Keep the file of an earlier run as ``#name#0#``, ``#name#1#``, ..., as i-PI does.
+
+    The file stays where it is as well, until it is replaced.
+    """
+    if not path.exists():
+        return None
+    for k in range(10_000):
+        backup = path.with_name(f"#{path.name}#{k}#")
+        try:
+            os.link(path, backup)
+        except FileExistsError:
+            continue
+        return backup
+    raise UserError(f"{path.parent} holds 10000 backups of {path.name}: remove some of them.")
+
+
+def write_checkpoints_atomically() -> None:
+    """Make i-PI write each checkpoint to a new file that then replaces the old one."""
+    from ipi.engine.outputs import CheckpointOutput
+
+    native = CheckpointOutput.write
+    if getattr(native, "atomic", False):
+        return
+
+    def write(self, store: bool = True) -> None:
+        if not (self.active() and self.overwrite):
+            native(self, store)
+            return
+        name = self.filename
+        if not self._continued and os.path.exists(name):
+            keep_backup(Path(name))
+        self._continued, self.filename = True, f"{name}.part"
+        try:
+            native(self, store)
+            os.replace(self.filename, name)
+        finally:
+            self.filename = name
+
+    write.atomic = True  # type: ignore[attr-defined]
+    CheckpointOutput.write = write

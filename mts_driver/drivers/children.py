@@ -1,0 +1,113 @@
+"""Child processes of ``mts run``: started with a log, watched, and stopped for certain."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# A spinning thread pool of one driver takes the core that the other one needs.
+WAIT_QUIETLY = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+# Large tensors come from the heap and stay there: mapping and unmapping them at every call costs
+# more than a cheap model does (glibc).
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+
+
+class Child:
+    """A process in a session of its own, so that Ctrl-C reaches only ``mts run``.
+
+    Parameters
+    ----------
+    name : str
+        For messages.
+    module : str
+        Python module to run.
+    arguments : list of str
+        Its arguments.
+    log : Path
+        Takes stdout and stderr, appended.
+    environment : dict, optional
+        Variables to set.
+    pass_fds : tuple of int, optional
+        File descriptors to hand down.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: list[str],
+        *,
+        log: Path,
+        environment: dict[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._log_start = log.stat().st_size if log.exists() else 0
+        with open(log, "ab") as stream:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                cwd=log.parent,
+                # what the user has set wins
+                env={**(environment or {}), **os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True,
+                pass_fds=pass_fds,
+            )
+
+    def tell(self, line: str) -> None:
+        """Write a line to the child's stdin."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # its end is noticed, and explained, elsewhere
+
+    @property
+    def code(self) -> int | None:
+        """Exit code, or None while it runs."""
+        return self.process.poll()
+
+    def how_it_ended(self) -> str:
+        """Say how the process ended, in words."""
+        code = self.code
+        if code is None:
+            return "still runs"
+        if code < 0:
+            return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+        return f"ended with exit code {code}"
+
+    def last_words(self, lines: int = 12) -> str:
+        """Return the last lines that this process wrote to its log."""
+        with open(self.log, "rb") as stream:
+            stream.seek(self._log_start)
+            text = stream.read().decode(errors="replace")
+        return "\n".join(text.rstrip().splitlines()[-lines:])
+
+    def stop(self, *, patience: float) -> bool:
+        """Ask with SIGTERM, then, after ``patience`` seconds, kill.
+
+        Returns
+        -------
+        bool
+            Whether it went by itself.
+        """
+        if self.code is None:
+            self.process.terminate()
+        return self.wait(patience=patience)
+
+    def wait(self, *, patience: float) -> bool:
+        """Wait for its end, and kill it after ``patience`` seconds; True if it went by itself."""
+        deadline = time.monotonic() + patience
+        while self.code is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self.code is not None:
+            return True
+        self.process.kill()
+        self.process.wait()
+        return False

@@ -1,0 +1,138 @@
+"""i-PI's process under ``mts run``: ``python -m mts_driver.drivers.engine SETTINGS``.
+
+``SETTINGS`` is JSON; events go to the parent as JSON lines through the pipe ``events_fd``, and the
+parent says on stdin when the drivers are ready. i-PI reads the input before that, and opens its
+sockets and outputs after: a model that cannot be loaded leaves the folder as it was.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mts_driver.drivers.baseline import time_single_steps
+from mts_driver.drivers.checkpoints import write_checkpoints_atomically
+from mts_driver.drivers.lifeline import die_with_parent
+from mts_driver.drivers.monitor import RunMonitor
+from mts_driver.units import BOHR_A
+
+
+class Engine:
+    """One i-PI simulation and what it reports.
+
+    Parameters
+    ----------
+    settings : dict
+        ``input``, ``structure`` (where to write the atoms for the drivers), ``stats`` (files by
+        force field), ``teacher`` (or None), ``baseline_steps``, ``total_steps`` (or None),
+        ``events_fd``, ``parent``.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.monitor: RunMonitor | None = None
+        self.baseline: tuple[float | None, str] = (None, "")
+        self.finished = False
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Tell the parent; a parent that is gone is no reason to stop before RESTART is written."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self.settings["events_fd"], json.dumps(event).encode() + b"\n")
+
+    def run(self) -> None:
+        """Load, measure the baseline, step to the end, and report."""
+        from ipi.engine.simulation import Simulation
+        from ipi.utils.softexit import softexit
+
+        from integrators.ipi_plugin import register
+
+        register()
+        write_checkpoints_atomically()
+        with open(self.settings["input"]) as file:
+            simulation = Simulation.load_from_xml(
+                file, request_banner=True, post_init_hook=self.hold_until_drivers_are_ready
+            )
+        # once the outputs are safe, end at once: threads that wait for a dead driver never would
+        softexit.hard_exit = True
+        self.send({"event": "started"})
+        stats = {name: [Path(p) for p in paths] for name, paths in self.settings["stats"].items()}
+        if self.settings["teacher"]:
+            self.baseline = time_single_steps(
+                simulation, self.settings["teacher"], steps=self.settings["baseline_steps"]
+            )
+        self.monitor = RunMonitor(simulation, stats, self.send)
+        # last in the list of clean-up functions, so that RESTART is in place when it reports
+        softexit.register_function(self.report)
+        for system in simulation.syslist:
+            _evaluate_all(system.forces)
+        simulation.outputs.append(self.monitor)
+        self.monitor.start()
+        simulation.run()
+        self.finished = not softexit.triggered
+        softexit.trigger(status=simulation.exit_status, message=simulation.exit_message)
+
+    def hold_until_drivers_are_ready(self, simulation: Any) -> None:
+        """Between reading the input and opening sockets: write the atoms, wait for the word."""
+        if self.settings["total_steps"]:
+            simulation.tsteps = self.settings["total_steps"]
+        _write_structure(simulation, Path(self.settings["structure"]))
+        self.send({"event": "loaded", "step": int(simulation.step), "total": simulation.tsteps})
+        if sys.stdin.readline().strip() != "go":
+            raise SystemExit(0)
+
+    def report(self) -> None:
+        """Send the measurements, once, whichever way the run ends."""
+        assert self.monitor is not None
+        seconds, reason = self.baseline
+        self.send(
+            {
+                "event": "end",
+                "finished": self.finished,
+                "baseline_s": seconds,
+                "baseline_reason": reason,
+                **self.monitor.now(),
+                **self.monitor.results(),
+            }
+        )
+
+
+def _evaluate_all(forces: Any) -> None:
+    """Have every level's forces of the first structure, so that the clock sees whole steps only."""
+    for level in forces.mts_forces:
+        np.asarray(level.f)
+
+
+def _write_structure(simulation: Any, path: Path) -> None:
+    from ase import Atoms
+    from ase.io import write
+    from ipi.utils.depend import dstrip
+
+    system = simulation.syslist[0]
+    positions = dstrip(system.beads.q)[0].reshape(-1, 3) * BOHR_A
+    cell = dstrip(system.cell.h).T * BOHR_A
+    names = [str(name) for name in system.beads.names]
+    write(path, Atoms(names, positions, cell=cell, pbc=True), format="extxyz")
+
+
+def main() -> None:
+    """Run one engine; errors go to the parent as an event and to the log as a traceback."""
+    settings = json.loads(sys.argv[1])
+    die_with_parent(settings["parent"])
+    engine = Engine(settings)
+    try:
+        engine.run()
+    except Exception as error:
+        traceback.print_exc()
+        engine.send({"event": "error", "message": f"{error}", "kind": type(error).__name__})
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # i-PI's polling threads would keep the process alive
+
+
+if __name__ == "__main__":
+    main()

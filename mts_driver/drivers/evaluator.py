@@ -1,0 +1,92 @@
+"""From i-PI's arrays in atomic units to a potential in Å and eV, and back."""
+
+import time
+
+import numpy as np
+import torch
+
+from integrators.state import Potential
+from mts_driver.drivers.stats import Stats
+from mts_driver.errors import UserError
+from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
+
+Results = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class Evaluator:
+    """Evaluate a potential on structures in atomic units.
+
+    Parameters
+    ----------
+    potential : Potential
+        Takes Å, returns eV.
+    natoms : int
+        Number of atoms that the potential was built for.
+    stats : Stats
+        Counts the calls and the time spent in the model.
+    """
+
+    def __init__(self, potential: Potential, natoms: int, *, stats: Stats) -> None:
+        self.potential = potential
+        self.natoms = natoms
+        self.stats = stats
+
+    def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Results:
+        """Energies (B,), forces (B, N, 3) and virials (B, 3, 3) in atomic units.
+
+        Parameters
+        ----------
+        positions : ndarray, shape (B, N, 3)
+            Bohr.
+        cells : ndarray, shape (B, 3, 3)
+            Rows are lattice vectors, Bohr.
+
+        Raises
+        ------
+        UserError
+            If the number of atoms is wrong, or positions or results are not finite.
+        """
+        batch, natoms = positions.shape[:2]
+        if natoms != self.natoms:
+            raise UserError(
+                f"the server sent {natoms} atoms, but --structure has {self.natoms}: give the "
+                "structure that the server runs, with the same order of atoms."
+            )
+        if not np.isfinite(positions).all():
+            raise UserError(
+                "the server sent positions that are not finite: the trajectory has blown up. Use a "
+                "shorter time step, or relax the structure first (mts prepare --minimise)."
+            )
+        # i-PI fills incomplete batches with copies of the last structure: evaluate it once
+        real = batch
+        while real > 1 and np.array_equal(positions[real - 1], positions[real - 2]):
+            real -= 1
+        start = time.perf_counter()
+        results = self._evaluate(positions[:real] * BOHR_A, cells[:real] * BOHR_A)
+        self.stats.count(real, time.perf_counter() - start)
+        energies, forces, virials = results
+        for name, values in (("energy", energies), ("forces", forces), ("virial", virials)):
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"the model {self.stats.model!r} returned a {name} that is not finite at call "
+                    f"{self.stats.calls}: atoms overlap or the structure lies outside what the "
+                    "model knows. Nothing was sent to the server; restart from the last checkpoint "
+                    "with a shorter time step."
+                )
+        copies = np.minimum(np.arange(batch), real - 1)
+        return (
+            energies[copies] / HARTREE_EV,
+            forces[copies] / HARTREE_PER_BOHR_EV_A,
+            virials[copies] / HARTREE_EV,
+        )
+
+    def _evaluate(self, positions: np.ndarray, cells: np.ndarray) -> Results:
+        if len(positions) == 1:  # without the batch axis, where potentials are fastest
+            positions, cells = positions[0], cells[0]
+        # float64 whatever the precision of the model, which knows where it can afford less
+        found = self.potential(torch.from_numpy(positions), torch.from_numpy(cells))
+        return (
+            np.atleast_1d(found.energy.detach().cpu().double().numpy()),
+            found.forces.detach().cpu().double().numpy().reshape(-1, self.natoms, 3),
+            found.virial.detach().cpu().double().numpy().reshape(-1, 3, 3),
+        )

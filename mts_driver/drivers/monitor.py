@@ -1,0 +1,151 @@
+"""What a run measures while i-PI steps: progress for the terminal, numbers for the summary."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mts_driver.drivers.stats import read_stats
+from mts_driver.units import HARTREE_EV
+
+_REPORT_EVERY_S = 0.2
+
+
+class RunMonitor:
+    """Takes part in i-PI's list of outputs, so that it sees the end of every outer step.
+
+    Parameters
+    ----------
+    simulation : ipi.engine.simulation.Simulation
+        Bound.
+    stats : dict of str to list of Path
+        Files with the counters of the drivers of each force field.
+    send : callable
+        Takes an event (a dictionary) for ``mts run``.
+    """
+
+    def __init__(
+        self, simulation: Any, stats: dict[str, list[Path]], send: Callable[[dict[str, Any]], None]
+    ) -> None:
+        from ipi.utils.units import unit_to_internal
+
+        from integrators.ipi_plugin import monitors
+
+        self.simulation = simulation
+        self.stats = stats
+        self.send = send
+        self.monitors = monitors(simulation)
+        system = simulation.syslist[0]
+        self.natoms = system.beads.natoms
+        dt = float(getattr(system.motion, "dt", 0.0))
+        self.timestep_fs = dt / unit_to_internal("time", "femtosecond", 1.0)
+        self.nmts = [int(n) for n in getattr(system.motion, "nmts", [1])]
+        self.first_step = int(simulation.step)
+        self.steps = 0
+        self._times_ps: list[float] = []
+        self._conserved_meV: list[float] = []
+        self._temperatures: list[dict[str, float]] = []
+        self._last_report = 0.0
+        self._calls_before = self._counters()
+
+    def start(self) -> None:
+        """Start the clock; the forces of the first structure have been evaluated by now."""
+        self._calls_at_start = self._counters()
+        self._start = self._end = time.perf_counter()
+
+    def _counters(self) -> dict[str, dict[str, float]]:
+        totals = {}
+        for name, paths in self.stats.items():
+            found = [read_stats(path) for path in paths]
+            totals[name] = {
+                key: sum(one.get(key, 0) for one in found) for key in ("calls", "model_s")
+            }
+        return totals
+
+    def active(self) -> bool:
+        """Every step counts."""
+        return True
+
+    def write(self) -> None:
+        """Record the step that i-PI has just finished; i-PI calls this."""
+        step = int(self.simulation.step) + 1
+        if step <= self.first_step:
+            return
+        self.steps = step - self.first_step
+        self._end = time.perf_counter()
+        self._times_ps.append(step * self.timestep_fs * 1e-3)
+        econs = self.simulation.syslist[0].ensemble.econs
+        self._conserved_meV.append(float(econs) * HARTREE_EV * 1e3 / self.natoms)
+        self._temperatures.append(_mean([m.temperatures_K for m in self.monitors]))
+        if self._end - self._last_report > _REPORT_EVERY_S:
+            self._last_report = self._end
+            self.send({"event": "step", **self.now()})
+
+    def now(self) -> dict[str, Any]:
+        """Return the numbers for the progress line."""
+        return {
+            "step": self.first_step + self.steps,
+            "loop_s": self._end - self._start,
+            "steps": self.steps,
+            "timestep_fs": self.timestep_fs,
+            "temperatures_K": _mean([m.latest_K for m in self.monitors]),
+            "max_force_difference_eV_A": self._largest_difference(),
+        }
+
+    def _largest_difference(self) -> float | None:
+        found = [m.max_force_difference_eV_A for m in self.monitors]
+        return max(found) if found else None
+
+    def results(self) -> dict[str, Any]:
+        """Return the measurements for the summary; calls include the first structure's."""
+        now = self._counters()
+        return {
+            "natoms": self.natoms,
+            "nbeads": int(self.simulation.syslist[0].beads.nbeads),
+            "first_step": self.first_step,
+            "steps": self.steps,
+            "timestep_fs": self.timestep_fs,
+            "nmts": self.nmts,
+            "wall_s": self._end - self._start,
+            "calls": {
+                name: int(now[name]["calls"] - before["calls"])
+                for name, before in self._calls_before.items()
+            },
+            "loop_calls": {
+                name: int(now[name]["calls"] - before["calls"])
+                for name, before in self._calls_at_start.items()
+            },
+            "model_s": {
+                name: now[name]["model_s"] - before["model_s"]
+                for name, before in self._calls_at_start.items()
+            },
+            "clip_events": sum(m.clip_events for m in self.monitors) if self.monitors else None,
+            "max_force_difference_eV_A": self._largest_difference(),
+            "conserved_drift_meV_atom_ps": self._drift(),
+            "temperatures_K": _mean([m.temperatures_K for m in self.monitors]) or None,
+            "temperatures_second_half_K": self._second_half(),
+        }
+
+    def _drift(self) -> float | None:
+        if self.steps < 3:
+            return None
+        return float(np.polyfit(self._times_ps, self._conserved_meV, 1)[0])
+
+    def _second_half(self) -> dict[str, float] | None:
+        """Mean over the second half, from the running means at its two ends."""
+        half = self.steps // 2
+        if not self.monitors or half == 0:
+            return None
+        first, last = self._temperatures[half - 1], self._temperatures[-1]
+        return {
+            key: (self.steps * last[key] - half * first[key]) / (self.steps - half) for key in last
+        }
+
+
+def _mean(readings: list[dict[str, float]]) -> dict[str, float]:
+    readings = [r for r in readings if r]
+    if not readings:
+        return {}
+    return {key: float(np.mean([r[key] for r in readings])) for key in readings[0]}

@@ -1,0 +1,218 @@
+"""What ``mts run`` must know of an i-PI input before i-PI reads it, checked with clear errors."""
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from mts_driver.drivers.transport import MODES, UNIX_PREFIX, Address
+from mts_driver.errors import UserError
+
+OLDEST_IPI, FIRST_UNTESTED_IPI = (3, 1, 9), (3, 4)
+KNOWN_PARAMETERS = ("model", "device", "dtype", "threads")
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A driver that ``mts run`` starts for an ``<ffsocket>``.
+
+    Attributes
+    ----------
+    name : str
+        Name of the ``<ffsocket>``.
+    address : Address
+        Where i-PI will listen.
+    model : str
+        Specification of the potential.
+    options : dict
+        The other entries of ``<parameters>``: ``device``, ``dtype``, ``threads``.
+    """
+
+    name: str
+    address: Address
+    model: str
+    options: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunInput:
+    """The part of an i-PI input that concerns drivers and levels.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    drivers : tuple of Driver
+        Those to start.
+    addresses : tuple of Address
+        All sockets that i-PI will open, also for drivers started by hand.
+    teacher, student : str or None
+        Names of the ``<ffsocket>`` blocks with mts_weights [1, 0] and [-1, 1].
+    prefix : str
+        Prefix of the output files.
+    checkpoints : tuple of str
+        Names of the checkpoint outputs.
+    step, total_steps : int
+        Steps done and wanted.
+    """
+
+    path: Path
+    drivers: tuple[Driver, ...]
+    addresses: tuple[Address, ...]
+    teacher: str | None
+    student: str | None
+    prefix: str
+    checkpoints: tuple[str, ...]
+    step: int
+    total_steps: int
+
+
+def check_ipi_version(found: str | None = None) -> None:
+    """Refuse versions of i-PI that the integrator has not been tested with.
+
+    Raises
+    ------
+    UserError
+        If ``found`` (default: the installed version) is outside 3.1.9 to 3.3.
+    """
+    found = found or version("ipi")
+    numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
+    if numbers < OLDEST_IPI or numbers[:2] >= FIRST_UNTESTED_IPI:
+        raise UserError(
+            f"i-PI {found} is not supported: mts-driver works with 3.1.9 to 3.3. Install one with "
+            "`pip install 'ipi>=3.1.9,<3.4'`."
+        )
+
+
+def read_input(path: Path) -> RunInput:
+    """Parse and check an i-PI input or checkpoint.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or no i-PI input, or if levels, weights, sockets or models do not
+        fit together.
+    """
+    if not path.is_file():
+        raise UserError(f"i-PI input {str(path)!r} does not exist: `mts prepare` makes one.")
+    try:
+        root = ET.parse(path).getroot()
+    except ET.ParseError as error:
+        raise UserError(f"{str(path)!r} is not valid XML ({error}): correct that line.") from error
+    if root.tag != "simulation":
+        raise UserError(
+            f"{str(path)!r} is no i-PI input: its first tag is <{root.tag}>, not <simulation>."
+        )
+    for file in root.iterfind(".//initialize/file"):
+        _check_start(file, path)
+    sockets = [_read_socket(node, root) for node in root.iter("ffsocket")]
+    weights = _read_weights(root)
+    _check_levels(root, weights)
+    output = root.find("output")
+    prefix = "simulation" if output is None else output.get("prefix", "simulation")
+    return RunInput(
+        path=path,
+        drivers=tuple(s for s in sockets if s.model),
+        addresses=tuple(s.address for s in sockets),
+        teacher=_named(weights, [1.0, 0.0]),
+        student=_named(weights, [-1.0, 1.0]),
+        prefix=prefix.strip(),
+        checkpoints=tuple(n.get("filename", "restart").strip() for n in root.iter("checkpoint")),
+        step=int(_text(root, "step", "0")),
+        total_steps=int(_text(root, "total_steps", "1000")),
+    )
+
+
+def _text(node: ET.Element, tag: str, default: str) -> str:
+    return (node.findtext(tag) or default).strip()
+
+
+def _check_start(node: ET.Element, path: Path) -> None:
+    name = (node.text or "").strip()
+    if not (path.parent / name).is_file():
+        raise UserError(
+            f"the start {name!r} that {str(path)!r} names in <initialize> does not exist in "
+            f"{path.parent.resolve()}: put it there or correct <file>."
+        )
+    if node.get("mode") == "ase":
+        from mts_driver.structures import read_structure
+
+        read_structure(path.parent / name)
+
+
+def _read_socket(node: ET.Element, root: ET.Element) -> Driver:
+    name = node.get("name", "").strip()
+    mode = node.get("mode", "inet").strip()
+    if mode not in MODES:
+        raise UserError(f"<ffsocket name={name!r}> has mode={mode!r}: use {', '.join(MODES)}.")
+    host, port = _text(node, "address", "localhost"), _text(node, "port", "65535")
+    if mode == "inet":
+        address = Address.parse(f"{host}:{port}", mode)
+    else:
+        address = Address(mode, path=root.get("sockets_prefix", UNIX_PREFIX).strip() + host)
+        if len(address.path) > 100:
+            raise UserError(
+                f"<ffsocket name={name!r}>: the socket {address.path!r} is longer than the 100 "
+                "characters that systems allow: shorten <address>."
+            )
+    options = _read_parameters(node, name)
+    return Driver(name, address, options.pop("model", ""), options)
+
+
+def _read_parameters(node: ET.Element, name: str) -> dict[str, str]:
+    text = _text(node, "parameters", "{}").strip("{} \n\t")
+    options = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        key, _, value = item.partition(":")
+        options[key.strip()] = value.strip()
+    unknown = sorted(set(options) - set(KNOWN_PARAMETERS))
+    if "model" in options and unknown:
+        raise UserError(
+            f"<parameters> of <ffsocket name={name!r}> has {', '.join(unknown)}, which mts run "
+            f"does not know: use {', '.join(KNOWN_PARAMETERS)}."
+        )
+    return options
+
+
+def _read_weights(root: ET.Element) -> dict[str, list[float]]:
+    weights = {}
+    for node in root.iterfind(".//forces/force"):
+        text = _text(node, "mts_weights", "[1]").strip("[] ")
+        try:
+            weights[node.get("forcefield", "").strip()] = [float(w) for w in text.split(",")]
+        except ValueError:
+            raise UserError(
+                f"<mts_weights> [{text}] of forcefield {node.get('forcefield')!r} are not numbers: "
+                "write [1, 0] for the teacher and [-1, 1] for the student."
+            ) from None
+    return weights
+
+
+def _check_levels(root: ET.Element, weights: dict[str, list[float]]) -> None:
+    shown = "; ".join(f"{name}: {w}" for name, w in weights.items())
+    remedy = "write [1, 0] for the teacher and [-1, 1] for the student, with <nmts> [1, n]"
+    for node in root.iter("nmts"):
+        found = re.findall(r"-?\d+", node.text or "")
+        # in a checkpoint the tag carries its length, not text in brackets
+        nmts = [int(n) for n in found] or [1]
+        wrong = [name for name, w in weights.items() if len(w) != len(nmts)]
+        if wrong:
+            raise UserError(
+                f"<nmts> {nmts} has {len(nmts)} level(s), but the <mts_weights> are {shown} "
+                f"(wrong: {', '.join(wrong)}): {remedy}."
+            )
+    if any(len(w) > 1 for w in weights.values()):
+        sums = {name: sum(w) for name, w in weights.items()}
+        if not all(min(abs(s), abs(s - 1)) < 1e-9 for s in sums.values()) or all(
+            abs(s) < 1e-9 for s in sums.values()
+        ):
+            raise UserError(
+                f"the <mts_weights> do not sum up ({shown}): summed over the levels each force "
+                f"must count 1 (the teacher) or 0 (the student), and one of them 1: {remedy}."
+            )
+
+
+def _named(weights: dict[str, list[float]], wanted: list[float]) -> str | None:
+    found = [name for name, w in weights.items() if w == wanted]
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,105 @@
+"""The numbers that every run ends with."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from mts_driver.drivers.baseline import TIMESTEP_FS
+from mts_driver.drivers.checkpoints import keep_backup
+from mts_driver.drivers.run_input import RunInput
+
+_FS_PER_NS, _S_PER_DAY = 1e6, 86400.0
+
+
+def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
+    """Turn the engine's last event into ``summary.json``.
+
+    Parameters
+    ----------
+    run : RunInput
+        Names teacher and student.
+    end : dict
+        The measurements of `RunMonitor.results`, with the baseline.
+
+    Returns
+    -------
+    dict
+        Values that a run cannot give are None, with the reason under ``<key>_reason``. Calls
+        include the first structure's and leave out the baseline's; times are those of the
+        stepping loop, without start-up.
+    """
+    steps, wall = end["steps"], end["wall_s"]
+    speed = steps * end["timestep_fs"] / _FS_PER_NS / wall * _S_PER_DAY if wall > 0 else 0.0
+    found: dict[str, Any] = {
+        "completed": end["finished"],
+        "natoms": end["natoms"],
+        "nbeads": end["nbeads"],
+        "first_step": end["first_step"],
+        "steps": steps,
+        "outer_timestep_fs": round(end["timestep_fs"], 9),
+        "n_inner": end["nmts"][-1] if len(end["nmts"]) > 1 else 1,
+        "wall_s": wall,
+        "ns_per_day": speed,
+    }
+    for role, name in (("teacher", run.teacher), ("student", run.student)):
+        calls, loop_calls = (end[key].get(name) for key in ("calls", "loop_calls"))
+        found[f"{role}_calls"] = calls
+        found[f"{role}_ms"] = 1e3 * end["model_s"][name] / loop_calls if loop_calls else None
+        if calls is None:
+            found[f"{role}_reason"] = (
+                f"no <ffsocket> of mts run has the {role}'s mts_weights "
+                f"({'[1, 0]' if role == 'teacher' else '[-1, 1]'})"
+            )
+    found |= _overhead(run, end)
+    found |= {
+        key: end[key]
+        for key in ("clip_events", "max_force_difference_eV_A", "conserved_drift_meV_atom_ps")
+    }
+    found["conserved_drift"] = end["conserved_drift_meV_atom_ps"]
+    found |= _speedup(run, end, speed)
+    for key in ("temperatures_K", "temperatures_second_half_K"):
+        found[key] = end[key]
+    if end["temperatures_K"] is None:
+        found["temperatures_K_reason"] = "measured by splitting='respa-baoab' only"
+    return found
+
+
+def _overhead(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
+    launched = {driver.name for driver in run.drivers}
+    in_models = sum(end["model_s"].values())
+    reason = ""
+    if len(launched) < len(run.addresses):
+        reason = "some drivers were started by hand, so that their time is not known"
+    elif not 0 < in_models <= end["wall_s"]:
+        reason = "no steps, or models that ran side by side"
+    if reason:
+        return {"overhead_fraction": None, "overhead_fraction_reason": reason}
+    return {"overhead_fraction": 1.0 - in_models / end["wall_s"]}
+
+
+def _speedup(run: RunInput, end: dict[str, Any], speed: float) -> dict[str, Any]:
+    seconds, reason = end["baseline_s"], end["baseline_reason"]
+    if run.teacher is None or run.student is None:
+        seconds, reason = None, "the input has no teacher [1, 0] and student [-1, 1]"
+    if seconds is None:
+        return {
+            "speedup_vs_single_step": None,
+            "speedup_vs_single_step_reason": reason or "not measured",
+        }
+    single = TIMESTEP_FS / _FS_PER_NS / seconds * _S_PER_DAY
+    return {
+        "single_step_ms": 1e3 * seconds,
+        "speedup_vs_single_step": speed / single,
+        # a careful user runs single steps of 2 fs with repartitioned masses, at the same cost
+        "speedup_vs_single_step_2fs_hmr": speed / single / 2,
+    }
+
+
+def write_json(path: Path, found: dict[str, Any], *, keep: bool = False) -> None:
+    """Write a JSON file in one go; ``keep`` backs up an earlier one as i-PI does."""
+    if keep:
+        keep_backup(path)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(found, indent=2) + "\n")
+    os.replace(part, path)

@@ -1,0 +1,162 @@
+"""The i-PI input that ``mts prepare`` writes: plain i-PI XML, meant to be read and edited."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from mts_driver.errors import UserError
+from mts_driver.units import KCAL_MOL_EV
+
+_TEMPLATE = """\
+<!-- {comment}
+     Run it with `mts run input.xml`. -->
+<simulation verbosity='low'>
+  <output prefix='simulation'>
+    <properties filename='out' stride='1'> [ step, time{{picosecond}}, conserved{{electronvolt}}, \
+potential{{electronvolt}}, kinetic_md{{electronvolt}}, temperature{{kelvin}} ] </properties>
+    <trajectory filename='pos' stride='{stride}' format='xyz' cell_units='angstrom'> \
+positions{{angstrom}} </trajectory>
+    <checkpoint filename='checkpoint' stride='{checkpoint_stride}' overwrite='True'/>
+  </output>
+  <total_steps> {steps} </total_steps>
+  <prng> <seed> {seed} </seed> </prng>
+{sockets}
+  <system>
+    <initialize nbeads='1'>
+      <!-- cell, elements, masses{masses_note} and positions -->
+      <file mode='ase'> start.extxyz </file>
+      <velocities mode='thermal' units='kelvin'> {temperature:g} </velocities>
+    </initialize>
+    <forces>
+      <!-- level 0: teacher - student, once per outer step; level 1: student, {n_inner} times -->
+      <force forcefield='teacher'> <mts_weights> [ 1, 0 ] </mts_weights> </force>
+      <force forcefield='student'> <mts_weights> [ -1, 1 ] </mts_weights> </force>
+    </forces>
+    <ensemble> <temperature units='kelvin'> {temperature:g} </temperature> </ensemble>
+    <motion mode='dynamics'>
+      <dynamics mode='nvt' splitting='respa-baoab'>
+        <timestep units='femtosecond'> {outer_fs:g} </timestep>
+        <nmts> [ 1, {n_inner} ] </nmts>
+        <force_clip units='ev/ang'> {clip:.4f} </force_clip>
+        <thermostat mode='langevin'>
+          <tau units='femtosecond'> {tau_fs:g} </tau>
+        </thermostat>
+      </dynamics>
+    </motion>
+  </system>
+</simulation>
+"""
+
+_SOCKET = """\
+  <ffsocket name='{name}' mode='{mode}' pbc='False'>
+    <address> {address} </address>
+    <latency> 1e-4 </latency>
+    <timeout> 600 </timeout>
+    <parameters> {{ model: {model}, device: {device} }} </parameters>
+  </ffsocket>"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """The choices that an input is made of.
+
+    Attributes
+    ----------
+    teacher, student : str
+        Specifications of the potentials.
+    outer_fs, inner_fs : float
+        Outer and inner time step, fs; the first is a multiple of the second.
+    hydrogen_mass : float
+        Da; 0 for the natural one. Only for the comment, the masses are in the start.
+    temperature_K, friction_ps : float
+        Of the Langevin thermostat, K and 1/ps.
+    steps : int
+        Outer steps.
+    stride : int
+        Outer steps between frames of the trajectory.
+    seed : int
+        Of velocities and thermostat.
+    mode : str
+        ``unix`` or ``shm``.
+    device : str
+        Of both potentials.
+    """
+
+    teacher: str
+    student: str
+    outer_fs: float
+    inner_fs: float
+    hydrogen_mass: float
+    temperature_K: float
+    friction_ps: float
+    steps: int
+    stride: int
+    seed: int
+    mode: str = "unix"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        positive = {
+            "--outer-fs": self.outer_fs,
+            "--inner-fs": self.inner_fs,
+            "--temperature-K": self.temperature_K,
+            "--friction-ps": self.friction_ps,
+        }
+        for name, value in positive.items():
+            if not value > 0:
+                raise UserError(f"{name} is {value:g}: give a number above 0.")
+        if abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9 or self.n_inner < 1:
+            raise UserError(
+                f"--outer-fs {self.outer_fs:g} is no multiple of --inner-fs {self.inner_fs:g}: the "
+                "outer step is made of whole inner steps."
+            )
+        for name, spec in (("--teacher", self.teacher), ("--student", self.student)):
+            if "," in spec or "{" in spec:
+                raise UserError(
+                    f"{name} {spec!r} has a comma or brace, which i-PI's <parameters> cannot hold: "
+                    "rename the file, or wrap the calculator in a function of your own."
+                )
+
+    @property
+    def n_inner(self) -> int:
+        """Inner steps per outer step."""
+        return round(self.outer_fs / self.inner_fs)
+
+
+def socket_name(folder: Path, role: str) -> str:
+    """Return a socket address that is short, readable and different for every folder."""
+    folder = folder.resolve()
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", folder.name)[:24]
+    return f"{readable}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}-{role}"
+
+
+def input_xml(protocol: Protocol, folder: Path) -> str:
+    """Return the text of ``input.xml`` for a folder."""
+    sockets = [
+        _SOCKET.format(
+            name=role,
+            mode=protocol.mode,
+            address=socket_name(folder, role),
+            model=escape(spec),
+            device=protocol.device,
+        )
+        for role, spec in (("teacher", protocol.teacher), ("student", protocol.student))
+    ]
+    mass = protocol.hydrogen_mass
+    return _TEMPLATE.format(
+        comment=f"RESPA-BAOAB: {protocol.teacher} every {protocol.outer_fs:g} fs, "
+        f"{protocol.student} every {protocol.inner_fs:g} fs".replace("--", "- -"),
+        stride=protocol.stride,
+        checkpoint_stride=max(1, min(100, protocol.steps // 10)),
+        steps=protocol.steps,
+        seed=protocol.seed,
+        sockets="\n".join(sockets),
+        masses_note=f" (hydrogens {mass:g} Da)" if mass else "",
+        temperature=protocol.temperature_K,
+        n_inner=protocol.n_inner,
+        outer_fs=protocol.outer_fs,
+        clip=150.0 * KCAL_MOL_EV,
+        tau_fs=1000.0 / protocol.friction_ps,
+    )

@@ -1,0 +1,153 @@
+"""Structures: read with clear errors, find X-H bonds, repartition masses, write i-PI starts."""
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read, write
+from ase.neighborlist import neighbor_list
+
+from mts_driver.errors import UserError
+
+LONGEST_XH_A = 1.9
+"""Å; a hydrogen further than this from every heavy atom is not bonded to any of them."""
+
+
+def read_structure(path: Path | str) -> Atoms:
+    """Read the last frame of a file that ASE knows (xyz, extxyz, pdb, cif, ...).
+
+    Returns
+    -------
+    ase.Atoms
+        At least one atom, all coordinates finite.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, unreadable or empty, or holds a coordinate or cell that is not
+        finite, or an unknown element.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"structure file {str(path)!r} does not exist: check the path.")
+    try:
+        atoms = read(path)
+    except Exception as error:  # each of ASE's readers raises errors of its own
+        raise UserError(
+            f"structure file {str(path)!r} cannot be read ({type(error).__name__}: {error}): use "
+            "a format that ASE knows, such as extxyz, and check its element symbols."
+        ) from error
+    if not isinstance(atoms, Atoms) or len(atoms) == 0:
+        raise UserError(f"structure file {str(path)!r} holds no atoms: give one with atoms.")
+    check_structure(atoms, str(path))
+    return atoms
+
+
+def check_structure(atoms: Atoms, name: str) -> None:
+    """Require finite coordinates, known elements and a cell with a volume if it is periodic.
+
+    Raises
+    ------
+    UserError
+        Naming the first atom that is wrong.
+    """
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(bad):
+        raise UserError(
+            f"structure {name!r}: the position of atom {bad[0]} is not finite (NaN or infinite; "
+            f"{len(bad)} such atoms): repair the file."
+        )
+    if not np.isfinite(atoms.cell.array).all():
+        raise UserError(f"structure {name!r}: the cell is not finite: repair the file.")
+    if (atoms.numbers < 1).any():
+        first = int(np.flatnonzero(atoms.numbers < 1)[0])
+        raise UserError(f"structure {name!r}: atom {first} is of no known element: name it.")
+    if atoms.pbc.any() and not (atoms.pbc.all() and abs(atoms.cell.volume) > 0):
+        raise UserError(
+            f"structure {name!r} is periodic along {atoms.pbc.tolist()} with the cell lengths "
+            f"{atoms.cell.lengths().tolist()} Å: give a full three-dimensional cell, or none."
+        )
+
+
+def hydrogen_bonds_to_heavy(atoms: Atoms) -> np.ndarray:
+    """Pair each hydrogen with its nearest heavy atom (minimum image).
+
+    Returns
+    -------
+    ndarray of int, shape (M, 2)
+        Hydrogen and heavy atom.
+
+    Raises
+    ------
+    UserError
+        If a hydrogen has no heavy atom within 1.9 Å.
+    """
+    i, j, d = neighbor_list("ijd", atoms, LONGEST_XH_A)
+    is_hydrogen = atoms.numbers == 1
+    keep = is_hydrogen[i] & ~is_hydrogen[j]
+    i, j = i[keep], j[keep]
+    nearest_last = np.argsort(-d[keep], kind="stable")
+    owner = np.full(len(atoms), -1)
+    owner[i[nearest_last]] = j[nearest_last]
+    hydrogens = np.flatnonzero(is_hydrogen)
+    lonely = hydrogens[owner[hydrogens] < 0]
+    if len(lonely):
+        raise UserError(
+            f"hydrogen {lonely[0]} has no heavy atom within {LONGEST_XH_A} Å (nor have "
+            f"{len(lonely) - 1} others): check the structure and its cell, or prepare it without "
+            "repartitioning (--hmr 0)."
+        )
+    return np.column_stack([hydrogens, owner[hydrogens]])
+
+
+def repartitioned_masses(atoms: Atoms, hydrogen_mass: float) -> np.ndarray:
+    """Masses after moving mass from heavy atoms to their hydrogens.
+
+    Parameters
+    ----------
+    hydrogen_mass : float
+        Da; 0 leaves all masses as they are.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        Da.
+
+    Raises
+    ------
+    UserError
+        If a hydrogen is not bonded, or a heavy atom would become too light.
+    """
+    masses = atoms.get_masses()
+    if hydrogen_mass == 0:
+        return masses
+    from integrators.hmr import repartition_hydrogen_mass
+
+    bonds = hydrogen_bonds_to_heavy(atoms)
+    try:
+        return repartition_hydrogen_mass(atoms.numbers, masses, bonds, hydrogen_mass=hydrogen_mass)
+    except ValueError as error:
+        raise UserError(f"--hmr {hydrogen_mass:g}: {error}") from error
+
+
+def boxed(atoms: Atoms, *, vacuum: float = 20.0) -> tuple[Atoms, bool]:
+    """Return the atoms in a periodic cell, since i-PI needs one, and whether it had to be made.
+
+    Parameters
+    ----------
+    vacuum : float
+        Å between an isolated molecule and the sides of its new box.
+    """
+    atoms = atoms.copy()
+    if atoms.pbc.all():
+        return atoms, False
+    atoms.center(vacuum=vacuum)
+    atoms.pbc = True
+    return atoms, True
+
+
+def write_start(path: Path, atoms: Atoms, masses: np.ndarray) -> None:
+    """Write what i-PI's ``<file mode='ase'>`` reads: cell, elements, masses and positions."""
+    start = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    start.set_array("masses", np.asarray(masses, float))
+    write(path, start, format="extxyz", columns=["symbols", "positions", "masses"])
