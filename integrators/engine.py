@@ -138,6 +138,6 @@ def conserved_energy(state: MDState) -> Tensor:
     The error is of second order without a thermostat and for a single inner step. With the
     thermostat inside ``n > 1`` inner steps a random walk without a drift comes on top, since the
     slow force does work on velocities that O changes between two slow kicks; its spread is of first
-    order in the outer step. It does not bias averages; to measure a drift, leave the thermostat out.
+    order in the outer step. It does not bias averages; measure drifts without a thermostat.
     """
     return kinetic_energy(state.velocities, state.masses) + potential_energy(state) - state.heat
