@@ -82,3 +82,32 @@ def test_without_the_plugin_i_pi_says_that_it_does_not_know_the_splitting(tmp_pa
     result = run(I_PI, prepare(tmp_path / "run"))
     assert result.returncode != 0
     assert "respa-baoab is not a valid option" in result.stdout + result.stderr
+
+
+def test_replica_exchange_restarts_exactly(tmp_path):
+    whole = prepare(tmp_path / "whole")
+    # i-PI's default, threads, lets the replicas draw from one generator in any order
+    text = (
+        (whole / "input.xml").read_text().replace("<simulation ", "<simulation threading='False' ")
+    )
+    system = text[text.index("<system>") : text.index("</system>") + len("</system>")]
+    hot = system.replace(
+        "<temperature units='kelvin'>300", "<temperature units='kelvin'>320"
+    ).replace("<system>", "<system prefix='hot'>")
+    exchange = "<smotion mode='remd'><remd><stride>2</stride></remd></smotion>"
+    (whole / "input.xml").write_text(
+        text.replace(system, system.replace("<system>", "<system prefix='cold'>") + hot + exchange)
+    )
+    result = run(WITH_PLUGIN, whole)
+    assert result.returncode == 0, result.stdout + result.stderr
+    part = tmp_path / "part"
+    part.mkdir()
+    texts = [f.read_text() for f in whole.glob("out.chk_*")]
+    (checkpoint,) = [t for t in texts if "<step>12</step>" in t.replace(" ", "")]
+    assert checkpoint.count("splitting='respa-baoab'") == 2
+    (part / "input.xml").write_text(checkpoint)
+    result = run(WITH_PLUGIN, part)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("cold_out.p", "hot_out.p"):
+        expected, found = np.loadtxt(whole / name), np.loadtxt(part / name)
+        np.testing.assert_allclose(found, expected[-8:], rtol=1e-12)
