@@ -56,6 +56,7 @@ def run(
             total_steps=steps,
             tell=progress.tell,
             on_event=progress.on_event,
+            go_on=f"mts run {file} --restart",
         )
         target = file.parent / "summary.json"
         try:
@@ -65,7 +66,7 @@ def run(
                 write_json(target, launcher.partial_summary, keep=True)
             progress.stop()
             where = "RESTART has been written; " if (file.parent / "RESTART").exists() else ""
-            console.print(f"stopped. {where}continue with: mts run {file} --restart")
+            console.print(f"stopped. {where}continue with: {launcher.go_on}")
             sys.exit(130)
     write_json(target, summary, keep=True)
     if json is not None:

@@ -3,6 +3,7 @@
 import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 from mts_driver.drivers.run_input import RunInput
 from mts_driver.errors import UserError
@@ -22,8 +23,7 @@ def newest_checkpoint(run: RunInput) -> tuple[Path, int]:
         If there is none.
     """
     folder = run.path.parent
-    names = {"RESTART", *(f"{run.prefix}.{name}" for name in run.checkpoints), *run.checkpoints}
-    candidates = [path for name in names for path in (folder / name, *folder.glob(f"{name}_*"))]
+    names, candidates = _candidates(run)
     steps = [(step, path) for path in candidates if (step := _steps_done(path)) is not None]
     if not steps:
         raise UserError(
@@ -32,6 +32,20 @@ def newest_checkpoint(run: RunInput) -> tuple[Path, int]:
         )
     step, path = max(steps, key=lambda pair: (pair[0], pair[1].stat().st_mtime))
     return path, step
+
+
+def _candidates(run: RunInput) -> tuple[set[str], list[Path]]:
+    folder = run.path.parent
+    names = {"RESTART", *(f"{run.prefix}.{name}" for name in run.checkpoints), *run.checkpoints}
+    paths = [path for name in names for path in (folder / name, *folder.glob(f"{name}_*"))]
+    return names, [path for path in paths if path.is_file()]
+
+
+def set_aside_checkpoints(run: RunInput) -> None:
+    """Rename the checkpoints of an earlier run, so that no restart mistakes them for this one's."""
+    for path in _candidates(run)[1]:
+        keep_backup(path)
+        path.unlink()
 
 
 def _steps_done(path: Path) -> int | None:
@@ -61,20 +75,30 @@ def keep_backup(path: Path) -> Path | None:
     raise UserError(f"{path.parent} holds 10000 backups of {path.name}: remove some of them.")
 
 
-def write_checkpoints_atomically() -> None:
-    """Make i-PI write each checkpoint to a new file that then replaces the old one."""
+def write_checkpoints_well() -> None:
+    """Make i-PI write checkpoints that are never half written and lose no digit.
+
+    Each goes to a new file that then replaces the old one. Numbers that need more than i-PI's 9
+    digits get 17, so that a restarted run is the uninterrupted one.
+    """
+    import ipi.utils.inputvalue as input_values
     from ipi.engine.outputs import CheckpointOutput
 
-    native = CheckpointOutput.write
-    if getattr(native, "atomic", False):
+    native, native_type = CheckpointOutput.write, input_values.write_type
+    if getattr(native, "well", False):
         return
+
+    def exact_type(kind: type, value: Any) -> str:
+        text = native_type(kind, value)
+        # i-PI leaves out what is printed like its default: keep its own form wherever it is exact
+        return f"{value:25.17e}" if kind is float and float(text) != value else text
 
     def write(self, store: bool = True) -> None:
         if not (self.active() and self.overwrite):
             native(self, store)
             return
         name = self.filename
-        if not self._continued and os.path.exists(name):
+        if not self._continued:
             keep_backup(Path(name))
         self._continued, self.filename = True, f"{name}.part"
         try:
@@ -83,5 +107,5 @@ def write_checkpoints_atomically() -> None:
         finally:
             self.filename = name
 
-    write.atomic = True  # type: ignore[attr-defined]
-    CheckpointOutput.write = write
+    write.well = True  # type: ignore[attr-defined]
+    CheckpointOutput.write, input_values.write_type = write, exact_type

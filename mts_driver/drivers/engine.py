@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mts_driver.drivers.baseline import time_single_steps
-from mts_driver.drivers.checkpoints import write_checkpoints_atomically
+from mts_driver.drivers.checkpoints import write_checkpoints_well
 from mts_driver.drivers.lifeline import die_with_parent
 from mts_driver.drivers.monitor import RunMonitor
 from mts_driver.units import BOHR_A
@@ -52,7 +52,7 @@ class Engine:
         from integrators.ipi_plugin import register
 
         register()
-        write_checkpoints_atomically()
+        write_checkpoints_well()
         with open(self.settings["input"]) as file:
             simulation = Simulation.load_from_xml(
                 file, request_banner=True, post_init_hook=self.hold_until_drivers_are_ready

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mts_driver.drivers.checkpoints import set_aside_checkpoints
 from mts_driver.drivers.children import KEEP_MEMORY, WAIT_QUIETLY, Child
 from mts_driver.drivers.run_input import Driver, RunInput, check_ipi_version, read_input
 from mts_driver.drivers.sockets import free_address
@@ -52,6 +53,8 @@ class Launcher:
         Takes lines for the user.
     on_event : callable
         Takes the engine's events: ``loaded``, ``started``, ``step``, ``end``.
+    go_on : str
+        The command that continues this run, for messages.
     """
 
     def __init__(
@@ -62,12 +65,14 @@ class Launcher:
         total_steps: int | None = None,
         tell: Callable[[str], None] = lambda _: None,
         on_event: Callable[[dict[str, Any]], None] = lambda _: None,
+        go_on: str = "mts run input.xml --restart",
     ) -> None:
         self.run = run
         self.baseline_steps = baseline_steps
         self.total_steps = total_steps
         self.tell = tell
         self.on_event = on_event
+        self.go_on = go_on
         self.folder = run.path.resolve().parent
         self.engine: Child | None = None
         self.drivers: dict[str, Child] = {}
@@ -103,6 +108,8 @@ class Launcher:
             self._start_drivers()
             self._until_drivers_are_ready()
             assert self.engine is not None
+            if self.run.step == 0:
+                set_aside_checkpoints(self.run)
             self.engine.tell("go")
             self._until("end")
             self._wind_up()
@@ -237,15 +244,15 @@ class Launcher:
         how, words = culprit.how_it_ended(), culprit.last_words()
         pid = culprit.process.pid
         self._stop_all()
-        step = self.last.get("step")
+        step = (self._end or self.last).get("step")
         lines = [f"{culprit.name} (process {pid}) {how}" + (f" at step {step}." if step else ".")]
         if words:
             lines += [f"Its last lines ({culprit.log}):", words]
         restart = self.folder / "RESTART"
         if self._end is not None and restart.exists():
-            lines.append("RESTART has been written: continue with `mts run INPUT --restart`.")
+            lines.append(f"RESTART has been written: continue with `{self.go_on}`.")
         elif step:
-            lines.append("`mts run INPUT --restart` continues from the newest checkpoint.")
+            lines.append(f"`{self.go_on}` continues from the newest checkpoint.")
         raise UserError("\n".join(lines))
 
     def _wind_up(self) -> None:

@@ -1,0 +1,123 @@
+"""Small runs of ``mts run`` with calculators that cost nothing, for the contract tests."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import molecule
+
+from mts_driver.inputs import Protocol, input_xml
+from mts_driver.structures import repartitioned_masses, write_start
+
+HERE = Path(__file__).parent
+MTS = Path(sys.executable).with_name("mts")
+TEACHER = "ase:toy_calculators:ToyWater"
+STUDENT = "ase:toy_calculators:ToyWater?scale=1.02"
+
+
+def toy_water(n: int = 2) -> Atoms:
+    """n³ water molecules on a grid, turned at random."""
+    rng = np.random.default_rng(1)
+    atoms = Atoms()
+    for site in np.ndindex(n, n, n):
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(3.1 * np.array(site))
+        atoms += water
+    atoms.cell, atoms.pbc = [3.1 * n] * 3, True
+    return atoms
+
+
+def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(), **choices) -> Path:
+    """Write an input folder as `mts prepare` does; ``replace`` edits the XML."""
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {"outer_fs": 4.0, "inner_fs": 1.0, "hydrogen_mass": 4.0, "temperature_K": 300.0}
+    options |= {"friction_ps": 1.0, "steps": 20, "stride": 5, "seed": 7} | choices
+    xml = input_xml(Protocol(teacher=teacher, student=student, **options), folder)
+    for old, new in replace:
+        assert old in xml, old
+        xml = xml.replace(old, new)
+    (folder / "input.xml").write_text(xml)
+    atoms = toy_water(n)
+    write_start(folder / "start.extxyz", atoms, repartitioned_masses(atoms, 4.0))
+    shutil.copy(HERE / "toy_calculators.py", folder)
+    return folder / "input.xml"
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400", "NO_COLOR": "1"}
+
+
+def mts(*arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [MTS, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(),
+        check=False,
+    )
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """Start the command in a session of its own, as a terminal would."""
+    return subprocess.Popen(
+        [MTS, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+
+
+def family(folder: Path) -> dict[str, int]:
+    """Return the processes whose working directory is the folder: i-PI ("engine") and drivers."""
+    found = {}
+    for proc in Path("/proc").iterdir():
+        if not proc.name.isdigit():
+            continue
+        try:
+            if Path(os.readlink(proc / "cwd")) != folder.resolve():
+                continue
+            command = (proc / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        for key, sign in (("engine", "mts_driver.drivers.engine"), ("student", "scale="), ("", "")):
+            if any(sign in word for word in command):
+                found[key or "teacher"] = int(proc.name)
+                break
+    return found
+
+
+def wait_for(condition, *, timeout: float = 60, what: str = "condition"):
+    """Wait until a callable returns something true."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"no {what} within {timeout} s")
+
+
+def steps_done(folder: Path) -> int:
+    """Rows of the properties file."""
+    file = folder / "simulation.out"
+    if not file.exists():
+        return 0
+    return sum(not line.startswith("#") for line in file.read_text().splitlines()) - 1
+
+
+def kill(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+
+
+def properties(folder: Path) -> np.ndarray:
+    return np.loadtxt(folder / "simulation.out")

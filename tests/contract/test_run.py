@@ -1,0 +1,200 @@
+"""`mts run`: the summary, kills, restarts; nothing is left behind."""
+
+import json
+import os
+import signal
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running import (
+    family,
+    kill,
+    make_run,
+    mts,
+    properties,
+    start,
+    steps_done,
+    wait_for,
+)
+
+SUMMARY_KEYS = {
+    "steps",
+    "outer_timestep_fs",
+    "n_inner",
+    "wall_s",
+    "ns_per_day",
+    "teacher_calls",
+    "student_calls",
+    "teacher_ms",
+    "student_ms",
+    "overhead_fraction",
+    "clip_events",
+    "max_force_difference_eV_A",
+    "conserved_drift",
+    "conserved_drift_meV_atom_ps",
+    "speedup_vs_single_step",
+    "temperatures_K",
+}
+
+
+def sockets_of(input_xml: Path) -> list[Path]:
+    addresses = [node.text.strip() for node in ET.parse(input_xml).getroot().iter("address")]
+    return [Path(f"/tmp/ipi_{address}") for address in addresses]
+
+
+def assert_nothing_is_left(input_xml: Path) -> None:
+    wait_for(lambda: not family(input_xml.parent), timeout=15, what="end of all processes")
+    assert not [path for path in sockets_of(input_xml) if path.exists()]
+
+
+def test_a_run_counts_its_calls_and_sums_itself_up(tmp_path):
+    input_xml = make_run(tmp_path / "run", steps=12, mode="shm")
+    done = mts("run", input_xml, "--json", tmp_path / "copy.json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary == json.loads((tmp_path / "copy.json").read_text())
+    assert set(summary) >= SUMMARY_KEYS
+    assert all(summary[key] is not None for key in SUMMARY_KEYS)
+    assert (summary["steps"], summary["n_inner"]) == (12, 4)
+    assert summary["outer_timestep_fs"] == pytest.approx(4.0, rel=1e-9)
+    # the baseline's calls do not count, the first structure's do
+    assert summary["teacher_calls"] == 13
+    assert summary["student_calls"] == 12 * 4 + 1
+    assert set(summary["temperatures_K"]) == {"all", "H", "heavy"}
+    assert 0 < summary["overhead_fraction"] < 1
+    assert_nothing_is_left(input_xml)
+
+
+def test_the_baseline_leaves_no_trace_in_the_trajectory(tmp_path):
+    first = make_run(tmp_path / "with", steps=6)
+    other = make_run(tmp_path / "without", steps=6)
+    assert mts("run", first, "--baseline-steps", 5, "--quiet").returncode == 0
+    assert mts("run", other, "--baseline-steps", 0, "--quiet").returncode == 0
+    outputs = [(f.parent / "simulation.out").read_text() for f in (first, other)]
+    assert outputs[0] == outputs[1]
+    summary = json.loads((other.parent / "summary.json").read_text())
+    assert summary["speedup_vs_single_step"] is None
+    assert "switched off" in summary["speedup_vs_single_step_reason"]
+
+
+@pytest.mark.parametrize("victim", ["teacher", "student"])
+def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(tmp_path, victim):
+    slow = "ase:toy_calculators:ToyWater?sleep=0.05"
+    whole = make_run(tmp_path / "whole", teacher=slow, steps=30)
+    broken = make_run(tmp_path / "broken", teacher=slow, steps=30)
+    reference = start("run", whole, "--baseline-steps", 0)
+    process = start("run", broken, "--baseline-steps", 0)
+    wait_for(lambda: steps_done(broken.parent) >= 3, what="third step")
+    pid = family(broken.parent)[victim]
+    kill(pid)
+    output, _ = process.communicate(timeout=40)
+    assert process.returncode == 2
+    assert f"{victim} (process {pid}) was killed by signal 9 (SIGKILL)" in output
+    assert "RESTART has been written" in output
+    assert "--restart" in output
+    assert_nothing_is_left(broken)
+
+    done = mts("run", broken, "--restart", "--baseline-steps", 0)
+    assert done.returncode == 0, done.stderr
+    assert "continuing from RESTART" in done.stderr
+    assert reference.wait(timeout=60) == 0
+    reference.stdout.close()
+    assert (broken.parent / "simulation.out").read_text() == (
+        whole.parent / "simulation.out"
+    ).read_text()
+    assert (broken.parent / "simulation.pos_0.xyz").read_text() == (
+        whole.parent / "simulation.pos_0.xyz"
+    ).read_text()
+
+
+def test_a_killed_launcher_leaves_no_orphan_and_a_restart(tmp_path):
+    input_xml = make_run(
+        tmp_path / "run", teacher="ase:toy_calculators:ToyWater?sleep=0.05", steps=300
+    )
+    process = start("run", input_xml, "--baseline-steps", 0)
+    wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
+    assert set(family(input_xml.parent)) == {"engine", "teacher", "student"}
+    kill(process.pid)
+    process.communicate()
+    assert_nothing_is_left(input_xml)
+    done = steps_done(input_xml.parent)
+    again = mts("run", input_xml, "--restart", "--baseline-steps", 0, "--steps", done + 5)
+    assert again.returncode == 0, again.stderr
+    assert properties(input_xml.parent)[:, 0].tolist() == list(range(done + 6))
+
+
+def test_ctrl_c_stops_cleanly(tmp_path):
+    input_xml = make_run(
+        tmp_path / "run", teacher="ase:toy_calculators:ToyWater?sleep=0.05", steps=300
+    )
+    process = start("run", input_xml, "--baseline-steps", 0)
+    wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=40)
+    assert process.returncode == 130
+    assert "RESTART has been written" in output
+    assert json.loads((input_xml.parent / "summary.json").read_text())["completed"] is False
+    assert_nothing_is_left(input_xml)
+
+
+def test_a_killed_ipi_is_named_and_an_older_checkpoint_serves(tmp_path):
+    input_xml = make_run(
+        tmp_path / "run",
+        teacher="ase:toy_calculators:ToyWater?sleep=0.05",
+        steps=300,
+        replace=[("stride='30' overwrite", "stride='4' overwrite")],
+    )
+    (input_xml.parent / "RESTART").write_text("left by another run, and cut off in the mid")
+    process = start("run", input_xml, "--baseline-steps", 0)
+    wait_for(lambda: steps_done(input_xml.parent) >= 6, what="sixth step")
+    kill(family(input_xml.parent)["engine"])
+    output, _ = process.communicate(timeout=40)
+    assert process.returncode == 2
+    assert "i-PI (process" in output and "SIGKILL" in output
+    assert_nothing_is_left(input_xml)
+    assert not (input_xml.parent / "RESTART").exists()
+    assert (input_xml.parent / "#RESTART#0#").exists()
+    again = mts("run", input_xml, "--restart", "--baseline-steps", 0, "--steps", 20)
+    assert again.returncode == 0, again.stderr
+    assert "continuing from simulation.checkpoint" in again.stderr
+    rows = properties(input_xml.parent)
+    assert rows[-1, 0] == 20
+    # steps after the checkpoint were made twice, and came out the same
+    _, first = np.unique(rows[:, 0], return_index=True)
+    for step in rows[:, 0]:
+        same = rows[rows[:, 0] == step]
+        assert (same == same[0]).all()
+    assert len(first) == 21
+
+
+def test_a_stale_socket_is_removed_and_a_live_one_is_refused(tmp_path):
+    import socket
+
+    input_xml = make_run(tmp_path / "run", steps=2)
+    path = sockets_of(input_xml)[0]
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+    try:
+        refused = mts("run", input_xml)
+        assert refused.returncode == 2
+        assert "in use" in refused.stderr and "<address>" in refused.stderr
+        assert path.exists()
+        assert not (input_xml.parent / "simulation.out").exists()
+    finally:
+        server.close()
+    done = mts("run", input_xml, "--baseline-steps", 0)
+    assert done.returncode == 0, done.stderr
+    assert "removed the stale socket" in done.stderr
+
+
+def test_a_model_that_turns_nan_ends_the_run_before_ipi_sees_it(tmp_path):
+    input_xml = make_run(tmp_path / "run", teacher="ase:toy_calculators:ToyWater?nan_after=8")
+    done = mts("run", input_xml, "--baseline-steps", 0)
+    assert done.returncode == 2
+    assert "not finite at call" in done.stderr
+    assert "RESTART has been written" in done.stderr
+    assert np.isfinite(properties(input_xml.parent)).all()
+    assert_nothing_is_left(input_xml)

@@ -1,0 +1,48 @@
+"""Calculators that cost nothing; copied beside the inputs of the contract tests."""
+
+import time
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+
+
+class ToyWater(Calculator):
+    """Harmonic O-H and H-H springs and a weak pull to the origin; O, H, H repeated."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own type)
+
+    def __init__(self, scale=1.0, sleep=0.0, nan_after=0, fail=False):
+        super().__init__()
+        if fail:
+            raise ValueError("fail=True")
+        self.scale, self.sleep, self.nan_after, self.calls = scale, sleep, nan_after, 0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        time.sleep(self.sleep)
+        self.calls += 1
+        x = self.atoms.positions
+        forces = -0.01 * x
+        energy = 0.005 * (x**2).sum()
+        springs = ((0, 1, 50 * self.scale, 0.96), (0, 2, 50 * self.scale, 0.96), (1, 2, 5.0, 1.5))
+        for i, j, k, length in springs:
+            d = x[j::3] - x[i::3]
+            r = np.linalg.norm(d, axis=1)
+            pull = (k * (r - length) / r)[:, None] * d
+            forces[i::3] += pull
+            forces[j::3] -= pull
+            energy += 0.5 * k * ((r - length) ** 2).sum()
+        if self.nan_after and self.calls > self.nan_after:
+            forces[0] = np.nan
+        self.results = {"energy": float(energy), "forces": forces}
+
+
+class NoForces(Calculator):
+    """Energies only."""
+
+    implemented_properties = ["energy"]  # noqa: RUF012 (ASE's own type)
+
+
+def not_a_calculator():
+    """Return something else."""
+    return 1
