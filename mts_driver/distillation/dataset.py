@@ -7,10 +7,15 @@ import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
+from torch.nn.functional import pad
 
 from mts_driver.distillation.labels import LabelFile
+from mts_driver.potentials.fast_student import compress, pad_neighbors
 from mts_driver.potentials.neighbors import VerletList
 from mts_driver.potentials.student import StudentConfig
+
+FAR_A = 100.0
+"""Component of a padding vector, beyond any cutoff."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +26,16 @@ class Graph:
     ----------
     kind : Tensor, shape (M,)
         Index of every atom's element in the student's list.
-    i, j : Tensor, shape (P,)
-        Pairs within the cutoff, in both directions.
-    vectors : Tensor, shape (P, 3)
-        x_j − x_i, Å.
+    neighbors : Tensor, shape (M, K)
+        Atoms within the cutoff; rows are padded.
+    vectors : Tensor, shape (M, K, 3)
+        From the atom to its neighbour, Å.
     forces : Tensor, shape (M, 3)
         The teacher's, eV/Å.
     """
 
     kind: Tensor
-    i: Tensor
-    j: Tensor
+    neighbors: Tensor
     vectors: Tensor
     forces: Tensor
 
@@ -71,14 +75,13 @@ def graph_of(atoms: Atoms, config: StudentConfig) -> Graph:
     found = VerletList(cutoff_A=config.cutoff_A, skin_A=0.0).pairs(
         atoms.positions, np.array(atoms.cell) * atoms.pbc[:, None]
     )
-    kind = [config.elements.index(symbol) for symbol in atoms.get_chemical_symbols()]
-    i, j = torch.from_numpy(found.i), torch.from_numpy(found.j)
-    vectors = torch.from_numpy(found.vectors).float()
+    kind = np.array([config.elements.index(symbol) for symbol in atoms.get_chemical_symbols()])
+    first, j, vectors, _, _ = compress(*found, len(kind), kind, len(config.elements))
+    neighbors, vectors = pad_neighbors(first, j, vectors, config.cutoff_A)
     return Graph(
-        kind=torch.tensor(kind),
-        i=torch.cat((i, j)),
-        j=torch.cat((j, i)),
-        vectors=torch.cat((vectors, -vectors)),
+        kind=torch.from_numpy(kind),
+        neighbors=torch.from_numpy(neighbors),
+        vectors=torch.from_numpy(vectors).float(),
         forces=torch.from_numpy(atoms.get_array("teacher_forces")).float(),
     )
 
@@ -105,10 +108,15 @@ def stiff_pairs(labels: LabelFile, kind: str, config: StudentConfig) -> list[Sti
 def collate(graphs: Sequence[Graph]) -> Graph:
     """Several graphs as one, atoms numbered through."""
     starts = np.cumsum([0] + [len(g.kind) for g in graphs[:-1]]).tolist()
+    width = max(g.neighbors.shape[1] for g in graphs)
+    neighbors, vectors = [], []
+    for graph, start in zip(graphs, starts, strict=True):
+        missing = width - graph.neighbors.shape[1]
+        neighbors.append(pad(graph.neighbors + start, (0, missing)))
+        vectors.append(pad(graph.vectors, (0, 0, 0, missing), value=FAR_A))
     return Graph(
         kind=torch.cat([g.kind for g in graphs]),
-        i=torch.cat([g.i + s for g, s in zip(graphs, starts, strict=True)]),
-        j=torch.cat([g.j + s for g, s in zip(graphs, starts, strict=True)]),
-        vectors=torch.cat([g.vectors for g in graphs]),
+        neighbors=torch.cat(neighbors),
+        vectors=torch.cat(vectors),
         forces=torch.cat([g.forces for g in graphs]),
     )

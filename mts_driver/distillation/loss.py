@@ -17,10 +17,9 @@ LARGE_FORCE_EV_A = 4.0
 def student_forces(model: StudentModel, graph: Graph, *, create_graph: bool) -> Tensor:
     """Forces of the student on all atoms of a graph, eV/Å, shape (M, 3)."""
     vectors = graph.vectors.detach().requires_grad_()
-    energy = model(graph.kind, graph.i, graph.j, vectors).sum()
+    energy = model(graph.kind, graph.neighbors, vectors).sum()
     (pull,) = torch.autograd.grad(energy, vectors, create_graph=create_graph)
-    forces = torch.zeros_like(graph.forces)
-    return forces.index_add(0, graph.i, pull).index_add(0, graph.j, -pull)
+    return pull.sum(1).index_add(0, graph.neighbors.flatten(), -pull.flatten(0, 1))
 
 
 def force_constants(pair: StiffPair, plus: Tensor, minus: Tensor) -> Tensor:

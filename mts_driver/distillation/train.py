@@ -150,7 +150,7 @@ def normalise(model: StudentModel, frames: list[Graph]) -> None:
     """Set the input shift and scale of every element from up to 16 frames."""
     batch = collate(frames[:: max(1, len(frames) // 16)])
     with torch.no_grad():
-        x = model.features(batch.kind, batch.i, batch.j, batch.vectors)
+        x = model.features(batch.kind, batch.neighbors, batch.vectors)
         for e in range(len(model.config.elements)):
             mine = x[batch.kind == e]
             model.shift[e] = mine.mean(0)

@@ -81,13 +81,13 @@ class Student:
         n = len(self.numbers)
         found = [verlet.pairs(*a) for verlet, *a in zip(self._lists, x, cells, strict=False)]
         if len(found) == 1:
-            return _compress(*found[0], n, self._kind, len(self._of_kind))
+            return compress(*found[0], n, self._kind, len(self._of_kind))
         i = np.concatenate([pairs.i + k * n for k, pairs in enumerate(found)])
         j = np.concatenate([pairs.j + k * n for k, pairs in enumerate(found)])
         vectors = np.concatenate([pairs.vectors for pairs in found])
         r = np.concatenate([pairs.distances for pairs in found])
         kind = np.tile(self._kind, len(x))
-        return _compress(i, j, vectors, r, n * len(x), kind, len(self._of_kind))
+        return compress(i, j, vectors, r, n * len(x), kind, len(self._of_kind))
 
     def _fused(self, first, neighbors, vectors, r, pair_kind):  # type: ignore[no-untyped-def]
         n, replicas = len(self.numbers), (len(first) - 1) // len(self.numbers)
@@ -107,18 +107,16 @@ class Student:
 
     def _torch(self, first, neighbors, vectors, r, pair_kind):  # type: ignore[no-untyped-def]
         n, atoms = len(self.numbers), len(first) - 1
-        i = torch.from_numpy(np.repeat(np.arange(atoms), np.diff(first))).to(self.device)
-        j = torch.from_numpy(neighbors).to(self.device)
+        padded = pad_neighbors(first, neighbors, vectors, self.model.config.cutoff_A)
+        j, d = (torch.from_numpy(a).to(self.device) for a in padded)
         kind = torch.from_numpy(np.tile(self._kind, atoms // n)).to(self.device)
-        d = torch.from_numpy(vectors).to(self.device, self.dtype).requires_grad_()
+        d = d.to(self.dtype).requires_grad_()
         with torch.enable_grad():
-            energy = self.model(kind, i, j, d)
+            energy = self.model(kind, j, d)
             (pull,) = torch.autograd.grad(energy.sum(), d)
-        forces = torch.zeros(atoms, 3, dtype=pull.dtype, device=self.device)
-        forces = forces.index_add(0, i, pull).index_add(0, j, -pull)
-        virial = torch.zeros(atoms // n, 9, dtype=pull.dtype, device=self.device)
-        virial = virial.index_add(0, i // n, -(d.detach()[:, :, None] * pull[:, None]).flatten(1))
-        return energy.detach().double().view(-1, n).sum(1), forces, virial
+        forces = pull.sum(1).index_add(0, j.flatten(), -pull.flatten(0, 1))
+        virial = -torch.einsum("rka,rkb->rab", *(v.reshape(atoms // n, -1, 3) for v in (d, pull)))
+        return energy.detach().double().view(-1, n).sum(1), forces, virial.detach()
 
 
 def _network(model: StudentModel, e: int, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,18 +137,18 @@ def _silu_slope(a: Tensor) -> Tensor:
 
 def radial_table(model: StudentModel) -> np.ndarray:
     """Cubics of R_c and of half the repulsion, (pairs of elements, GRID, 4, channels + 1)."""
-    kinds = len(model.config.elements)
+    kinds = torch.arange(len(model.config.elements))
     exact = StudentModel(model.config).double()
     exact.load_state_dict({k: v.double().cpu() for k, v in model.state_dict().items()})
     r = torch.linspace(TABLE_START_A, model.config.cutoff_A, GRID + 1, dtype=torch.float64)
     step = float(r[1] - r[0])
     tables = []
-    for t in range(kinds * kinds):
-        pair = torch.full((len(r),), t)
+    for a, b in torch.cartesian_prod(kinds, kinds):
 
-        def curves(r: Tensor, pair: Tensor = pair) -> Tensor:
-            half = 0.5 * exact.repulsion(pair // kinds, pair % kinds, r)
-            return torch.cat((exact.radial_functions(pair, r), half[:, None]), 1)
+        def curves(r: Tensor, a: Tensor = a, b: Tensor = b) -> Tensor:
+            half = 0.5 * exact.repulsion(a, b, r)
+            neighbor_kind = b.expand(1, len(r))
+            return torch.cat((exact.radial_functions(a[None], neighbor_kind, r[None])[0], half[:, None]), 1)
 
         with torch.no_grad():
             y = curves(r)
@@ -161,8 +159,21 @@ def radial_table(model: StudentModel) -> np.ndarray:
     return torch.stack(tables).to(model.radial.dtype).numpy()
 
 
+def pad_neighbors(
+    first: np.ndarray, neighbors: np.ndarray, vectors: np.ndarray, cutoff_A: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours (M, K) and vectors (M, K, 3) in rows of equal length, for the torch model."""
+    counts = np.diff(first)
+    filled = np.arange(counts.max(initial=1)) < counts[:, None]
+    padded = np.zeros(filled.shape, np.int64)
+    padded[filled] = neighbors
+    long = np.full((*filled.shape, 3), 2.0 * cutoff_A)
+    long[filled] = vectors
+    return padded, long
+
+
 @njit(cache=True)
-def _compress(i, j, vectors, distances, atoms, kind, kinds):  # type: ignore[no-untyped-def]
+def compress(i, j, vectors, distances, atoms, kind, kinds):  # type: ignore[no-untyped-def]
     """From pairs listed once to a compressed list with every pair in both directions."""
     first = np.zeros(atoms + 1, np.int64)
     for p in range(i.size):

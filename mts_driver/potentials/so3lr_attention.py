@@ -5,14 +5,21 @@ the size pairs x features of a plain torch version exists. The radial part of th
 r alone and is read from cubic splines instead of running two networks for every pair.
 """
 
+import copy
+
 import numpy as np
 import torch
 from numba import njit, prange
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from mts_driver.errors import UserError
 
 CHUNKS = 4
 """Blocks of pairs that threads share; fixed, so that sums don't depend on the thread count."""
+FEATURES, HEADS, WIDTH = 128, 8, 32
+"""Of SO3LR: invariant features, heads (half of them for the Euclidean features), their width."""
+KEY, VALUE = HEADS * WIDTH, 2 * HEADS * WIDTH
+"""Where keys and values start in the row of an atom; queries come first."""
 TABLE_START_A = 0.2
 CELLS = {torch.float32: 512, torch.float64: 4096}
 """Interpolation errors are below the rounding of float32, and below 1e-10 in float64."""
@@ -52,8 +59,13 @@ class FusedAttention(nn.Module):
         self.degree = np.repeat(
             np.arange(block.ev_heads), block.degree_repeats.cpu().numpy()
         )
-        self.heads = block.inv_heads
-        self.norms = (float(block.att_norm_inv), float(block.att_norm_ev))
+        norms = [block.att_norm_inv] * block.inv_heads + [block.att_norm_ev] * block.ev_heads
+        self.scale = (1.0 / np.array(norms)).astype(self.table.dtype)
+        if (block.inv_features_dim, len(norms), block.inv_head_dim) != (FEATURES, HEADS, WIDTH):
+            raise UserError(
+                "the SO3LR weights of this so3krates-torch have another architecture than those "
+                "that mts-driver was written for: pip install so3krates-torch==0.2.1"
+            )
 
     def forward(
         self, i: Tensor, j: Tensor, r: Tensor, cutoff: Tensor, to_i: Tensor, parity: Tensor,
@@ -68,7 +80,7 @@ class FusedAttention(nn.Module):
         to_i : Tensor, shape (P, 24)
             Spherical harmonics of x_i − x_j; ``parity`` (24,) turns them round.
         atoms : Tensor, shape (M, 5 F)
-            Query, key, value, and query, key of the Euclidean part, of every atom.
+            Queries, Euclidean queries, keys, Euclidean keys and values of every atom.
         ev_filter : Tensor, shape (P, 2 F) or (1, 2 F)
             The part of both filters that does not come from r.
         """
@@ -76,8 +88,6 @@ class FusedAttention(nn.Module):
 
 
 def _double(module: nn.Module) -> nn.Module:
-    import copy
-
     return copy.deepcopy(module).double()
 
 
@@ -87,14 +97,14 @@ class _Function(torch.autograd.Function):
         tensors = (i, j, r[:, 0], cutoff[:, 0], to_i, parity, atoms, ev_filter)
         ctx.arrays = [t.detach().contiguous().numpy() for t in tensors]
         ctx.layer = layer
-        out = _forward(*ctx.arrays, layer.table, *layer.grid, layer.heads, layer.degree, layer.norms)
+        out = _forward(*ctx.arrays, layer.table, *layer.grid, layer.degree, layer.scale)
         return torch.from_numpy(out[0]), torch.from_numpy(out[1])
 
     @staticmethod
     def backward(ctx, grad_inv, grad_ev):  # type: ignore[no-untyped-def]
         layer = ctx.layer
         found = _backward(
-            *ctx.arrays, layer.table, *layer.grid, layer.heads, layer.degree, layer.norms,
+            *ctx.arrays, layer.table, *layer.grid, layer.degree, layer.scale,
             grad_inv.contiguous().numpy(), grad_ev.contiguous().numpy(),
         )  # fmt: skip
         d_r, d_cutoff, d_to_i, d_atoms, d_filter = (torch.from_numpy(a) for a in found)
@@ -108,130 +118,141 @@ def _filter(table, u, extra, value):  # type: ignore[no-untyped-def]
     k = min(max(int(u), 0), table.shape[0] - 2)
     s = table.dtype.type(u - k)
     low, high = table[k], table[k + 1]
-    for c in range(value.size):
-        y0, m0, y1, m1 = low[0, c], low[1, c], high[0, c], high[1, c]
-        c2, c3 = 3 * (y1 - y0) - 2 * m0 - m1, 2 * (y0 - y1) + m0 + m1
-        value[c] = y0 + s * (m0 + s * (c2 + s * c3)) + extra[c]
+    # weights of the two values and slopes are the same for all features
+    t = 1 - s
+    a0, a1, b0, b1 = (1 + 2 * s) * t * t, (1 + 2 * t) * s * s, s * t * t, -t * s * s
+    for c in range(KEY):
+        value[c] = a0 * low[0, c] + b0 * low[1, c] + a1 * high[0, c] + b1 * high[1, c] + extra[c]
+
+
+@njit(inline="always", fastmath=True)
+def _slope(table, u, value):  # type: ignore[no-untyped-def]
+    """Derivative of the radial filter, per cell."""
+    k = min(max(int(u), 0), table.shape[0] - 2)
+    s = table.dtype.type(u - k)
+    low, high = table[k], table[k + 1]
+    a, b0, b1 = 6 * s * (1 - s), (1 - s) * (1 - 3 * s), s * (3 * s - 2)
+    for c in range(KEY):
+        value[c] = a * (high[0, c] - low[0, c]) + b0 * low[1, c] + b1 * high[1, c]
+
+
+# In the kernels a loop writes to one array and reads few others, so that LLVM can prove or check
+# that they do not overlap and uses vector instructions; widths are compile-time constants.
+
+
+@njit(inline="always", fastmath=True)
+def _dots(a, b, w, s_ij, s_ji):  # type: ignore[no-untyped-def]
+    """Unscaled attention of every head in both directions: Σ q_i w k_j and Σ q_j w k_i."""
+    for h in range(HEADS):
+        x = y = a.dtype.type(0.0)
+        for d in range(h * WIDTH, (h + 1) * WIDTH):
+            x += a[d] * w[d] * b[KEY + d]
+            y += b[d] * w[d] * a[KEY + d]
+        s_ij[h], s_ji[h] = x, y
+
+
+@njit(inline="always", fastmath=True)
+def _spread(per_head, out):  # type: ignore[no-untyped-def]
+    """One value a head to one value a feature."""
+    for h in range(out.size // WIDTH):
+        for d in range(h * WIDTH, (h + 1) * WIDTH):
+            out[d] = per_head[h]
+
+
+@njit(inline="always", fastmath=True)
+def _add_product(out, x, y):  # type: ignore[no-untyped-def]
+    for d in range(x.size):
+        out[d] += x[d] * y[d]
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _forward(i, j, r, cutoff, to_i, parity, atoms, ev_filter, table, r0, inverse_h, heads, degree, norms):  # type: ignore[no-untyped-def]
-    size, components = table.shape[2] // 2, to_i.shape[1]
-    degrees = degree.max() + 1
-    width, width_ev = size // heads, size // degrees
-    d_inv = np.zeros((CHUNKS, atoms.shape[0], size), atoms.dtype)
-    d_ev = np.zeros((CHUNKS, atoms.shape[0], components), atoms.dtype)
-    zero = atoms.dtype.type(0.0)
+def _forward(i, j, r, cutoff, to_i, parity, atoms, ev_filter, table, r0, inverse_h, degree, scale):  # type: ignore[no-untyped-def]
+    d_inv = np.zeros((CHUNKS, atoms.shape[0], FEATURES), atoms.dtype)
+    d_ev = np.zeros((CHUNKS, atoms.shape[0], to_i.shape[1]), atoms.dtype)
     for chunk in prange(CHUNKS):
-        w = np.empty(2 * size, atoms.dtype)
-        b_ij, b_ji = np.empty(degrees, atoms.dtype), np.empty(degrees, atoms.dtype)
+        w = np.empty(KEY, atoms.dtype)
+        s_ij, s_ji = np.empty(HEADS, atoms.dtype), np.empty(HEADS, atoms.dtype)
+        e_ij, e_ji = np.empty(FEATURES, atoms.dtype), np.empty(FEATURES, atoms.dtype)
         for p in range(r.size * chunk // CHUNKS, r.size * (chunk + 1) // CHUNKS):
             a, b = atoms[i[p]], atoms[j[p]]
-            out_i, out_j = d_inv[chunk, i[p]], d_inv[chunk, j[p]]
             _filter(table, (r[p] - r0) * inverse_h, ev_filter[p % ev_filter.shape[0]], w)
-            scale = cutoff[p] / atoms.dtype.type(norms[0])
-            for h in range(heads):
-                s_ij = s_ji = zero
-                for d in range(h * width, (h + 1) * width):
-                    s_ij += a[d] * w[d] * b[size + d]
-                    s_ji += b[d] * w[d] * a[size + d]
-                s_ij, s_ji = s_ij * scale, s_ji * scale
-                for d in range(h * width, (h + 1) * width):
-                    out_i[d] += s_ij * b[2 * size + d]
-                    out_j[d] += s_ji * a[2 * size + d]
-            scale = cutoff[p] / atoms.dtype.type(norms[1])
-            for m in range(degrees):
-                s_ij = s_ji = zero
-                for d in range(m * width_ev, (m + 1) * width_ev):
-                    s_ij += a[3 * size + d] * w[size + d] * b[4 * size + d]
-                    s_ji += b[3 * size + d] * w[size + d] * a[4 * size + d]
-                b_ij[m], b_ji[m] = s_ij * scale, s_ji * scale
-            for m in range(components):
-                d_ev[chunk, i[p], m] += b_ij[degree[m]] * to_i[p, m]
-                d_ev[chunk, j[p], m] += b_ji[degree[m]] * to_i[p, m] * parity[m]
+            _dots(a, b, w, s_ij, s_ji)
+            for h in range(HEADS):
+                s_ij[h] *= scale[h] * cutoff[p]
+                s_ji[h] *= scale[h] * cutoff[p]
+            _spread(s_ij, e_ij)
+            _spread(s_ji, e_ji)
+            _add_product(d_inv[chunk, i[p]], e_ij, b[VALUE:])
+            _add_product(d_inv[chunk, j[p]], e_ji, a[VALUE:])
+            for m in range(to_i.shape[1]):
+                h = HEADS // 2 + degree[m]
+                d_ev[chunk, i[p], m] += s_ij[h] * to_i[p, m]
+                d_ev[chunk, j[p], m] += s_ji[h] * to_i[p, m] * parity[m]
     return d_inv.sum(0), d_ev.sum(0)
 
 
 @njit(parallel=True, cache=True, fastmath=True)
 def _backward(  # type: ignore[no-untyped-def]
-    i, j, r, cutoff, to_i, parity, atoms, ev_filter, table, r0, inverse_h, heads, degree, norms, g_inv, g_ev
+    i, j, r, cutoff, to_i, parity, atoms, ev_filter, table, r0, inverse_h, degree, scale, g_inv, g_ev
 ):
-    size, components = table.shape[2] // 2, to_i.shape[1]
-    degrees = degree.max() + 1
-    width, width_ev = size // heads, size // degrees
     d_r, d_cutoff = np.empty_like(r), np.empty_like(cutoff)
-    d_to_i, d_filter = np.empty_like(to_i), np.empty((r.size, 2 * size), atoms.dtype)
+    d_to_i, d_filter = np.empty_like(to_i), np.empty((r.size, KEY), atoms.dtype)
     d_atoms = np.zeros((CHUNKS, atoms.shape[0], atoms.shape[1]), atoms.dtype)
-    zero, step = atoms.dtype.type(0.0), atoms.dtype.type(inverse_h)
+    zero = atoms.dtype.type(0.0)
     for chunk in prange(CHUNKS):
-        w = np.empty(2 * size, atoms.dtype)
-        gb_ij, gb_ji = np.empty(degrees, atoms.dtype), np.empty(degrees, atoms.dtype)
-        b_ij, b_ji = np.empty(degrees, atoms.dtype), np.empty(degrees, atoms.dtype)
+        w, slope = np.empty(KEY, atoms.dtype), np.empty(KEY, atoms.dtype)
+        s_ij, s_ji = np.empty(HEADS, atoms.dtype), np.empty(HEADS, atoms.dtype)
+        g_ij, g_ji = np.empty(HEADS, atoms.dtype), np.empty(HEADS, atoms.dtype)
+        e_ij, e_ji = np.empty(FEATURES, atoms.dtype), np.empty(FEATURES, atoms.dtype)
+        f_ij, f_ji = np.empty(KEY, atoms.dtype), np.empty(KEY, atoms.dtype)
         for p in range(r.size * chunk // CHUNKS, r.size * (chunk + 1) // CHUNKS):
-            a, b = atoms[i[p]], atoms[j[p]]
+            a, b, hi, hj = atoms[i[p]], atoms[j[p]], g_inv[i[p]], g_inv[j[p]]
             ga, gb = d_atoms[chunk, i[p]], d_atoms[chunk, j[p]]
-            hi, hj = g_inv[i[p]], g_inv[j[p]]
-            dw = d_filter[p]
             u = (r[p] - r0) * inverse_h
             _filter(table, u, ev_filter[p % ev_filter.shape[0]], w)
-            norm = atoms.dtype.type(1.0 / norms[0])
+            _dots(a, b, w, s_ij, s_ji)
+            # derivative in the attention of every head: from the values, and from the harmonics
+            for h in range(HEADS // 2):
+                x = y = zero
+                for d in range(h * WIDTH, (h + 1) * WIDTH):
+                    x += hi[d] * b[VALUE + d]
+                    y += hj[d] * a[VALUE + d]
+                g_ij[h], g_ji[h] = x, y
+            g_ij[HEADS // 2 :], g_ji[HEADS // 2 :] = 0, 0
+            for m in range(to_i.shape[1]):
+                h = HEADS // 2 + degree[m]
+                g_ij[h] += g_ev[i[p], m] * to_i[p, m]
+                g_ji[h] += g_ev[j[p], m] * to_i[p, m] * parity[m]
             dc = zero
-            for h in range(heads):
-                s_ij = s_ji = gs_ij = gs_ji = zero
-                for d in range(h * width, (h + 1) * width):
-                    s_ij += a[d] * w[d] * b[size + d]
-                    s_ji += b[d] * w[d] * a[size + d]
-                    gs_ij += hi[d] * b[2 * size + d]
-                    gs_ji += hj[d] * a[2 * size + d]
-                dc += (gs_ij * s_ij + gs_ji * s_ji) * norm
-                scale = cutoff[p] * norm
-                s_ij, s_ji = s_ij * scale, s_ji * scale
-                gs_ij, gs_ji = gs_ij * scale, gs_ji * scale
-                for d in range(h * width, (h + 1) * width):
-                    gb[2 * size + d] += s_ij * hi[d]
-                    ga[2 * size + d] += s_ji * hj[d]
-                    x, y = gs_ij * w[d], gs_ji * w[d]
-                    ga[d] += x * b[size + d]
-                    gb[size + d] += x * a[d]
-                    gb[d] += y * a[size + d]
-                    ga[size + d] += y * b[d]
-                    dw[d] = gs_ij * a[d] * b[size + d] + gs_ji * b[d] * a[size + d]
-            norm = atoms.dtype.type(1.0 / norms[1])
-            gb_ij[:], gb_ji[:] = 0, 0
-            for m in range(components):
-                gb_ij[degree[m]] += g_ev[i[p], m] * to_i[p, m]
-                gb_ji[degree[m]] += g_ev[j[p], m] * to_i[p, m] * parity[m]
-            for m in range(degrees):
-                s_ij = s_ji = zero
-                for d in range(m * width_ev, (m + 1) * width_ev):
-                    s_ij += a[3 * size + d] * w[size + d] * b[4 * size + d]
-                    s_ji += b[3 * size + d] * w[size + d] * a[4 * size + d]
-                dc += (gb_ij[m] * s_ij + gb_ji[m] * s_ji) * norm
-                scale = cutoff[p] * norm
-                b_ij[m], b_ji[m] = s_ij * scale, s_ji * scale
-                gs_ij, gs_ji = gb_ij[m] * scale, gb_ji[m] * scale
-                for d in range(m * width_ev, (m + 1) * width_ev):
-                    x, y = gs_ij * w[size + d], gs_ji * w[size + d]
-                    ga[3 * size + d] += x * b[4 * size + d]
-                    gb[4 * size + d] += x * a[3 * size + d]
-                    gb[3 * size + d] += y * a[4 * size + d]
-                    ga[4 * size + d] += y * b[3 * size + d]
-                    dw[size + d] = (
-                        gs_ij * a[3 * size + d] * b[4 * size + d]
-                        + gs_ji * b[3 * size + d] * a[4 * size + d]
-                    )
-            for m in range(components):
-                d_to_i[p, m] = (
-                    b_ij[degree[m]] * g_ev[i[p], m] + b_ji[degree[m]] * g_ev[j[p], m] * parity[m]
-                )
+            for h in range(HEADS):
+                dc += (g_ij[h] * s_ij[h] + g_ji[h] * s_ji[h]) * scale[h]
+                factor = scale[h] * cutoff[p]
+                s_ij[h], s_ji[h] = s_ij[h] * factor, s_ji[h] * factor
+                g_ij[h], g_ji[h] = g_ij[h] * factor, g_ji[h] * factor
             d_cutoff[p] = dc
-            k = min(max(int(u), 0), table.shape[0] - 2)
-            s = atoms.dtype.type(u - k)
-            low, high = table[k], table[k + 1]
-            slope = zero
-            for c in range(2 * size):
-                y0, m0, y1, m1 = low[0, c], low[1, c], high[0, c], high[1, c]
-                c2, c3 = 3 * (y1 - y0) - 2 * m0 - m1, 2 * (y0 - y1) + m0 + m1
-                slope += dw[c] * (m0 + s * (2 * c2 + 3 * s * c3))
-            d_r[p] = slope * step
+            for m in range(to_i.shape[1]):
+                h = HEADS // 2 + degree[m]
+                d_to_i[p, m] = s_ij[h] * g_ev[i[p], m] + s_ji[h] * g_ev[j[p], m] * parity[m]
+            _spread(s_ij, e_ij)
+            _spread(s_ji, e_ji)
+            _add_product(gb[VALUE:], e_ij, hi)
+            _add_product(ga[VALUE:], e_ji, hj)
+            _spread(g_ij, f_ij)
+            _spread(g_ji, f_ji)
+            dw = d_filter[p]
+            for d in range(KEY):
+                dw[d] = f_ij[d] * a[d] * b[KEY + d] + f_ji[d] * b[d] * a[KEY + d]
+            for d in range(KEY):
+                f_ij[d] *= w[d]
+            for d in range(KEY):
+                f_ji[d] *= w[d]
+            _add_product(ga[:KEY], f_ij, b[KEY:VALUE])
+            _add_product(ga[KEY:VALUE], f_ji, b[:KEY])
+            _add_product(gb[:KEY], f_ji, a[KEY:VALUE])
+            _add_product(gb[KEY:VALUE], f_ij, a[:KEY])
+            _slope(table, u, slope)
+            x = zero
+            for d in range(KEY):
+                x += dw[d] * slope[d]
+            d_r[p] = x * inverse_h
     return d_r, d_cutoff, d_to_i, d_atoms.sum(0), d_filter

@@ -142,7 +142,7 @@ def _attention(
     activation = block.qk_non_linearity
     query, key = activation(project(block.W_q_inv)), activation(project(block.W_k_inv))
     query_ev, key_ev = activation(project(block.W_q_ev)), activation(project(block.W_k_ev))
-    atoms = torch.cat((query, key, project(block.W_v_inv), query_ev, key_ev), -1)
+    atoms = torch.cat((query, query_ev, key, key_ev, project(block.W_v_inv)), -1)
 
     # Euclidean features start at zero: before the first layer all pairs share one filter
     difference = ev.index_select(0, e.i) - ev.index_select(0, e.j) if ev.requires_grad else ev[:1]
@@ -160,8 +160,8 @@ def attention(block: nn.Module, filters: Tensor, atoms: Tensor, e: _Edges) -> tu
     filter_inv, filter_ev = filters.split(size, -1)
     filter_inv = filter_inv * (e.cutoff / block.att_norm_inv)
     filter_ev = filter_ev * (e.cutoff / block.att_norm_ev)
-    q_i, k_i, v_i, qe_i, ke_i = atoms.index_select(0, e.i).split(size, -1)
-    q_j, k_j, v_j, qe_j, ke_j = atoms.index_select(0, e.j).split(size, -1)
+    q_i, qe_i, k_i, ke_i, v_i = atoms.index_select(0, e.i).split(size, -1)
+    q_j, qe_j, k_j, ke_j, v_j = atoms.index_select(0, e.j).split(size, -1)
 
     def heads(product: Tensor, count: int) -> Tensor:
         return product.view(-1, count, size // count).sum(-1)

@@ -63,7 +63,7 @@ class StudentModel(nn.Module):
         kinds, c, k = len(config.elements), config.channels, config.radial
         z = torch.tensor([float(atomic_numbers[e]) for e in config.elements])
         self.register_buffer("z", z, persistent=False)
-        self.radial = nn.Parameter(torch.randn(kinds * kinds, k, c) * (2.0 / k) ** 0.5)
+        self.radial = nn.Parameter(torch.randn(kinds, kinds, k, c) * (2.0 / k) ** 0.5)
         self.shift = nn.Parameter(torch.zeros(kinds, INVARIANTS * c), requires_grad=False)
         self.scale = nn.Parameter(torch.ones(kinds, INVARIANTS * c), requires_grad=False)
         self.register_buffer("offset", torch.zeros(kinds, dtype=torch.float64))
@@ -74,22 +74,21 @@ class StudentModel(nn.Module):
         self.b2 = nn.Parameter(torch.zeros(kinds, h))
         self.w3 = nn.Parameter(torch.randn(kinds, h) * 0.1 / h**0.5)
 
-    def forward(self, kind: Tensor, i: Tensor, j: Tensor, vectors: Tensor) -> Tensor:
+    def forward(self, kind: Tensor, neighbors: Tensor, vectors: Tensor) -> Tensor:
         """Atomic energies without the free-atom ``offset``, eV, shape (M,).
 
         Parameters
         ----------
         kind : int Tensor, shape (M,)
             Which of ``config.elements`` every atom is.
-        i, j : int Tensor, shape (P,)
-            Pairs within the cutoff, each in both directions.
-        vectors : Tensor, shape (P, 3)
-            x_j − x_i, Å.
+        neighbors : int Tensor, shape (M, K)
+            Atoms within the cutoff of each atom; rows are padded with any atom.
+        vectors : Tensor, shape (M, K, 3)
+            From the atom to its neighbour, Å; beyond the cutoff in the padding.
         """
-        x = self.features(kind, i, j, vectors)
+        x = self.features(kind, neighbors, vectors)
         r = vectors.norm(dim=-1)
-        energy = torch.zeros_like(kind, dtype=x.dtype)
-        energy = energy.index_add(0, i, 0.5 * self.repulsion(kind[i], kind[j], r))
+        energy = 0.5 * self.repulsion(kind[:, None], kind[neighbors], r).sum(-1)
         for e in range(len(self.config.elements)):
             atoms = (kind == e).nonzero()[:, 0]
             h = (x[atoms] - self.shift[e]) * self.scale[e]
@@ -98,31 +97,28 @@ class StudentModel(nn.Module):
             energy = energy.index_add(0, atoms, h @ self.w3[e])
         return energy
 
-    def features(self, kind: Tensor, i: Tensor, j: Tensor, vectors: Tensor) -> Tensor:
+    def features(self, kind: Tensor, neighbors: Tensor, vectors: Tensor) -> Tensor:
         """Invariants of every atom, shape (M, INVARIANTS · channels)."""
-        r = vectors.norm(dim=-1, keepdim=True)
-        x, y, z = (vectors / r).unbind(-1)
+        r = vectors.norm(dim=-1)
+        x, y, z = (vectors / r[..., None]).unbind(-1)
         third = 1.0 / 3.0
         shapes = (torch.ones_like(x), x, y, z)
         shapes += (x * x - third, y * y - third, z * z - third, x * y, x * z, y * z)
-        angular = torch.stack(shapes, -1)
-        channel = self.radial_functions(kind[i] * len(self.config.elements) + kind[j], r[:, 0])
-        pairs = (angular[:, :, None] * channel[:, None, :]).flatten(1)
-        moments = pairs.new_zeros(len(kind), pairs.shape[1]).index_add(0, i, pairs)
-        return invariants(moments.view(len(kind), MOMENTS, self.config.channels)).flatten(1)
+        angular = torch.stack(shapes, 1)
+        moments = torch.bmm(angular, self.radial_functions(kind, kind[neighbors], r))
+        return invariants(moments).flatten(1)
 
-    def radial_functions(self, pair_kind: Tensor, r: Tensor) -> Tensor:
-        """R_c(r) of the ordered element pair, shape (P, channels)."""
-        basis = self.basis(r)
-        out = basis.new_zeros(len(r), self.config.channels)
-        for t in range(self.radial.shape[0]):
-            chosen = (pair_kind == t).nonzero()[:, 0]
-            out = out.index_add(0, chosen, basis[chosen] @ self.radial[t])
-        return out
+    def radial_functions(self, kind: Tensor, neighbor_kind: Tensor, r: Tensor) -> Tensor:
+        """R_c(r) of atoms of ``kind`` (M,) for their neighbours (M, K), shape (M, K, channels)."""
+        kinds = len(self.config.elements)
+        is_kind = nn.functional.one_hot(neighbor_kind, kinds).to(r.dtype)
+        basis = (is_kind[..., :, None] * self.basis(r)[..., None, :]).flatten(-2)
+        weights = self.radial.view(kinds, kinds * self.config.radial, self.config.channels)
+        return torch.bmm(basis, weights[kind])
 
     def basis(self, r: Tensor) -> Tensor:
-        """Spherical Bessel functions of order 0 under the cutoff polynomial, shape (P, radial)."""
-        x = (r / self.config.cutoff_A)[:, None]
+        """Spherical Bessel functions of order 0 under the cutoff polynomial, (…, radial)."""
+        x = (r / self.config.cutoff_A)[..., None]
         n = torch.arange(1, self.config.radial + 1, dtype=r.dtype, device=r.device)
         return torch.sinc(n * x) * n**0.5 * smooth_cutoff(x)
 
