@@ -1,5 +1,6 @@
 """Connections to an i-PI server: unix, inet and shared memory."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -168,6 +169,12 @@ class Stream:
 
     def close(self) -> None:
         """Close the socket."""
+        # bytes that nobody has read would turn our end into a reset, and i-PI's polling thread
+        # survives an end, but not a reset
+        with contextlib.suppress(OSError):
+            self.link.setblocking(False)
+            while self.link.recv(1 << 16):
+                pass
         self.link.close()
 
 

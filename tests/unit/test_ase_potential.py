@@ -1,0 +1,92 @@
+"""ASE calculators as potentials."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+from ase.calculators.emt import EMT
+
+from mts_driver.errors import UserError
+from mts_driver.potentials import load_potential
+
+EMT_SPEC = "ase:ase.calculators.emt:EMT"
+
+
+def rattled(strain=0.0):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=1)
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    return atoms
+
+
+def evaluate(potential, *structures):
+    positions = torch.tensor(np.array([a.positions for a in structures]))
+    cells = torch.tensor(np.array([a.cell.array for a in structures]))
+    return potential(positions, cells)
+
+
+def test_a_batch_equals_the_calculator():
+    structures = [rattled(), rattled(0.02 * np.eye(3))]
+    found = evaluate(load_potential(EMT_SPEC, structures[0].numbers.tolist()), *structures)
+    assert found.energy.shape == (2,) and found.virial.shape == (2, 3, 3)
+    for k, atoms in enumerate(structures):
+        atoms.calc = EMT()
+        assert found.energy[k].item() == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+        np.testing.assert_allclose(found.forces[k], atoms.get_forces(), atol=1e-12)
+
+
+def test_the_virial_is_minus_the_strain_derivative():
+    potential = load_potential(EMT_SPEC, rattled().numbers.tolist())
+    virial = evaluate(potential, rattled()).virial[0].numpy()
+    step = 1e-5
+    for a, b in ((0, 0), (0, 1), (2, 1)):
+        strain = np.zeros((3, 3))
+        strain[a, b] = strain[b, a] = step
+        plus, minus = (
+            evaluate(potential, rattled(sign * strain)).energy.item() for sign in (1, -1)
+        )
+        weight = 1 if a == b else 2
+        assert virial[a, b] == pytest.approx(-(plus - minus) / (2 * step * weight), abs=1e-4)
+
+
+def test_a_calculator_without_stress_gives_zeros_and_says_so_once(capsys, monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "contract"))
+    potential = load_potential("ase:toy_calculators:ToyWater", [8, 1, 1])
+    x = torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [0, 0.96, 0]], dtype=torch.float64)
+    for _ in range(2):
+        assert (potential(x, 9 * torch.eye(3, dtype=torch.float64)).virial == 0).all()
+    assert capsys.readouterr().err.count("offers no stress") == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("ase:json", "is incomplete: write ase:MODULE:CALLABLE"),
+        ("ase:no_such_module:X", "cannot import 'no_such_module'"),
+        ("ase:ase.calculators.emt:EMTT", "has no 'EMTT'"),
+        ("ase:ase.calculators.emt:EMT?asap", "is not key=value"),
+        ("ase:toy_calculators:ToyWater?size=1", "rejects {'size': 1}"),
+        ("ase:toy_calculators:ToyWater?fail=True", "rejects {'fail': True}: fail=True"),
+        ("ase:toy_calculators:NoForces", "gives no forces"),
+        ("ase:toy_calculators:not_a_calculator", "is no ASE calculator"),
+    ],
+)
+def test_a_wrong_specification_says_what_is_wrong(spec, message, monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "contract"))
+    with pytest.raises(UserError) as caught:
+        load_potential(spec, [8, 1, 1])
+    assert message in str(caught.value)
+    assert "no_such_module" not in sys.modules
+
+
+def test_an_element_that_the_calculator_does_not_know_is_named():
+    potential = load_potential(EMT_SPEC, [92])
+    x = torch.zeros(1, 3, dtype=torch.float64)
+    with pytest.raises(UserError, match=r"failed for 1 atoms of U"):
+        potential(x, 9 * torch.eye(3, dtype=torch.float64))
