@@ -14,7 +14,7 @@ def load_potential(
     Parameters
     ----------
     spec : str
-        ``so3lr``, ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
+        ``so3lr`` (``so3lr?charge=-1`` for an ion), ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
         ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator).
     numbers : sequence of int, length N
         Atomic numbers, in the order of the positions that the potential will be called with.
@@ -36,10 +36,11 @@ def load_potential(
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
     kind, _, rest = spec.partition(":")
-    if kind == "so3lr":
+    if kind.partition("?")[0] == "so3lr":
         from mts_driver.potentials.so3lr import SO3LR
 
-        return SO3LR(numbers, device=device, dtype=dtype)
+        charge = _charge(spec)
+        return SO3LR(numbers, charge=charge, device=device, dtype=dtype)
     if kind == "student" and rest:
         from mts_driver.potentials.student_file import load_student
 
@@ -52,3 +53,17 @@ def load_potential(
         f"potential {spec!r} is not known: use 'so3lr', 'student:FILE' or "
         "'ase:MODULE:CALLABLE?key=value'."
     )
+
+
+def _charge(spec: str) -> float:
+    """Total charge (e) from ``so3lr?charge=Q``; a neutral system where it is left out."""
+    key, _, value = spec.partition("?")[2].partition("=")
+    try:
+        if "?" in spec and key != "charge":
+            raise ValueError(key)
+        return float(value or 0.0)
+    except ValueError as error:
+        raise UserError(
+            f"potential {spec!r}: the only option of so3lr is the total charge in e, "
+            "as in 'so3lr?charge=-1'."
+        ) from error

@@ -70,7 +70,7 @@ class VerletList:
     def _build(self, positions_A: Floats, cell_A: Floats) -> None:
         i, j, shifts = self._search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS")
         # which end of a pair comes first is vesin's choice: i < j, and a fixed sign where i = j
-        lead = shifts[:, 0] * 4 + np.sign(shifts[:, 1]) * 2 + np.sign(shifts[:, 2])
+        lead = np.sign(shifts) @ (4, 2, 1)
         swap = (i > j) | ((i == j) & (lead < 0))
         i, j = np.where(swap, j, i).astype(np.int64), np.where(swap, i, j).astype(np.int64)
         shifts = np.where(swap[:, None], -shifts, shifts)

@@ -1,0 +1,127 @@
+"""The student: kernel against torch, symmetries, smoothness, files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from ase.io import read
+from safetensors.torch import save_file
+
+from mts_driver.errors import UserError
+from mts_driver.potentials import load_potential
+from mts_driver.potentials.fast_student import Student
+from mts_driver.potentials.student import StudentConfig, StudentModel
+from mts_driver.potentials.student_file import read_student, save_student
+
+WATER = [8, 1, 1]
+
+
+def random_model(channels=8):
+    torch.manual_seed(3)
+    model = StudentModel(StudentConfig(elements=("H", "O"), channels=channels, hidden=16))
+    with torch.no_grad():
+        for p in (model.b1, model.b2, model.shift):
+            p.normal_()
+        model.w3 *= 10
+    return model.double()
+
+
+@pytest.fixture(scope="module")
+def water(structures):
+    atoms = read(structures / "water64_packmol.extxyz")
+    cell = torch.tensor(np.array(atoms.cell))
+    return Student(random_model(), atoms.numbers, dtype="float64"), torch.tensor(atoms.positions), cell
+
+
+def test_kernel_equals_torch(water):
+    student, x, cell = water
+    graph = student._graph(x.numpy()[None], cell.numpy()[None])
+    fused, plain = student._fused(*graph), student._torch(*graph)
+    for name, one, other in zip(("energy", "forces", "virial"), fused, plain, strict=True):
+        torch.testing.assert_close(
+            one.reshape(-1), other.reshape(-1), atol=2e-5, rtol=1e-6, msg=lambda m, n=name: n + m
+        )
+
+
+def test_forces_and_virial_are_derivatives_of_the_energy(water):
+    student, x, cell = water
+    found, h = student(x, cell), 1e-4
+    for atom, axis in ((0, 0), (77, 1)):
+        moved = [x.clone(), x.clone()]
+        moved[0][atom, axis] += h
+        moved[1][atom, axis] -= h
+        slope = -float(student(moved[0], cell).energy - student(moved[1], cell).energy) / (2 * h)
+        assert slope == pytest.approx(float(found.forces[atom, axis]), abs=1e-5)
+    strain = torch.eye(3, dtype=torch.float64)
+    strain[0, 1] = h
+    back = 2 * torch.eye(3, dtype=torch.float64) - strain
+    up, down = student(x @ strain, cell @ strain).energy, student(x @ back, cell @ back).energy
+    assert -float(up - down) / (2 * h) == pytest.approx(float(found.virial[0, 1]), abs=1e-3)
+
+
+def test_invariance(water):
+    student, x, cell = water
+    found = student(x, cell)
+    q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.manual_seed(0)))
+    turned = student(x @ q, cell @ q)
+    torch.testing.assert_close(turned.energy, found.energy)
+    torch.testing.assert_close(turned.forces, found.forces @ q, atol=1e-7, rtol=1e-7)
+    molecules = torch.randperm(64, generator=torch.manual_seed(0))
+    order = (3 * molecules[:, None] + torch.arange(3)).flatten()
+    torch.testing.assert_close(student(x[order], cell).energy, found.energy)
+    wrapped = x - 3.0 * cell[0] + cell[2]
+    torch.testing.assert_close(student(wrapped, cell).forces, found.forces, atol=1e-7, rtol=1e-7)
+
+
+def test_smooth_at_the_cutoff():
+    """Two derivatives vanish: the force between two atoms goes to zero as the square."""
+    model = random_model()
+    student = Student(model, [8, 8], dtype="float64")
+    cutoff = model.config.cutoff_A
+
+    def force(gap):
+        x = torch.tensor([[0.0, 0, 0], [cutoff - gap, 0, 0]], dtype=torch.float64)
+        return float(student(x, torch.zeros(3, 3, dtype=torch.float64)).forces[0, 0])
+
+    assert force(-1e-6) == 0.0
+    assert abs(force(1e-3)) < 5e-2 * abs(force(1e-2))
+
+
+def test_single_precision(water):
+    student, x, cell = water
+    single = Student(random_model().float(), student.numbers, dtype="float32")
+    scale = float(student(x, cell).forces.abs().max())
+    difference = single(x, cell).forces - student(x, cell).forces
+    assert float(difference.abs().max()) < 1e-5 * scale
+
+
+def test_file_round_trip(tmp_path, water):
+    student, x, cell = water
+    save_student(student.model, tmp_path / "s.safetensors", {"teacher": "none"})
+    model, record = read_student(tmp_path / "s.safetensors")
+    assert record == {"teacher": "none"} and model.config == student.model.config
+    loaded = load_potential(
+        f"student:{tmp_path / 's.safetensors'}", student.numbers, dtype="float64"
+    )
+    torch.testing.assert_close(loaded(x, cell).forces, student(x, cell).forces, rtol=0, atol=0)
+
+
+def test_bad_files(tmp_path):
+    path = tmp_path / "s.safetensors"
+    with pytest.raises(UserError, match="neither a file nor a packaged student"):
+        load_potential("student:nowhere.safetensors", WATER)
+    path.write_bytes(b"not a student")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_potential(f"student:{path}", WATER)
+    header = {"format": 99, "config": StudentConfig(elements=("H",)).as_dict(), "record": {}}
+    save_file({"a": torch.zeros(1)}, path, metadata={"mts_student": json.dumps(header)})
+    with pytest.raises(UserError, match="format 99"):
+        load_potential(f"student:{path}", WATER)
+
+
+def test_other_elements(tmp_path):
+    path = tmp_path / "s.safetensors"
+    save_student(random_model(), path, {})
+    with pytest.raises(UserError, match=r"element N .* knows only H, O"):
+        load_potential(f"student:{path}", [7, 1, 1, 1])
