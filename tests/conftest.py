@@ -1,1 +1,16 @@
-"""Its presence puts this folder on the path, so that tests can import the helpers beside it."""
+"""Shared fixtures; its presence also puts this folder on the path, for the helpers beside it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def structures() -> Path:
+    """The folder of real systems, which the package itself does not need."""
+    beside = Path(__file__).parents[2] / "shared" / "structures"
+    folder = Path(os.environ.get("MTS_STRUCTURES", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no structures in {folder}: set MTS_STRUCTURES to the folder that has them")
+    return folder

@@ -11,7 +11,7 @@ from integrators.state import Evaluation
 from mts_driver.potentials import student_kernel
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.neighbors import VerletList
-from mts_driver.potentials.student import INVARIANTS, StudentModel
+from mts_driver.potentials.student import StudentModel
 
 SKIN_A = 0.6
 GRID = 1024
@@ -97,10 +97,10 @@ class Student:
         grad = np.empty_like(features)
         for e, atoms in enumerate(self._of_kind):
             rows = (np.arange(replicas)[:, None] * n + atoms).ravel()
-            inputs = torch.from_numpy(features[rows].reshape(len(rows), -1))
+            inputs = torch.from_numpy(features[rows]).flatten(1)
             value, slope = _network(self.model, e, inputs)
             energy[rows] += value.numpy()
-            grad[rows] = slope.numpy().reshape(len(rows), INVARIANTS, -1)
+            grad[rows] = slope.numpy().reshape(features[rows].shape)
         forces, virial = student_kernel.backward(*graph, moments, grad, n)
         total = energy.astype(np.float64).reshape(replicas, n).sum(1)
         return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)

@@ -33,7 +33,7 @@ def test_does_not_depend_on_when_it_was_built():
     rng, atoms = np.random.default_rng(1), box()
     cell, kept = np.array(atoms.cell), VerletList(cutoff_A=3.0, skin_A=1.0)
     for _ in range(30):
-        atoms.positions += 0.02 * rng.normal(size=atoms.positions.shape)
+        atoms.positions += 0.05 * rng.normal(size=atoms.positions.shape)
         old = kept.pairs(atoms.positions, cell)
         new = VerletList(cutoff_A=3.0, skin_A=1.0).pairs(atoms.positions, cell)
         for a, b in zip(old, new, strict=True):
