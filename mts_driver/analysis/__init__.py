@@ -1,1 +1,1 @@
-"""Analysis of trajectories."""
+"""What a run achieved: i-PI's output files to numbers and a picture (never imports torch)."""

@@ -1,0 +1,106 @@
+"""One picture and one JSON file of what a run gained, and whether its physics held."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mts_driver.analysis.figure import draw
+from mts_driver.analysis.rdf import available, longest_r
+from mts_driver.analysis.results import analyse, compare, finite
+from mts_driver.analysis.run_folder import RunFolder
+from mts_driver.analysis.trajectory import read_trajectory
+from mts_driver.errors import UserError
+
+DISCARD = 0.25
+"""Share of a run that counts as equilibration by default."""
+
+
+class Report(NamedTuple):
+    """Where the report is, and its numbers.
+
+    Attributes
+    ----------
+    picture, json : Path
+        The files.
+    results : dict
+        The content of the JSON file.
+    """
+
+    picture: Path
+    json: Path
+    results: dict[str, Any]
+
+
+__all__ = ["DISCARD", "Report", "available", "write_report"]
+
+
+def write_report(
+    run_dir: Path | str,
+    *,
+    reference: Path | str | None = None,
+    experiment: Path | str | None = None,
+    picture: Path | str | None = None,
+    json_file: Path | str | None = None,
+    discard: float = DISCARD,
+) -> Report:
+    """Analyse a run and write ``report.png`` and ``report.json``.
+
+    Parameters
+    ----------
+    run_dir : path
+        Folder of a run of ``mts run`` or i-PI, or its input file.
+    reference : path, optional
+        Another run of the same atoms, such as one with single steps, to compare with.
+    experiment : path, optional
+        Text file with r (Å) and g(r) in its first two columns, drawn beside the computed g(r).
+    picture, json_file : path, optional
+        Files to write; by default ``report.png`` and ``report.json`` in the folder of the run.
+    discard : float
+        Share of the steps, of either run, that averages leave out as equilibration.
+
+    Raises
+    ------
+    UserError
+        If freud is not installed, a file is missing or damaged, or the runs don't fit together.
+    """
+    if not available():
+        raise UserError("reports need freud for g(r): pip install freud-analysis")
+    folder = RunFolder.find(Path(run_dir))
+    measured = _read_experiment(Path(experiment)) if experiment is not None else None
+    if reference is None:
+        run, other = analyse(folder, discard=discard), None
+        results = run.as_dict()
+    else:
+        found = RunFolder.find(Path(reference))
+        r_max = min(longest_r(read_trajectory(f.positions).cells) for f in (folder, found))
+        run = analyse(folder, discard=discard, r_max=r_max)
+        other = analyse(found, discard=discard, r_max=r_max)
+        results = run.as_dict() | compare(run, other)
+    results = finite(results)
+    target = Path(picture) if picture is not None else folder.path / "report.png"
+    numbers = Path(json_file) if json_file is not None else folder.path / "report.json"
+    for path in (target, numbers):
+        if not path.resolve().parent.is_dir():
+            raise UserError(f"{path}: the folder {path.resolve().parent} does not exist: make it.")
+    draw(run, other, results, target, experiment=measured)
+    part = numbers.with_name(numbers.name + ".part")
+    part.write_text(json.dumps(results, indent=2) + "\n")
+    os.replace(part, numbers)
+    return Report(target, numbers, results)
+
+
+def _read_experiment(path: Path) -> np.ndarray:
+    """Return r and g, shape (2, M)."""
+    try:
+        table = np.loadtxt(path, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--experiment {str(path)!r} cannot be read ({error}): give a text file with r (Å) and "
+            "g(r) in its first two columns."
+        ) from error
+    if table.shape[1] < 2:
+        raise UserError(f"--experiment {str(path)!r} has one column: it needs r (Å) and g(r).")
+    return table[:, :2].T

@@ -1,0 +1,190 @@
+"""The numbers of one run, and of its comparison with a reference."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mts_driver.analysis.bonds import BondLengths, bond_lengths
+from mts_driver.analysis.properties import read_properties
+from mts_driver.analysis.rdf import RDF, longest_r, radial_distribution
+from mts_driver.analysis.run_folder import RunFolder
+from mts_driver.analysis.statistics import BlockAverage, block_average, difference_in_stderr
+from mts_driver.analysis.trajectory import Trajectory, read_trajectory
+from mts_driver.errors import UserError
+
+FROM_SUMMARY = (
+    "ns_per_day",
+    "speedup_vs_single_step",
+    "speedup_vs_single_step_2fs_hmr",
+    "teacher_calls",
+    "student_calls",
+    "teacher_ms",
+    "student_ms",
+    "overhead_fraction",
+    "clip_events",
+    "max_force_difference_eV_A",
+    "conserved_drift_meV_atom_ps",
+    "temperatures_K",
+    "temperatures_second_half_K",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, read and averaged.
+
+    Attributes
+    ----------
+    folder : RunFolder
+        Its files.
+    trajectory : Trajectory
+        All frames.
+    properties : dict of str to array, shape (S,)
+        All steps, as `read_properties` returns them.
+    equilibrated : array of bool, shape (S,)
+        Steps that averages are taken over.
+    energy : BlockAverage or None
+        Potential energy, eV.
+    bonds : BondLengths or None
+        To hydrogen.
+    rdf : RDF or None
+        Of oxygens or heavy atoms.
+    """
+
+    folder: RunFolder
+    trajectory: Trajectory
+    properties: dict[str, np.ndarray]
+    equilibrated: np.ndarray
+    energy: BlockAverage | None
+    bonds: BondLengths | None
+    rdf: RDF | None
+
+    @property
+    def natoms(self) -> int:
+        """Number of atoms."""
+        return len(self.trajectory.symbols)
+
+    @property
+    def time_ps(self) -> np.ndarray:
+        """Time of every step, ps; the step's number where the run did not print times."""
+        return self.properties.get("time", self.properties["step"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers for ``report.json``; what the run cannot tell is None."""
+        summary = self.folder.summary
+        found: dict[str, Any] = {key: summary.get(key) for key in FROM_SUMMARY}
+        found["temperature_target_K"] = self.folder.target_K
+        found |= {"natoms": self.natoms, "frames": len(self.trajectory)}
+        found["analysed_from_ps"] = float(self.time_ps[self.equilibrated][0])
+        energy = self.energy
+        found["potential_energy_mean_eV"] = energy.mean if energy else None
+        found["potential_energy_stderr_eV"] = energy.stderr if energy else None
+        found["potential_energy_blocks"] = energy.n_blocks if energy else None
+        found["potential_energy_stderr_converged"] = energy.converged if energy else None
+        bonds = self.bonds
+        found["xh_bond_A"] = bonds and {
+            "mean": bonds.mean.mean,
+            "mean_stderr": bonds.mean.stderr,
+            "std": bonds.std,
+            "min": bonds.min,
+            "max": bonds.max,
+            "broken": bonds.broken,
+        }
+        found["rdf_pair"] = self.rdf.pair if self.rdf else None
+        found["rdf_first_peak"] = (
+            dict(zip(("r_A", "height", "height_stderr"), self.rdf.first_peak(), strict=True))
+            if self.rdf
+            else None
+        )
+        return found
+
+
+def analyse(folder: RunFolder, *, discard: float, r_max: float | None = None) -> Run:
+    """Read a run and average it.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        The run.
+    discard : float
+        Share of the steps to leave out of averages as equilibration, 0 to below 1.
+    r_max : float, optional
+        End of the radial distribution function, Å. By default half the smallest width of the cell.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or damaged, or ``discard`` is out of range.
+    """
+    if not 0.0 <= discard < 1.0:
+        raise UserError(f"--discard {discard:g} is out of range: give a share from 0 to below 1.")
+    properties = read_properties(folder.properties)
+    trajectory = read_trajectory(folder.positions)
+    steps = properties["step"]
+    start = steps[0] + discard * (steps[-1] - steps[0])
+    # the start itself is not a result, unless there is nothing else
+    equilibrated = steps > start if len(steps) > 1 else np.ones(1, bool)
+    kept = trajectory.after(start)
+    if len(kept) == 0:
+        kept = trajectory
+    try:
+        bonds = bond_lengths(trajectory, equilibrated=trajectory.steps >= kept.steps[0])
+    except UserError:
+        # a start with unbound hydrogens has no bonds to follow
+        bonds = None
+    return Run(
+        folder=folder,
+        trajectory=trajectory,
+        properties=properties,
+        equilibrated=equilibrated,
+        energy=block_average(properties["potential"][equilibrated])
+        if "potential" in properties
+        else None,
+        bonds=bonds,
+        rdf=radial_distribution(kept, r_max=r_max or longest_r(trajectory.cells)),
+    )
+
+
+def compare(run: Run, reference: Run) -> dict[str, Any]:
+    """Return how far a run is from its reference.
+
+    Raises
+    ------
+    UserError
+        If the two are of different atoms.
+    """
+    if not np.array_equal(run.trajectory.symbols, reference.trajectory.symbols):
+        raise UserError(
+            f"--reference {reference.folder.path} holds {reference.natoms} atoms that are not the "
+            f"{run.natoms} of {run.folder.path}: give a run of the same system."
+        )
+    found: dict[str, Any] = {"reference": reference.as_dict()}
+    if run.energy and reference.energy:
+        found["potential_energy_difference_eV"] = run.energy.mean - reference.energy.mean
+        found["potential_energy_difference_stderr_eV"] = math.hypot(
+            run.energy.stderr, reference.energy.stderr
+        )
+        found["potential_energy_difference_in_stderr"] = difference_in_stderr(
+            run.energy, reference.energy
+        )
+    if run.bonds and reference.bonds:
+        found["xh_bond_mean_difference_A"] = run.bonds.mean.mean - reference.bonds.mean.mean
+    if run.rdf and reference.rdf:
+        difference = run.rdf.g - reference.rdf.g
+        error = np.hypot(run.rdf.stderr, reference.rdf.stderr)
+        k = int(np.argmax(np.abs(difference)))
+        found["rdf_max_deviation"] = {
+            "r_A": float(run.rdf.r[k]),
+            "difference": float(difference[k]),
+            "in_stderr": float(difference[k] / error[k]) if error[k] > 0 else math.nan,
+        }
+    return found
+
+
+def finite(found: Any) -> Any:
+    """Replace NaN and infinity, which JSON has no words for, by None."""
+    if isinstance(found, dict):
+        return {key: finite(value) for key, value in found.items()}
+    return None if isinstance(found, float) and not math.isfinite(found) else found

@@ -1,0 +1,110 @@
+"""Find what a run left behind, by the input that it was started with."""
+
+import glob
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mts_driver.errors import UserError
+from mts_driver.units import BOLTZMANN_EV_K, HARTREE_EV
+
+_KELVIN = {"kelvin": 1.0, "k": 1.0, "atomic_unit": HARTREE_EV / BOLTZMANN_EV_K}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Files of one run.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    properties : Path
+        Output of ``<properties>``.
+    positions : tuple of Path
+        Outputs of ``<trajectory> positions``, one a bead.
+    target_K : float or None
+        Temperature of the ensemble, K; None where it has none, or one in units not known here.
+    summary : dict
+        ``summary.json`` of ``mts run``; empty after a plain ``i-pi``.
+    """
+
+    path: Path
+    properties: Path
+    positions: tuple[Path, ...]
+    target_K: float | None
+    summary: dict[str, Any]
+
+    @classmethod
+    def find(cls, path: Path) -> "RunFolder":
+        """Look into a folder, or into that of an input file.
+
+        Raises
+        ------
+        UserError
+            If the folder or its input is missing, or the run has written no positions.
+        """
+        folder, source = (path.parent, path) if path.is_file() else (path, _input_of(path))
+        root = ET.parse(source).getroot()
+        output = root.find("output")
+        # i-PI's default
+        prefix = (output.get("prefix", "i-pi") if output is not None else "i-pi").strip()
+        stem = f"{prefix}." if prefix else ""
+        properties = next(root.iter("properties"), None)
+        positions = next(
+            (node for node in root.iter("trajectory") if _prints_positions(node)),
+            None,
+        )
+        if properties is None or positions is None:
+            raise UserError(
+                f"{source} does not write <properties> and an xyz <trajectory> of positions: add "
+                "them as `mts prepare` does, and run again."
+            )
+        pattern = glob.escape(str(folder / f"{stem}{positions.get('filename', 'traj').strip()}"))
+        files = tuple(Path(found) for found in sorted(glob.glob(f"{pattern}_*.xyz")))
+        if not files:
+            raise UserError(f"{folder} holds no {stem}*.xyz: the run has written no positions yet.")
+        summary = folder / "summary.json"
+        return cls(
+            path=folder,
+            properties=folder / f"{stem}{properties.get('filename', 'out').strip()}",
+            positions=files,
+            target_K=_temperature(root),
+            summary=json.loads(summary.read_text()) if summary.is_file() else {},
+        )
+
+
+def _input_of(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise UserError(f"RUN_DIR {str(folder)!r} is not a folder: give that of an i-PI run.")
+    preferred = folder / "input.xml"
+    inputs = [preferred] if preferred.is_file() else sorted(folder.glob("*.xml"))
+    inputs = [path for path in inputs if _is_input(path)]
+    if len(inputs) != 1:
+        raise UserError(
+            f"{folder} holds {len(inputs)} i-PI inputs and none is called input.xml: give the path "
+            "of the input instead of the folder."
+        )
+    return inputs[0]
+
+
+def _is_input(path: Path) -> bool:
+    try:
+        return ET.parse(path).getroot().tag == "simulation"
+    except ET.ParseError:
+        return False
+
+
+def _prints_positions(node: ET.Element) -> bool:
+    text = (node.text or "").strip()
+    return text.split("{")[0] == "positions" and node.get("format", "xyz").strip() == "xyz"
+
+
+def _temperature(root: ET.Element) -> float | None:
+    node = root.find(".//ensemble/temperature")
+    if node is None or not (node.text or "").strip():
+        return None
+    factor = _KELVIN.get(node.get("units", "atomic_unit").strip())
+    return None if factor is None else factor * float(node.text or 0)

@@ -1,0 +1,124 @@
+"""Read i-PI's position trajectories.
+
+i-PI's own reader (3.3.1) fails on a frame that a kill cut short and returns the first digit of the
+step, so that the repeated frames of a restarted run cannot be told.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.geometry import cellpar_to_cell
+
+from mts_driver.errors import UserError
+from mts_driver.units import BOHR_A
+
+_CELL = re.compile(r"CELL\(abcABC\):((?:\s+[-+.\deE]+){6})")
+_STEP = re.compile(r"Step:\s*(\d+)")
+_UNIT = re.compile(r"(positions|cell)\{(\w+)\}")
+_ANGSTROM = {"angstrom": 1.0, "atomic_unit": BOHR_A, "bohr": BOHR_A, None: BOHR_A}
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Frames of one run, in the order of steps; beads of a path integral follow one another.
+
+    Attributes
+    ----------
+    symbols : array of str, shape (N,)
+        Elements.
+    steps : array of int, shape (F,)
+        Step of every frame.
+    positions : array, shape (F, N, 3)
+        Å, not wrapped into the cell.
+    cells : array, shape (F, 3, 3)
+        Cell vectors in rows, Å.
+    """
+
+    symbols: np.ndarray
+    steps: np.ndarray
+    positions: np.ndarray
+    cells: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def after(self, step: float) -> "Trajectory":
+        """Return the frames of later steps than ``step``."""
+        keep = self.steps > step
+        return Trajectory(self.symbols, self.steps[keep], self.positions[keep], self.cells[keep])
+
+    def first(self) -> Atoms:
+        """Return the first frame as a periodic structure."""
+        return Atoms(self.symbols.tolist(), self.positions[0], cell=self.cells[0], pbc=True)
+
+
+def read_trajectory(paths: Iterable[Path]) -> Trajectory:
+    """Read ``<trajectory format='xyz'> positions </trajectory>`` outputs, one file a bead.
+
+    An incomplete last frame is left out, and of a step that a restarted run wrote twice the later
+    frame is kept.
+
+    Raises
+    ------
+    UserError
+        If there is no file, no complete frame, or the files are of different atoms.
+    """
+    paths = list(paths)
+    beads = [_read_file(path) for path in paths]
+    frames = sorted(
+        ((step, bead, *frame) for bead, found in enumerate(beads) for step, frame in found.items()),
+        key=lambda f: f[:2],
+    )
+    if not frames:
+        raise UserError(f"no complete frame in {', '.join(map(str, paths)) or 'no file'}.")
+    if len({tuple(frame[2]) for frame in frames}) > 1:
+        raise UserError(f"{', '.join(map(str, paths))} hold frames of different atoms.")
+    return Trajectory(
+        symbols=np.array(frames[0][2]),
+        steps=np.array([f[0] for f in frames]),
+        positions=np.array([f[3] for f in frames]),
+        cells=np.array([f[4] for f in frames]),
+    )
+
+
+_Frame = tuple[list[str], np.ndarray, np.ndarray]
+
+
+def _read_file(path: Path) -> dict[int, _Frame]:
+    lines = path.read_text().splitlines()
+    frames: dict[int, _Frame] = {}
+    start = 0
+    while start < len(lines):
+        try:
+            end = start + 2 + int(lines[start])
+            step, frame = _read_frame(lines[start + 1], lines[start + 2 : end], end <= len(lines))
+        except (IndexError, ValueError) as error:
+            if start > 0 and end >= len(lines):
+                break
+            raise UserError(
+                f"{path}, line {start + 1}: no i-PI xyz frame ({error}): write positions with "
+                "<trajectory format='xyz'>."
+            ) from error
+        frames[step] = frame
+        start = end
+    return frames
+
+
+def _read_frame(comment: str, rows: list[str], complete: bool) -> tuple[int, _Frame]:
+    if not complete:
+        raise ValueError("the file ends within the frame")
+    cell, step = _CELL.search(comment), _STEP.search(comment)
+    if cell is None or step is None:
+        raise ValueError("its second line has no CELL(abcABC) and Step")
+    units = dict(_UNIT.findall(comment))
+    lengths, angles = np.split(np.array(cell.group(1).split(), float), 2)
+    lengths = lengths * _ANGSTROM[units.get("cell")]
+    words = [row.split() for row in rows]
+    symbols = [word[0] for word in words]
+    positions = np.array([word[1:4] for word in words], float).reshape(len(words), 3)
+    positions *= _ANGSTROM[units.get("positions")]
+    return int(step.group(1)), (symbols, positions, cellpar_to_cell([*lengths, *angles]))
