@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 
@@ -39,6 +38,7 @@ def distill(
 
     A killed run continues where it was when the same command is given again.
     """
+    from mts_driver.cli.stages import StageProgress
     from mts_driver.distillation.distill import Settings
     from mts_driver.distillation.distill import distill as make
     from mts_driver.errors import UserError
@@ -62,22 +62,9 @@ def distill(
         device=device,
     )
     console = Console()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        tasks: dict[str, object] = {}
-
-        def show(what: str, done: float, total: float) -> None:
-            stage = what.partition(",")[0]
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(what, total=total)
-            progress.update(tasks[stage], description=what, completed=done, total=total)  # type: ignore[arg-type]
-
+    with StageProgress(console) as progress:
         summary = make(
-            atoms,
-            settings,
-            output=output,
-            work=work or output.with_suffix(""),
-            report=show,
+            atoms, settings, output=output, work=work or output.with_suffix(""), report=progress
         )
     target = json_file or output.with_suffix(".json")
     target.write_text(json.dumps(summary, indent=2) + "\n")

@@ -40,7 +40,7 @@ class Graph:
     forces: Tensor
 
     def to(self, device: torch.device) -> "Graph":
-        """The same on another device."""
+        """Move to another device."""
         return Graph(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
@@ -87,7 +87,7 @@ def graph_of(atoms: Atoms, config: StudentConfig) -> Graph:
 
 
 def stiff_pairs(labels: LabelFile, kind: str, config: StudentConfig) -> list[StiffPair]:
-    """The pairs of frames of one kind whose two halves are both labelled."""
+    """Return the pairs of frames of one kind whose two halves are both labelled."""
     halves: dict[int, dict[float, Atoms]] = {}
     for atoms in labels.of(kind):
         halves.setdefault(int(atoms.info["pair"]), {})[float(atoms.info["sign"])] = atoms

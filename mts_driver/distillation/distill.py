@@ -95,7 +95,7 @@ def distill(
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
 
     if not labels.frames:
-        atoms, force = relax(atoms, teacher, report=lambda k, f: report("relaxation", k, 200))
+        atoms, _ = relax(atoms, teacher, report=lambda k, f: report("relaxation", k, 200))
     teacher_ms = milliseconds_per_call(teacher, atoms)
     # the first run's plan is kept, so that a resumed one does not start new stages
     plan_file = work / "calls.txt"

@@ -1,6 +1,6 @@
 """The labelled frames of a distillation: an extended-XYZ file that grows frame by frame."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ class LabelFile:
             partial.replace(path)
 
     def of(self, kind: str) -> list[Atoms]:
-        """The frames of one kind, in the order in which they were labelled."""
+        """Return the frames of one kind, in the order in which they were labelled."""
         return [atoms for atoms in self.frames if atoms.info["kind"] == kind]
 
     def add(
@@ -58,7 +58,7 @@ class LabelFile:
         energy_eV: float,
         forces_eV_A: np.ndarray,
         velocities_A_fs: np.ndarray | None = None,
-        **info: float,
+        extra: Mapping[str, float] | None = None,
     ) -> None:
         """Append a labelled frame to memory and disk.
 
@@ -76,7 +76,7 @@ class LabelFile:
         frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         # not as a calculator's results: those would not survive ASE's round trip with other arrays
         frame.info.update(
-            kind=kind, split=split, teacher=self.teacher, teacher_energy=energy_eV, **info
+            kind=kind, split=split, teacher=self.teacher, teacher_energy=energy_eV, **(extra or {})
         )
         frame.set_array("teacher_forces", np.array(forces_eV_A, float))
         if velocities_A_fs is not None:
@@ -86,7 +86,7 @@ class LabelFile:
 
 
 def _complete_frames(path: Path) -> Iterator[Atoms]:
-    """The frames up to the first that is cut short."""
+    """Yield the frames up to the first that is cut short."""
     try:
         yield from iread(path, index=":", format="extxyz")
     except (ValueError, OSError, KeyError, IndexError):

@@ -15,7 +15,7 @@ LARGE_FORCE_EV_A = 4.0
 
 
 def student_forces(model: StudentModel, graph: Graph, *, create_graph: bool) -> Tensor:
-    """Forces of the student on all atoms of a graph, eV/Å, shape (M, 3)."""
+    """Return the student's forces on all atoms of a graph, eV/Å, shape (M, 3)."""
     vectors = graph.vectors.detach().requires_grad_()
     energy = model(graph.kind, graph.neighbors, vectors).sum()
     (pull,) = torch.autograd.grad(energy, vectors, create_graph=create_graph)

@@ -42,7 +42,9 @@ class Evaluated:
     constants_student: np.ndarray
 
     @classmethod
-    def on_test_set(cls, student: Potential, labels: LabelFile, config: StudentConfig) -> "Evaluated":
+    def on_test_set(
+        cls, student: Potential, labels: LabelFile, config: StudentConfig
+    ) -> "Evaluated":
         """Evaluate the student, as it will run, on the test frames and test pairs."""
         frames = [a for a in labels.of("md") if a.info["split"] == "test"]
         pairs = stiff_pairs(labels, "stiff-test", config)
@@ -57,8 +59,8 @@ class Evaluated:
             symbols=np.concatenate([a.get_chemical_symbols() for a in frames]),
             teacher=np.concatenate([a.get_array("teacher_forces") for a in frames]),
             student=np.concatenate([_forces(student, a).numpy() for a in frames]),
-            constants_teacher=np.concatenate([p.constants.numpy() for p in pairs] or [[]]),
-            constants_student=np.concatenate([c.numpy() for c in constants] or [[]]),
+            constants_teacher=np.concatenate([p.constants.numpy() for p in pairs] or [np.zeros(0)]),
+            constants_student=np.concatenate([c.numpy() for c in constants] or [np.zeros(0)]),
         )
 
     def summary(self) -> dict[str, Any]:

@@ -29,7 +29,8 @@ TIMESTEP_FS = 2.0
 HYDROGEN_MASS_DA = 4.0
 FRICTION_PER_PS = 10.0
 STIFF_DISPLACEMENT_A = 0.02
-TEST_SHARE = 0.2
+TRAIN_SHARE, TEST_SHARE = 0.76, 0.2
+"""First and last part of the dynamics at the target temperature; what lies between is not used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,26 +135,25 @@ class Sampler:
         """Langevin dynamics at one temperature; continues after the last stored frame."""
         done = self.labels.of(kind)
         earlier = {"md": "equil", "warm": "md", "hot": "warm"}.get(kind)
-        last = done[-1] if done else (self.labels.of(earlier)[-1] if earlier else self.atoms)
+        # hotter runs start before the test frames, from which they must be independent
+        before = [f for f in self.labels.of(earlier or "") if f.info["split"] == "train"]
+        last = (done or before or [self.atoms])[-1]
         first_step = len(done) * self.plan.every
         state = self._state(last, temperature_K, first_step)
         rng_seed = self.seed + ["equil", "md", "warm", "hot"].index(kind)
 
         def keep(state: MDState) -> None:
             if state.step % self.plan.every == 0:
-                # the end of the run at the target temperature is the test: no leak, since the
-                # hotter runs start from there but leave within their first frames
-                test = kind == "md" and state.step > (1 - TEST_SHARE) * steps
                 frame = self._frame(state)
                 found = state.evaluations[FULL]
                 self.labels.add(
                     frame,
                     kind=kind,
-                    split="test" if test else "train",
+                    split=block(state.step / steps) if kind == "md" else "train",
                     energy_eV=float(found.energy),
                     forces_eV_A=found.forces.numpy(),
                     velocities_A_fs=state.velocities.numpy(),
-                    step=state.step,
+                    extra={"step": state.step},
                 )
             self.report(f"teacher MD at {temperature_K:.0f} K", state.step, steps)
 
@@ -205,7 +205,10 @@ class Sampler:
 
     def _stiff(self) -> None:
         """Pairs of frames with half of the X-H bonds shorter and longer by 0.02 Å."""
-        for split, pairs in (("train", self.plan.stiff_pairs), ("test", self.plan.stiff_pairs // 6)):
+        for split, pairs in (
+            ("train", self.plan.stiff_pairs),
+            ("test", self.plan.stiff_pairs // 6),
+        ):
             kind = "stiff" if split == "train" else "stiff-test"
             # a pair whose second half was not labelled is made again
             for k, rng, frame in self._sources(kind, pairs, split=split, frames_each=2):
@@ -220,7 +223,7 @@ class Sampler:
                     self._label(moved, kind, split, pair=k, sign=sign)
                 self.report("X-H force constants", k + 1, pairs)
 
-    def _sources(self, kind, count, *, split="train", frames_each=1):  # type: ignore[no-untyped-def]
+    def _sources(self, kind, count, *, split="train", frames_each=1):
         """(k, generator, copy of a random frame of dynamics) for what is still to be labelled."""
         pool = [f for f in self.labels.of("md") if f.info["split"] == split]
         if split == "train":
@@ -230,7 +233,7 @@ class Sampler:
             source = pool[int(rng.integers(len(pool)))]
             yield k, rng, Atoms(source.numbers, source.positions, cell=source.cell, pbc=source.pbc)
 
-    def _label(self, frame: Atoms, kind: str, split: str, **info: float) -> None:
+    def _label(self, frame: Atoms, kind: str, split: str, **extra: float) -> None:
         found = self.teacher(torch.tensor(frame.positions), self._cell)
         self.labels.add(
             frame,
@@ -238,5 +241,12 @@ class Sampler:
             split=split,
             energy_eV=float(found.energy),
             forces_eV_A=found.forces.numpy(),
-            **info,
+            extra=extra,
         )
+
+
+def block(share: float) -> str:
+    """Which part of the data a frame belongs to, after this ``share`` of the dynamics."""
+    if share <= TRAIN_SHARE:
+        return "train"
+    return "test" if share > 1 - TEST_SHARE else "gap"

@@ -17,8 +17,8 @@ from mts_driver.potentials.student import StudentConfig, StudentModel
 
 LEARNING_RATE = 4e-3
 EMA_DECAY = 0.998
-FRAMES_A_BATCH = 4
-PAIRS_A_BATCH = 2
+FRAMES_A_BATCH = 2
+PAIRS_A_BATCH = 1
 SAVE_EVERY_S = 20.0
 TRAINING_KINDS = ("equil", "md", "warm", "hot", "shaken", "stretched")
 
@@ -66,7 +66,13 @@ class Trainer:
     """
 
     def __init__(
-        self, model: StudentModel, data: TrainingSet, *, checkpoint: Path, budget_s: float, seed: int
+        self,
+        model: StudentModel,
+        data: TrainingSet,
+        *,
+        checkpoint: Path,
+        budget_s: float,
+        seed: int,
     ) -> None:
         self.model, self.data, self.checkpoint = model, data, checkpoint
         self.budget_s = budget_s
@@ -114,9 +120,7 @@ class Trainer:
         self.steps += 1
         decay = min(EMA_DECAY, self.steps / (self.steps + 10))
         with torch.no_grad():
-            for mean, value in zip(
-                self.average.parameters(), self.model.parameters(), strict=True
-            ):
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
         return force_part, stiff_part
 

@@ -54,12 +54,12 @@ class Student:
         self.model = model.to(self.device, self.dtype).requires_grad_(False)
         known = [int(z) for z in model.z]
         self._kind = np.array([known.index(int(z)) for z in numbers])
-        self._of_kind = [(self._kind == e).nonzero()[0] for e in range(len(elements))]
         # free-atom energies are some 10⁴ eV: added in float64, apart from what the network sums
         self.offset_eV = float(model.offset.double().cpu()[self._kind].sum())
         self._lists: list[VerletList] = []
         if self.device.type == "cpu":
             self._table = radial_table(model)
+            self._networks = [_Network(self.model, e) for e in range(len(elements))]
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
@@ -81,31 +81,35 @@ class Student:
         n = len(self.numbers)
         found = [verlet.pairs(*a) for verlet, *a in zip(self._lists, x, cells, strict=False)]
         if len(found) == 1:
-            return compress(*found[0], n, self._kind, len(self._of_kind))
+            return compress(*found[0], n, self._kind, len(self.model.config.elements))
         i = np.concatenate([pairs.i + k * n for k, pairs in enumerate(found)])
         j = np.concatenate([pairs.j + k * n for k, pairs in enumerate(found)])
         vectors = np.concatenate([pairs.vectors for pairs in found])
         r = np.concatenate([pairs.distances for pairs in found])
         kind = np.tile(self._kind, len(x))
-        return compress(i, j, vectors, r, n * len(x), kind, len(self._of_kind))
+        return compress(i, j, vectors, r, n * len(x), kind, len(self.model.config.elements))
 
-    def _fused(self, first, neighbors, vectors, r, pair_kind):  # type: ignore[no-untyped-def]
+    def _fused(self, first, neighbors, vectors, r, pair_kind):
         n, replicas = len(self.numbers), (len(first) - 1) // len(self.numbers)
+        kinds = np.tile(self._kind, replicas)
+        order = np.argsort(kinds, kind="stable")
+        row = np.argsort(order)
         grid = (self._table, TABLE_START_A, GRID / (self.model.config.cutoff_A - TABLE_START_A))
-        graph = (first, neighbors, vectors, r, pair_kind, *grid)
+        graph = (first, neighbors, vectors, r, pair_kind, row, *grid)
         moments, features, energy = student_kernel.forward(*graph)
-        grad = np.empty_like(features)
-        for e, atoms in enumerate(self._of_kind):
-            rows = (np.arange(replicas)[:, None] * n + atoms).ravel()
-            inputs = torch.from_numpy(features[rows]).flatten(1)
-            value, slope = _network(self.model, e, inputs)
-            energy[rows] += value.numpy()
-            grad[rows] = slope.numpy().reshape(features[rows].shape)
-        forces, virial = student_kernel.backward(*graph, moments, grad, n)
+        # rows are sorted by element, so that each network gets a block of them
+        grad = torch.from_numpy(np.empty_like(features)).flatten(1)
+        inputs = torch.from_numpy(features).flatten(1)
+        ends = np.cumsum(np.bincount(kinds, minlength=len(self._networks)))
+        for network, end, start in zip(self._networks, ends, [0, *ends[:-1]], strict=True):
+            block = slice(int(start), int(end))
+            energy[order[block]] += network(inputs[block], grad[block]).numpy()
+        slope = grad.view(features.shape).numpy()
+        forces, virial = student_kernel.backward(*graph, moments, slope, n)
         total = energy.astype(np.float64).reshape(replicas, n).sum(1)
         return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)
 
-    def _torch(self, first, neighbors, vectors, r, pair_kind):  # type: ignore[no-untyped-def]
+    def _torch(self, first, neighbors, vectors, r, pair_kind):
         n, atoms = len(self.numbers), len(first) - 1
         padded = pad_neighbors(first, neighbors, vectors, self.model.config.cutoff_A)
         j, d = (torch.from_numpy(a).to(self.device) for a in padded)
@@ -119,20 +123,22 @@ class Student:
         return energy.detach().double().view(-1, n).sum(1), forces, virial.detach()
 
 
-def _network(model: StudentModel, e: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Atomic energies of element ``e`` and their derivative in the features, without autograd."""
-    silu = torch.nn.functional.silu
-    a1 = torch.addmm(model.b1[e], (x - model.shift[e]).mul_(model.scale[e]), model.w1[e])
-    a2 = torch.addmm(model.b2[e], silu(a1), model.w2[e])
-    g2 = _silu_slope(a2).mul_(model.w3[e])
-    g1 = (g2 @ model.w2[e].T).mul_(_silu_slope(a1))
-    energy = silu(a2) @ model.w3[e]
-    return energy, (g1 @ model.w1[e].T).mul_(model.scale[e])
+class _Network:
+    """The network of one element, with its derivative written out and the scaling folded in."""
 
+    def __init__(self, model: StudentModel, e: int) -> None:
+        self.w1 = (model.scale[e][:, None] * model.w1[e]).contiguous()
+        self.b1 = model.b1[e] - model.shift[e] @ self.w1
+        self.w2, self.b2, self.w3 = model.w2[e], model.b2[e], model.w3[e]
 
-def _silu_slope(a: Tensor) -> Tensor:
-    s = torch.sigmoid(a)
-    return s * (1 + a * (1 - s))
+    def __call__(self, x: Tensor, grad: Tensor) -> Tensor:
+        """Energies of the atoms with features ``x`` (n, F); the derivatives go to ``grad``."""
+        silu, silu_backward = torch.nn.functional.silu, torch.ops.aten.silu_backward
+        a1 = torch.addmm(self.b1, x, self.w1)
+        a2 = torch.addmm(self.b2, silu(a1), self.w2)
+        g2 = silu_backward(self.w3.expand_as(a2), a2)
+        torch.mm(silu_backward(g2 @ self.w2.T, a1), self.w1.T, out=grad)
+        return silu(a2) @ self.w3
 
 
 def radial_table(model: StudentModel) -> np.ndarray:
@@ -148,7 +154,9 @@ def radial_table(model: StudentModel) -> np.ndarray:
         def curves(r: Tensor, a: Tensor = a, b: Tensor = b) -> Tensor:
             half = 0.5 * exact.repulsion(a, b, r)
             neighbor_kind = b.expand(1, len(r))
-            return torch.cat((exact.radial_functions(a[None], neighbor_kind, r[None])[0], half[:, None]), 1)
+            return torch.cat(
+                (exact.radial_functions(a[None], neighbor_kind, r[None])[0], half[:, None]), 1
+            )
 
         with torch.no_grad():
             y = curves(r)
@@ -173,7 +181,7 @@ def pad_neighbors(
 
 
 @njit(cache=True)
-def compress(i, j, vectors, distances, atoms, kind, kinds):  # type: ignore[no-untyped-def]
+def compress(i, j, vectors, distances, atoms, kind, kinds):
     """From pairs listed once to a compressed list with every pair in both directions."""
     first = np.zeros(atoms + 1, np.int64)
     for p in range(i.size):

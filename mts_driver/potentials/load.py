@@ -14,7 +14,8 @@ def load_potential(
     Parameters
     ----------
     spec : str
-        ``so3lr`` (``so3lr?charge=-1`` for an ion), ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
+        ``so3lr`` (``so3lr?charge=-1`` for an ion),
+        ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
         ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator).
     numbers : sequence of int, length N
         Atomic numbers, in the order of the positions that the potential will be called with.

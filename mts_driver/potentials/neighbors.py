@@ -82,7 +82,7 @@ class VerletList:
 
 
 @njit(cache=True)
-def _within(x, i, j, shifts, cutoff):  # type: ignore[no-untyped-def]
+def _within(x, i, j, shifts, cutoff):
     """Pairs of the stored list that are closer than ``cutoff`` now."""
     vectors = np.empty((i.size, 3))
     distances = np.empty(i.size)

@@ -7,6 +7,7 @@ lists with every pair listed once; tests hold the forces to the packaged calcula
 
 from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,11 +101,11 @@ class SO3LR:
         j = np.concatenate([pairs.j + k * n for k, pairs in enumerate(found)])
         vectors = np.concatenate([pairs.vectors for pairs in found])
         r = np.concatenate([pairs.distances for pairs in found])
-        i, j, vectors, r = (torch.from_numpy(a).to(self.device) for a in (i, j, vectors, r))
-        return i, j, vectors, r
+        moved = [torch.from_numpy(a).to(self.device) for a in (i, j, vectors, r)]
+        return moved[0], moved[1], moved[2], moved[3]
 
 
-def _packaged_model() -> tuple[torch.nn.Module, Tensor, Tensor]:
+def _packaged_model() -> tuple[Any, Tensor, Tensor]:
     try:
         from so3krates_torch.blocks.physical_potentials import ALPHAS, C6_COEF
     except ImportError as error:

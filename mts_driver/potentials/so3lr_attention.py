@@ -6,11 +6,12 @@ r alone and is read from cubic splines instead of running two networks for every
 """
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
 from numba import njit, prange
-from torch import Tensor, nn
+from torch import Tensor
 
 from mts_driver.errors import UserError
 
@@ -25,21 +26,20 @@ CELLS = {torch.float32: 512, torch.float64: 4096}
 """Interpolation errors are below the rounding of float32, and below 1e-10 in float64."""
 
 
-class FusedAttention(nn.Module):
+class FusedAttention:
     """`so3lr_network.attention` of one layer.
 
     Parameters
     ----------
-    block : nn.Module
+    block : torch.nn.Module
         The packaged attention block, in the precision of the run.
-    rbf : nn.Module
+    rbf : torch.nn.Module
         The packaged radial basis.
     cutoff_A : float
         Where it ends, Å.
     """
 
-    def __init__(self, block: nn.Module, rbf: nn.Module, cutoff_A: float) -> None:
-        super().__init__()
+    def __init__(self, block: Any, rbf: Any, cutoff_A: float) -> None:
         dtype = block.W_q_inv.dtype
         cells = CELLS[dtype]
         r = torch.linspace(TABLE_START_A, cutoff_A, cells + 1, dtype=torch.float64)
@@ -56,9 +56,7 @@ class FusedAttention(nn.Module):
             values = curves(r)
         slopes = torch.autograd.functional.jvp(curves, r, torch.ones_like(r))[1] * step
         self.table = torch.stack((values, slopes), 1).to(dtype).numpy()
-        self.degree = np.repeat(
-            np.arange(block.ev_heads), block.degree_repeats.cpu().numpy()
-        )
+        self.degree = np.repeat(np.arange(block.ev_heads), block.degree_repeats.cpu().numpy())
         norms = [block.att_norm_inv] * block.inv_heads + [block.att_norm_ev] * block.ev_heads
         self.scale = (1.0 / np.array(norms)).astype(self.table.dtype)
         if (block.inv_features_dim, len(norms), block.inv_head_dim) != (FEATURES, HEADS, WIDTH):
@@ -67,11 +65,11 @@ class FusedAttention(nn.Module):
                 "that mts-driver was written for: pip install so3krates-torch==0.2.1"
             )
 
-    def forward(
+    def __call__(
         self, i: Tensor, j: Tensor, r: Tensor, cutoff: Tensor, to_i: Tensor, parity: Tensor,
         atoms: Tensor, ev_filter: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Changes of the invariant (M, F) and Euclidean (M, 24) features.
+        """Return the changes of the invariant (M, F) and Euclidean (M, 24) features.
 
         Parameters
         ----------
@@ -87,33 +85,33 @@ class FusedAttention(nn.Module):
         return _Function.apply(self, i, j, r, cutoff, to_i, parity, atoms, ev_filter)
 
 
-def _double(module: nn.Module) -> nn.Module:
+def _double(module: Any) -> Any:
     return copy.deepcopy(module).double()
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, layer, i, j, r, cutoff, to_i, parity, atoms, ev_filter):  # type: ignore[no-untyped-def]
+    def forward(ctx, layer, i, j, r, cutoff, to_i, parity, atoms, ev_filter):
         tensors = (i, j, r[:, 0], cutoff[:, 0], to_i, parity, atoms, ev_filter)
         ctx.arrays = [t.detach().contiguous().numpy() for t in tensors]
         ctx.layer = layer
-        out = _forward(*ctx.arrays, layer.table, *layer.grid, layer.degree, layer.scale)
+        out = _forward(*ctx.arrays, layer.table, *layer.grid, layer.degree, layer.scale)  # type: ignore[call-arg]
         return torch.from_numpy(out[0]), torch.from_numpy(out[1])
 
     @staticmethod
-    def backward(ctx, grad_inv, grad_ev):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad_inv, grad_ev):
         layer = ctx.layer
-        found = _backward(
+        found = _backward(  # type: ignore[call-arg]
             *ctx.arrays, layer.table, *layer.grid, layer.degree, layer.scale,
             grad_inv.contiguous().numpy(), grad_ev.contiguous().numpy(),
         )  # fmt: skip
         d_r, d_cutoff, d_to_i, d_atoms, d_filter = (torch.from_numpy(a) for a in found)
-        d_filter = d_filter if ctx.needs_input_grad[8] else None
-        return None, None, None, d_r[:, None], d_cutoff[:, None], d_to_i, None, d_atoms, d_filter
+        shape = d_filter if ctx.needs_input_grad[8] else None
+        return None, None, None, d_r[:, None], d_cutoff[:, None], d_to_i, None, d_atoms, shape
 
 
 @njit(inline="always", fastmath=True)
-def _filter(table, u, extra, value):  # type: ignore[no-untyped-def]
+def _filter(table, u, extra, value):
     """Radial filter from its spline at ``u`` cells, plus ``extra``."""
     k = min(max(int(u), 0), table.shape[0] - 2)
     s = table.dtype.type(u - k)
@@ -126,8 +124,8 @@ def _filter(table, u, extra, value):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", fastmath=True)
-def _slope(table, u, value):  # type: ignore[no-untyped-def]
-    """Derivative of the radial filter, per cell."""
+def _slope(table, u, value):
+    """Take the derivative of the radial filter, per cell."""
     k = min(max(int(u), 0), table.shape[0] - 2)
     s = table.dtype.type(u - k)
     low, high = table[k], table[k + 1]
@@ -141,7 +139,7 @@ def _slope(table, u, value):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", fastmath=True)
-def _dots(a, b, w, s_ij, s_ji):  # type: ignore[no-untyped-def]
+def _dots(a, b, w, s_ij, s_ji):
     """Unscaled attention of every head in both directions: Σ q_i w k_j and Σ q_j w k_i."""
     for h in range(HEADS):
         x = y = a.dtype.type(0.0)
@@ -152,7 +150,7 @@ def _dots(a, b, w, s_ij, s_ji):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", fastmath=True)
-def _spread(per_head, out):  # type: ignore[no-untyped-def]
+def _spread(per_head, out):
     """One value a head to one value a feature."""
     for h in range(out.size // WIDTH):
         for d in range(h * WIDTH, (h + 1) * WIDTH):
@@ -160,13 +158,13 @@ def _spread(per_head, out):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", fastmath=True)
-def _add_product(out, x, y):  # type: ignore[no-untyped-def]
+def _add_product(out, x, y):
     for d in range(x.size):
         out[d] += x[d] * y[d]
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _forward(i, j, r, cutoff, to_i, parity, atoms, ev_filter, table, r0, inverse_h, degree, scale):  # type: ignore[no-untyped-def]
+def _forward(i, j, r, cutoff, to_i, parity, atoms, ev_filter, table, r0, inverse_h, degree, scale):
     d_inv = np.zeros((CHUNKS, atoms.shape[0], FEATURES), atoms.dtype)
     d_ev = np.zeros((CHUNKS, atoms.shape[0], to_i.shape[1]), atoms.dtype)
     for chunk in prange(CHUNKS):
@@ -192,8 +190,22 @@ def _forward(i, j, r, cutoff, to_i, parity, atoms, ev_filter, table, r0, inverse
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _backward(  # type: ignore[no-untyped-def]
-    i, j, r, cutoff, to_i, parity, atoms, ev_filter, table, r0, inverse_h, degree, scale, g_inv, g_ev
+def _backward(
+    i,
+    j,
+    r,
+    cutoff,
+    to_i,
+    parity,
+    atoms,
+    ev_filter,
+    table,
+    r0,
+    inverse_h,
+    degree,
+    scale,
+    g_inv,
+    g_ev,
 ):
     d_r, d_cutoff = np.empty_like(r), np.empty_like(cutoff)
     d_to_i, d_filter = np.empty_like(to_i), np.empty((r.size, KEY), atoms.dtype)

@@ -37,7 +37,10 @@ def coulomb(r: Tensor) -> Tensor:
     cut = torch.tensor(CUTOFF_A, dtype=r.dtype)
     at_cut = torch.erf(cut / COULOMB_WIDTH_A) / cut
     slope = (
-        2 * cut * torch.exp(-((cut / COULOMB_WIDTH_A) ** 2)) / (math.sqrt(math.pi) * COULOMB_WIDTH_A)
+        2
+        * cut
+        * torch.exp(-((cut / COULOMB_WIDTH_A) ** 2))
+        / (math.sqrt(math.pi) * COULOMB_WIDTH_A)
         - torch.erf(cut / COULOMB_WIDTH_A)
     ) / cut**2
     shift = (1.0 - switch_off(r, COULOMB_ONSET_A, CUTOFF_A)) * slope * (r - CUTOFF_A)
@@ -57,7 +60,7 @@ def _table(f: Callable[[Tensor], Tensor], low: float, high: float) -> NDArray[np
     return np.stack((y.detach().numpy(), slope.numpy() * (high - low) / TABLE), -1)
 
 
-class LongRange(torch.nn.Module):
+class LongRange:
     """Electrostatics plus dispersion of all pairs within 12 Å.
 
     Parameters
@@ -69,7 +72,6 @@ class LongRange(torch.nn.Module):
     """
 
     def __init__(self, numbers: NDArray[np.int64], polarizabilities: Tensor, c6: Tensor) -> None:
-        super().__init__()
         alpha, c = polarizabilities.double().numpy(), c6.double().numpy()
         kinds, self.kind = np.unique(numbers, return_inverse=True)
         a, b = alpha[kinds - 1], c[kinds - 1]
@@ -79,14 +81,14 @@ class LongRange(torch.nn.Module):
         self.tables = (_table(coulomb, 0.2, CUTOFF_A), _table(cutoff, 9.0, CUTOFF_A))
         self.root = _table(lambda x: x ** (1 / 7), 0.2, 60.0)
 
-    def forward(self, i: Tensor, j: Tensor, r: Tensor, q: Tensor, h: Tensor) -> Tensor:
+    def __call__(self, i: Tensor, j: Tensor, r: Tensor, q: Tensor, h: Tensor) -> Tensor:
         """Energies of the replicas, eV, shape (R,), differentiable in r (P,), q and h (R, N)."""
         if r.device.type == "cpu":
             return _Fused.apply(self, i, j, r, q, h)
         return self.reference(i, j, r, q, h)
 
     def reference(self, i: Tensor, j: Tensor, r: Tensor, q: Tensor, h: Tensor) -> Tensor:
-        """The same in plain torch: for GPUs, and what the fused kernel is tested against."""
+        """Compute the same in plain torch: for GPUs, and to test the fused kernel against."""
         replicas, atoms = q.shape
         alpha = torch.as_tensor(self.alpha, dtype=h.dtype, device=h.device)
         kind = torch.as_tensor(self.kind, device=h.device).repeat(replicas)
@@ -108,18 +110,17 @@ class _Fused(torch.autograd.Function):
     """Energy and all its derivatives in one pass over the pairs (`_pairs`)."""
 
     @staticmethod
-    def forward(ctx, model, i, j, r, q, h):  # type: ignore[no-untyped-def]
+    def forward(ctx, model, i, j, r, q, h):
         arrays = [t.detach().numpy() for t in (i, j, r)]
         charges, volumes = (t.detach().double().numpy() for t in (q, h))
-        energy, dr, dq, dh = _pairs(
-            *arrays, charges, volumes, model.alpha, model.kind, model.c6, *model.tables, model.root
-        )
+        atoms = (charges, volumes, model.alpha, model.kind, model.c6)
+        energy, dr, dq, dh = _pairs(*arrays, *atoms, *model.tables, model.root)  # type: ignore[call-arg]
         ctx.save_for_backward(torch.from_numpy(dr), torch.from_numpy(dq), torch.from_numpy(dh))
         ctx.dtypes = r.dtype, q.dtype, i
         return torch.from_numpy(energy)
 
     @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+    def backward(ctx, grad):
         dr, dq, dh = ctx.saved_tensors
         r_type, q_type, i = ctx.dtypes
         by_pair = grad[i // dq.shape[1]] if len(grad) > 1 else grad
@@ -132,7 +133,7 @@ def _sigma(v: Tensor) -> Tensor:
 
 
 @njit(inline="always")
-def _hermite(table, low, high, x):  # type: ignore[no-untyped-def]
+def _hermite(table, low, high, x):
     """Value and slope at ``x`` of the cubic spline through the table's values and slopes."""
     scale = (table.shape[0] - 1) / (high - low)
     u = min(max((x - low) * scale, 0.0), table.shape[0] - 1.000001)
@@ -144,7 +145,7 @@ def _hermite(table, low, high, x):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True)
-def _pairs(i, j, r, q, h, alpha, kind, c6, coulomb_t, cutoff_t, root_t):  # type: ignore[no-untyped-def]
+def _pairs(i, j, r, q, h, alpha, kind, c6, coulomb_t, cutoff_t, root_t):
     replicas, atoms = q.shape
     chunks = 8  # a fixed number, so that sums don't depend on how many threads there are
     energy = np.zeros((chunks, replicas))

@@ -7,7 +7,7 @@ once a pair instead of twice; spherical harmonics of the reversed pair follow fr
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from mts_driver.potentials.so3lr_attention import FusedAttention
 
 
-class HalfListTransformer(nn.Module):
+class HalfListTransformer:
     """Atomic energies, partial charges and Hirshfeld ratios from pairs listed once.
 
     Parameters
     ----------
-    packaged : nn.Module
+    packaged : torch.nn.Module
         The model from ``so3krates_torch``; its layers are used as they are.
     numbers : Tensor, shape (N,)
         Atomic numbers of one replica.
@@ -28,8 +28,7 @@ class HalfListTransformer(nn.Module):
         Total charge of a replica, e.
     """
 
-    def __init__(self, packaged: nn.Module, numbers: Tensor, charge: float) -> None:
-        super().__init__()
+    def __init__(self, packaged: Any, numbers: Tensor, charge: float) -> None:
         dtype = next(packaged.parameters()).dtype
         degrees = torch.tensor(packaged.degrees)
         self.charge = charge
@@ -44,9 +43,9 @@ class HalfListTransformer(nn.Module):
         self.charges = packaged.partial_charges_output_block
         self.volumes = packaged.hirshfeld_output_block
         self.zbl = packaged.zbl_repulsion
-        self.register_buffer("numbers", numbers)
+        self.numbers = numbers
         parity = ((-1.0) ** degrees).repeat_interleave(2 * degrees + 1)
-        self.register_buffer("parity", parity.to(numbers.device, dtype))
+        self.parity = parity.to(numbers.device, dtype)
         # what depends on the elements and the charge alone: a constant of the run
         one_hot = nn.functional.one_hot(numbers - 1, packaged.num_elements).to(dtype)
         segment = torch.zeros_like(numbers)
@@ -55,13 +54,13 @@ class HalfListTransformer(nn.Module):
             for block, psi in ((packaged.charge_embedding, charge), (packaged.spin_embedding, 0.0)):
                 value = torch.tensor([psi], dtype=dtype, device=numbers.device)
                 embedding = embedding + block(one_hot, value, segment, 1)
-            self.register_buffer("embedding", embedding / packaged.embedding_scale)
-            self.register_buffer("energy_scale", self.energy.energy_scales(one_hot)[:, 0])
-            self.register_buffer("charge_bias", self.charges.atomic_embedding(numbers)[:, 0])
-            self.register_buffer("volume_bias", self.volumes.v_shift_embedding(numbers)[:, 0])
-            self.register_buffer("volume_query", self.volumes.q_embedding(numbers))
+            self.embedding = embedding / packaged.embedding_scale
+            self.energy_scale = self.energy.energy_scales(one_hot)[:, 0]
+            self.charge_bias = self.charges.atomic_embedding(numbers)[:, 0]
+            self.volume_bias = self.volumes.v_shift_embedding(numbers)[:, 0]
+            self.volume_query = self.volumes.q_embedding(numbers)
 
-    def forward(
+    def __call__(
         self, i: Tensor, j: Tensor, vectors: Tensor, *, replicas: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies without offsets, partial charges and volume ratios, each of shape (R, N).
@@ -112,7 +111,7 @@ class _Edges(NamedTuple):
 
 
 def _layer(
-    layer: nn.Module, fused: FusedAttention | None, inv: Tensor, ev: Tensor, edges: _Edges
+    layer: Any, fused: FusedAttention | None, inv: Tensor, ev: Tensor, edges: _Edges
 ) -> tuple[Tensor, Tensor]:
     """One Euclidean transformer layer (Frank et al. 2024, Eqs. 13-27)."""
     d_inv, d_ev = _attention(layer.euclidean_attention_block, fused, inv, ev, edges)
@@ -131,7 +130,7 @@ def _layer(
 
 
 def _attention(
-    block: nn.Module, fused: FusedAttention | None, inv: Tensor, ev: Tensor, e: _Edges
+    block: Any, fused: FusedAttention | None, inv: Tensor, ev: Tensor, e: _Edges
 ) -> tuple[Tensor, Tensor]:
     """Attention of every atom to its neighbours; both directions of a pair share a filter."""
 
@@ -151,11 +150,13 @@ def _attention(
     ev_filter = torch.cat([net.mlp_ev(shape) for net in nets], -1)
     if fused is not None:
         return fused(e.i, e.j, e.r, e.cutoff, e.to_i, e.parity, atoms, ev_filter)
-    return attention(block, torch.cat([net.mlp_rbf(e.rbf) for net in nets], -1) + ev_filter, atoms, e)
+    return attention(
+        block, torch.cat([net.mlp_rbf(e.rbf) for net in nets], -1) + ev_filter, atoms, e
+    )
 
 
-def attention(block: nn.Module, filters: Tensor, atoms: Tensor, e: _Edges) -> tuple[Tensor, Tensor]:
-    """The attention in plain torch: for GPUs, and what the fused kernel is tested against."""
+def attention(block: Any, filters: Tensor, atoms: Tensor, e: _Edges) -> tuple[Tensor, Tensor]:
+    """Compute the attention in plain torch: for GPUs, and to test the fused kernel against."""
     size = filters.shape[1] // 2
     filter_inv, filter_ev = filters.split(size, -1)
     filter_inv = filter_inv * (e.cutoff / block.att_norm_inv)
@@ -183,7 +184,7 @@ def attention(block: nn.Module, filters: Tensor, atoms: Tensor, e: _Edges) -> tu
     return d_inv, d_ev
 
 
-def _zbl(zbl: nn.Module, numbers: Tensor, e: _Edges) -> Tensor:
+def _zbl(zbl: Any, numbers: Tensor, e: _Edges) -> Tensor:
     """Ziegler-Biersack-Littmark repulsion of every pair, eV, shape (P,)."""
     r, softplus = e.r, nn.functional.softplus
     decay = softplus(torch.cat((zbl.a1_raw, zbl.a2_raw, zbl.a3_raw, zbl.a4_raw)))

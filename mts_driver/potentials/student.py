@@ -57,6 +57,9 @@ class StudentModel(nn.Module):
         The architecture.
     """
 
+    z: Tensor
+    offset: Tensor
+
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.config = config
@@ -102,9 +105,8 @@ class StudentModel(nn.Module):
         r = vectors.norm(dim=-1)
         x, y, z = (vectors / r[..., None]).unbind(-1)
         third = 1.0 / 3.0
-        shapes = (torch.ones_like(x), x, y, z)
-        shapes += (x * x - third, y * y - third, z * z - third, x * y, x * z, y * z)
-        angular = torch.stack(shapes, 1)
+        quadratic = (x * x - third, y * y - third, z * z - third, x * y, x * z, y * z)
+        angular = torch.stack((torch.ones_like(x), x, y, z, *quadratic), 1)
         moments = torch.bmm(angular, self.radial_functions(kind, kind[neighbors], r))
         return invariants(moments).flatten(1)
 
@@ -145,7 +147,9 @@ def invariants(m: Tensor) -> Tensor:
     twice = torch.tensor([1.0, 1, 1, 2, 2, 2], dtype=m.dtype, device=m.device)[:, None]
     xx, yy, zz, xy, xz, yz = a2.unbind(1)
     x, y, z = a1.unbind(1)
-    v = torch.stack((xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z), 1)
+    v = torch.stack(
+        (xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z), 1
+    )
     out = [a0]
     out += [(a1 * a1.roll(-k, -1)).sum(1) for k in range(3)]
     out += [(twice * a2 * a2.roll(-k, -1)).sum(1) for k in range(3)]

@@ -13,7 +13,7 @@ CHUNKS = 8
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def forward(first, neighbors, vectors, distances, pair_kind, table, r0, inverse_h):  # type: ignore[no-untyped-def]
+def forward(first, neighbors, vectors, distances, pair_kind, row, table, r0, inverse_h):
     """Moments (M, 10, C), invariants (M, 10, C) and pair energies (M,) of every atom.
 
     ``first`` (M + 1,) and ``neighbors`` (P,) are a compressed neighbour list with every pair in
@@ -39,15 +39,26 @@ def forward(first, neighbors, vectors, distances, pair_kind, table, r0, inverse_
                     for c in range(channels):
                         m[k, c] += s * radial[c]
                 pair_energy[a] += radial[channels]
-            _invariants(m, scratch, invariants[a])
+            _invariants(m, scratch, invariants[row[a]])
     return moments, invariants, pair_energy
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def backward(  # type: ignore[no-untyped-def]
-    first, neighbors, vectors, distances, pair_kind, table, r0, inverse_h, moments, grad, atoms_per_replica
+def backward(
+    first,
+    neighbors,
+    vectors,
+    distances,
+    pair_kind,
+    row,
+    table,
+    r0,
+    inverse_h,
+    moments,
+    grad,
+    atoms_per_replica,
 ):
-    """Forces (M, 3) and virials (R, 3, 3) from ``grad`` = dE/d(invariants) (M, 10, C)."""
+    """Return forces (M, 3) and virials (R, 3, 3) from ``grad`` = dE/d(invariants) (M, 10, C)."""
     atoms, channels = first.size - 1, table.shape[3] - 1
     replicas = atoms // atoms_per_replica
     forces = np.zeros((CHUNKS, atoms, 3))
@@ -59,28 +70,26 @@ def backward(  # type: ignore[no-untyped-def]
         scratch = np.empty((10, channels + 2), table.dtype)
         shape = np.empty(10, table.dtype)
         g = np.empty((10, channels + 2), table.dtype)
-        t = np.empty(10, table.dtype)
         d = np.empty(3)
         for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
-            _invariants_back(moments[a], scratch, grad[a], g)
+            _invariants_back(moments[a], scratch, grad[row[a]], g)
             for p in range(first[a], first[a + 1]):
                 r, b = distances[p], neighbors[p]
                 _radial_slope(table[pair_kind[p]], (r - r0) * inverse_h, radial, slope)
                 _angular(vectors[p], r, shape)
-                # dE/dr at fixed direction, and T_k = Σ_c g_kc R_c for the change of direction
-                along = slope[channels]
-                for k in range(10):
-                    tk = sk = zero
-                    for c in range(channels):
-                        tk += g[k, c] * radial[c]
-                        sk += g[k, c] * slope[c]
-                    t[k] = tk
-                    along += sk * shape[k]
-                along *= inverse_h
                 x, y, z = shape[1], shape[2], shape[3]
-                gx = t[1] + 2 * t[4] * x + t[7] * y + t[8] * z
-                gy = t[2] + 2 * t[5] * y + t[7] * x + t[9] * z
-                gz = t[3] + 2 * t[6] * z + t[8] * x + t[9] * y
+                # Σ_c first over moments, then one sum a component: dE/dr at fixed direction, and
+                # the gradient in the direction, of which the part across the bond counts
+                along, gx, gy, gz = slope[channels], zero, zero, zero
+                for c in range(channels):
+                    radius, turn = zero, radial[c]
+                    for k in range(10):
+                        radius += g[k, c] * shape[k]
+                    along += radius * slope[c]
+                    gx += turn * (g[1, c] + 2 * g[4, c] * x + g[7, c] * y + g[8, c] * z)
+                    gy += turn * (g[2, c] + 2 * g[5, c] * y + g[7, c] * x + g[9, c] * z)
+                    gz += turn * (g[3, c] + 2 * g[6, c] * z + g[8, c] * x + g[9, c] * y)
+                along *= inverse_h
                 across = gx * x + gy * y + gz * z
                 d[0] = along * x + (gx - across * x) / r
                 d[1] = along * y + (gy - across * y) / r
@@ -94,7 +103,7 @@ def backward(  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", fastmath=True)
-def _radial(table, u, value):  # type: ignore[no-untyped-def]
+def _radial(table, u, value):
     """Cubic splines of all channels at ``u`` grid cells from the start of the table."""
     k = min(max(int(u), 0), table.shape[0] - 1)
     s = table.dtype.type(u - k)
@@ -104,8 +113,8 @@ def _radial(table, u, value):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", fastmath=True)
-def _radial_slope(table, u, value, slope):  # type: ignore[no-untyped-def]
-    """The same with the slopes, per grid cell."""
+def _radial_slope(table, u, value, slope):
+    """Evaluate the splines and their slopes, per grid cell."""
     k = min(max(int(u), 0), table.shape[0] - 1)
     s = table.dtype.type(u - k)
     a = table[k]
@@ -115,7 +124,7 @@ def _radial_slope(table, u, value, slope):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always", fastmath=True)
-def _angular(vector, r, out):  # type: ignore[no-untyped-def]
+def _angular(vector, r, out):
     """1, u and u⊗u − 1/3 of the direction u."""
     x, y, z = vector[0] / r, vector[1] / r, vector[2] / r
     third = 1.0 / 3.0
@@ -126,7 +135,7 @@ def _angular(vector, r, out):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=True)
-def _wrapped(m, w):  # type: ignore[no-untyped-def]
+def _wrapped(m, w):
     """Copy ``m`` (10, C) to ``w`` (10, C + 2), the first two channels again at the end."""
     channels = m.shape[1]
     for k in range(10):
@@ -136,7 +145,7 @@ def _wrapped(m, w):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=True)
-def _invariants(m, w, out):  # type: ignore[no-untyped-def]
+def _invariants(m, w, out):
     """`mts_driver.potentials.student.invariants` of one atom; ``w`` is scratch (10, C + 2)."""
     _wrapped(m, w)
     for c in range(m.shape[1]):
@@ -145,7 +154,9 @@ def _invariants(m, w, out):  # type: ignore[no-untyped-def]
             d = c + k
             out[1 + k, c] = w[1, c] * w[1, d] + w[2, c] * w[2, d] + w[3, c] * w[3, d]
             out[4 + k, c] = (
-                w[4, c] * w[4, d] + w[5, c] * w[5, d] + w[6, c] * w[6, d]
+                w[4, c] * w[4, d]
+                + w[5, c] * w[5, d]
+                + w[6, c] * w[6, d]
                 + 2 * (w[7, c] * w[7, d] + w[8, c] * w[8, d] + w[9, c] * w[9, d])
             )
         x, y, z = w[1, c], w[2, c], w[3, c]
@@ -158,7 +169,7 @@ def _invariants(m, w, out):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=True)
-def _invariants_back(m, w, grad, g):  # type: ignore[no-untyped-def]
+def _invariants_back(m, w, grad, g):
     """dE/d(moments) of one atom into ``g`` (10, C + 2), from dE/d(invariants) ``grad``."""
     _wrapped(m, w)
     channels = m.shape[1]

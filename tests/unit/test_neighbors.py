@@ -18,7 +18,7 @@ def box(n=60, length=7.0, seed=0):
 def test_same_pairs_as_ase(cutoff):
     atoms = box()
     pairs = VerletList(cutoff_A=cutoff, skin_A=0.5).pairs(atoms.positions, np.array(atoms.cell))
-    i, j, d = neighbor_list("ijd", atoms, cutoff)
+    i, d = neighbor_list("id", atoms, cutoff)
     assert 2 * len(pairs.i) == len(i)
     both = np.concatenate((pairs.distances, pairs.distances))
     np.testing.assert_allclose(np.sort(both), np.sort(d), atol=1e-10)

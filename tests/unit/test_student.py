@@ -31,7 +31,11 @@ def random_model(channels=8):
 def water(structures):
     atoms = read(structures / "water64_packmol.extxyz")
     cell = torch.tensor(np.array(atoms.cell))
-    return Student(random_model(), atoms.numbers, dtype="float64"), torch.tensor(atoms.positions), cell
+    return (
+        Student(random_model(), atoms.numbers, dtype="float64"),
+        torch.tensor(atoms.positions),
+        cell,
+    )
 
 
 def test_kernel_equals_torch(water):

@@ -1,0 +1,75 @@
+"""Bring a starting structure to its temperature, with the student.
+
+Forces don't tell whether a structure needs it: molecules that packmol has placed at random have
+relaxed bonds and small forces, and heat up to 800 K within a picosecond when they find partners.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from integrators.bath import Bath
+from integrators.engine import run
+from integrators.levels import SingleLevel
+from integrators.splitting import baoab
+from integrators.state import MDState, Potential, initial_state
+from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+
+FRICTION_PER_PS = 10.0
+"""High, so that the energy of a bad start is gone within half a picosecond."""
+
+
+def equilibrate(
+    atoms: Atoms,
+    masses_Da: np.ndarray,
+    potential: Potential,
+    *,
+    temperature_K: float,
+    picoseconds: float,
+    timestep_fs: float,
+    seed: int,
+    report: Callable[[int, int], None] | None = None,
+) -> Atoms:
+    """Langevin dynamics (BAOAB, 10/ps) with one potential, usually the student.
+
+    Parameters
+    ----------
+    masses_Da : array, shape (N,)
+        Those of the run to come.
+    report : callable, optional
+        ``report(step, steps)``.
+
+    Returns
+    -------
+    ase.Atoms
+        A copy with the last positions.
+    """
+    masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
+    x, cell = _tensors(atoms)
+    width = (BOLTZMANN_EV_K * temperature_K / masses).sqrt()[:, None]
+    velocities = torch.tensor(np.random.default_rng(seed).normal(size=x.shape)) * width
+    steps = round(1000 * picoseconds / timestep_fs)
+
+    def show(state: MDState) -> None:
+        if report is not None:
+            report(state.step, steps)
+
+    state = run(
+        initial_state(x, velocities, masses, cell),
+        SingleLevel(potential),
+        baoab(),
+        steps=steps,
+        timestep=timestep_fs,
+        bath=Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=FRICTION_PER_PS),
+        seed=seed,
+        on_step=show,
+    )
+    equilibrated = atoms.copy()
+    equilibrated.positions = state.positions.numpy()
+    return equilibrated
+
+
+def _tensors(atoms: Atoms) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(atoms.positions), torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
