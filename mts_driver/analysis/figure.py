@@ -249,7 +249,7 @@ def _conserved(axes: Axes, run: Run, results: dict[str, Any]) -> None:
         axes.text(
             0.03,
             0.03,
-            "with the thermostat in the inner loop this is\na random walk; drift is a matter for NVE",
+            "with a thermostat in the inner loop this is\na random walk; drift is a matter for NVE",
             transform=axes.transAxes,
             color="0.4",
             fontsize="small",
