@@ -12,7 +12,7 @@ from mts_driver.units import KCAL_MOL_EV
 _TEMPLATE = """\
 <!-- {comment}
      Run it with `mts run input.xml`. -->
-<simulation verbosity='low'>
+<simulation verbosity='low' threading='False'>
   <output prefix='simulation'>
     <properties filename='out' stride='1'> [ step, time{{picosecond}}, conserved{{electronvolt}}, \
 potential{{electronvolt}}, kinetic_md{{electronvolt}}, temperature{{kelvin}} ] </properties>
@@ -30,15 +30,13 @@ positions{{angstrom}} </trajectory>
       <velocities mode='thermal' units='kelvin'> {temperature:g} </velocities>
     </initialize>
     <forces>
-      <!-- level 0: teacher - student, once per outer step; level 1: student, {n_inner} times -->
-      <force forcefield='teacher'> <mts_weights> [ 1, 0 ] </mts_weights> </force>
-      <force forcefield='student'> <mts_weights> [ -1, 1 ] </mts_weights> </force>
+{forces}
     </forces>
     <ensemble> <temperature units='kelvin'> {temperature:g} </temperature> </ensemble>
     <motion mode='dynamics'>
       <dynamics mode='nvt' splitting='respa-baoab'>
         <timestep units='femtosecond'> {outer_fs:g} </timestep>
-        <nmts> [ 1, {n_inner} ] </nmts>
+        <nmts> {nmts} </nmts>
         <force_clip units='ev/ang'> {clip:.4f} </force_clip>
         <thermostat mode='langevin'>
           <tau units='femtosecond'> {tau_fs:g} </tau>
@@ -48,6 +46,13 @@ positions{{angstrom}} </trajectory>
   </system>
 </simulation>
 """
+
+_TWO_LEVELS = """\
+      <!-- level 0: teacher - student, once per outer step; level 1: student, {n_inner} times -->
+      <force forcefield='teacher'> <mts_weights> [ 1, 0 ] </mts_weights> </force>
+      <force forcefield='student'> <mts_weights> [ -1, 1 ] </mts_weights> </force>"""
+_ONE_LEVEL = """\
+      <force forcefield='teacher'> <mts_weights> [ 1 ] </mts_weights> </force>"""
 
 _SOCKET = """\
   <ffsocket name='{name}' mode='{mode}' pbc='False'>
@@ -65,7 +70,7 @@ class Protocol:
     Attributes
     ----------
     teacher, student : str
-        Specifications of the potentials.
+        Specifications of the potentials; no student (None) for single time steps.
     outer_fs, inner_fs : float
         Outer and inner time step, fs; the first is a multiple of the second.
     hydrogen_mass : float
@@ -85,7 +90,7 @@ class Protocol:
     """
 
     teacher: str
-    student: str
+    student: str | None
     outer_fs: float
     inner_fs: float
     hydrogen_mass: float
@@ -112,7 +117,12 @@ class Protocol:
                 f"--outer-fs {self.outer_fs:g} is no multiple of --inner-fs {self.inner_fs:g}: the "
                 "outer step is made of whole inner steps."
             )
-        for name, spec in (("--teacher", self.teacher), ("--student", self.student)):
+        if self.student is None and self.n_inner != 1:
+            raise UserError(
+                f"--student none with --outer-fs {self.outer_fs:g} and --inner-fs "
+                f"{self.inner_fs:g}: without a student both time steps are the same."
+            )
+        for name, spec in (("--teacher", self.teacher), ("--student", self.student or "")):
             if "," in spec or "{" in spec:
                 raise UserError(
                     f"{name} {spec!r} has a comma or brace, which i-PI's <parameters> cannot hold: "
@@ -143,11 +153,14 @@ def input_xml(protocol: Protocol, folder: Path) -> str:
             device=protocol.device,
         )
         for role, spec in (("teacher", protocol.teacher), ("student", protocol.student))
+        if spec is not None
     ]
+    n_inner = protocol.n_inner
+    comment = f"RESPA-BAOAB: {protocol.teacher} every {protocol.outer_fs:g} fs"
+    comment += f", {protocol.student} every {protocol.inner_fs:g} fs" if protocol.student else ""
     mass = protocol.hydrogen_mass
     return _TEMPLATE.format(
-        comment=f"RESPA-BAOAB: {protocol.teacher} every {protocol.outer_fs:g} fs, "
-        f"{protocol.student} every {protocol.inner_fs:g} fs".replace("--", "- -"),
+        comment=comment.replace("--", "- -"),
         stride=protocol.stride,
         checkpoint_stride=max(1, min(100, protocol.steps // 10)),
         steps=protocol.steps,
@@ -155,7 +168,8 @@ def input_xml(protocol: Protocol, folder: Path) -> str:
         sockets="\n".join(sockets),
         masses_note=f" (hydrogens {mass:g} Da)" if mass else "",
         temperature=protocol.temperature_K,
-        n_inner=protocol.n_inner,
+        forces=_TWO_LEVELS.format(n_inner=n_inner) if protocol.student else _ONE_LEVEL,
+        nmts=f"[ 1, {n_inner} ]" if protocol.student else "[ 1 ]",
         outer_fs=protocol.outer_fs,
         clip=150.0 * KCAL_MOL_EV,
         tau_fs=1000.0 / protocol.friction_ps,

@@ -19,10 +19,12 @@ def prepare(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to make.")],
     teacher: Annotated[str, typer.Option(help="Model of the outer step.")] = "so3lr",
     student: Annotated[
-        str, typer.Option(help="File of `mts distill`, or a packaged name such as water.")
+        str, typer.Option(help="File of `mts distill`, a packaged name such as water, or none.")
     ] = "water",
     outer_fs: Annotated[float, typer.Option(help="Outer time step (teacher), fs.")] = 6.0,
-    inner_fs: Annotated[float, typer.Option(help="Inner time step (student), fs.")] = 1.0,
+    inner_fs: Annotated[
+        float, typer.Option(help="Inner time step (student), fs; ignored without a student.")
+    ] = 1.0,
     hmr: Annotated[
         float, typer.Option(help="Mass of hydrogens, Da, taken from their heavy atoms; 0: off.")
     ] = 4.0,
@@ -38,6 +40,12 @@ def prepare(
     minimise: Annotated[
         bool, typer.Option(help="Relax with the teacher if a force is too large for dynamics.")
     ] = True,
+    equilibrate_ps: Annotated[
+        float,
+        typer.Option(
+            help="Dynamics with the student before the start, ps; 0: keep positions.", min=0
+        ),
+    ] = 2.0,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
     quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
 ) -> None:
@@ -45,6 +53,8 @@ def prepare(
 
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
+    from mts_driver.cli.stages import StageProgress
+    from mts_driver.equilibrate import equilibrate
     from mts_driver.inputs import Protocol, input_xml
     from mts_driver.potentials import load_potential
     from mts_driver.structures import boxed, read_structure, repartitioned_masses, write_start
@@ -57,6 +67,7 @@ def prepare(
     if mode not in ("unix", "shm"):
         raise UserError(f"--mode {mode!r} is not supported here: use unix or shm.")
     spec, file = _student(student)
+    inner_fs = inner_fs if spec else outer_fs
     protocol = Protocol(
         teacher=teacher,
         student=f"student:{file.name}" if file else spec,
@@ -80,10 +91,23 @@ def prepare(
     masses = repartitioned_masses(atoms, hmr)
     # loading both now finds unknown elements before anything is written
     numbers = atoms.numbers.tolist()
-    load_potential(spec, numbers, device=device)
+    fast = load_potential(spec, numbers, device=device) if spec else None
     potential = load_potential(teacher, numbers, device=device)
     if minimise:
         atoms = _relax_if_needed(console, atoms, potential)
+    if equilibrate_ps and fast is not None:
+        with StageProgress(console) as progress:
+            atoms = equilibrate(
+                atoms,
+                masses,
+                fast,
+                temperature_K=temperature,
+                picoseconds=equilibrate_ps,
+                timestep_fs=inner_fs,
+                seed=seed,
+                report=lambda step, of: progress("equilibration with the student", step, of),
+            )
+        console.print(f"equilibrated for {equilibrate_ps:g} ps with the student (friction 10/ps)")
     with tempfile.TemporaryDirectory() as scratch:
         # everything is complete before the folder sees the first file
         write_start(Path(scratch) / "start.extxyz", atoms, masses)
@@ -99,8 +123,10 @@ def prepare(
     )
 
 
-def _student(student: str) -> tuple[str, Path | None]:
-    """Specification and, for a file outside the package, its path."""
+def _student(student: str) -> tuple[str | None, Path | None]:
+    """Specification (None: no student) and, for a file outside the package, its path."""
+    if student == "none":
+        return None, None
     rest = student.removeprefix("student:")
     if Path(rest).is_file():
         return f"student:{rest}", Path(rest)
