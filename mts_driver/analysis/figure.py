@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mts_driver.analysis.bonds import BROKEN_A
 from mts_driver.analysis.results import Run
-from mts_driver.analysis.statistics import block_means
+from mts_driver.analysis.statistics import BlockAverage, block_means
 
 RUN, REFERENCE, MEASURED = "#1f5fa8", "#d2691e", "0.25"
 _TRACE_BLOCKS = 40
@@ -190,22 +190,36 @@ def _energy(axes: Axes, run: Run, reference: Run | None, results: dict[str, Any]
                 kept[[0, -1]], mean - error, mean + error, color=color, alpha=0.35, lw=0
             )
         axes.hlines(mean, *kept[[0, -1]], color=color, ls="--", lw=1.2)
-    spread = (run.properties["potential"][run.equilibrated] - anchor.energy.mean) * scale
-    low, high = spread.min(), spread.max()
+    shown = [
+        (one.properties["potential"][one.equilibrated] - anchor.energy.mean) * scale
+        for one in (run, reference)
+        if one is not None and one.energy is not None
+    ]
+    low, high = min(e.min() for e in shown), max(e.max() for e in shown)
     room = max(high - low, 1e-9)
     # not that of the equilibration, which would flatten everything; the text goes above
     axes.set_ylim(low - 0.2 * room, high + 0.5 * room)
-    difference = results.get("potential_energy_difference_eV")
-    if difference is not None:
-        error = results["potential_energy_difference_stderr_eV"]
-        text = f"difference {difference * scale:+.2f}"
-        text += f" ± {error * scale:.2f} meV/atom" if error is not None else " meV/atom"
-    elif results["potential_energy_stderr_eV"] is not None:
-        text = f"mean ± {run.energy.stderr * scale:.2f} meV/atom ({run.energy.n_blocks} blocks)"
-    else:
-        text = "too short for an error"
-    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top")
+    axes.text(
+        0.03,
+        0.97,
+        _energy_text(run.energy, results, scale),
+        transform=axes.transAxes,
+        va="top",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
+    )
     axes.set(xlabel=_time_label(run), ylabel="E − mean (meV/atom)")
+
+
+def _energy_text(energy: BlockAverage, results: dict[str, Any], scale: float) -> str:
+    if results["potential_energy_stderr_eV"] is None:
+        return "too short for an error"
+    difference = results.get("potential_energy_difference_eV")
+    error = results.get("potential_energy_difference_stderr_eV")
+    if difference is not None and error is not None:
+        text = f"difference {difference * scale:+.2f} ± {error * scale:.2f} meV/atom"
+        return text.replace("-", "−")
+    text = f"mean ± {energy.stderr * scale:.2f} meV/atom ({energy.n_blocks} blocks)"
+    return text if energy.converged else f"{text},\na lower bound: the run is short"
 
 
 def _bonds(axes: Axes, run: Run, reference: Run | None, results: dict[str, Any]) -> None:
