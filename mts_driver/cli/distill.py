@@ -1,6 +1,8 @@
 """``mts distill``: make a student from a teacher."""
 
 import json
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +66,12 @@ def distill(
     console = Console()
     with StageProgress(console) as progress:
         summary = make(
-            atoms, settings, output=output, work=work or output.with_suffix(""), report=progress
+            atoms,
+            settings,
+            output=output,
+            work=work or output.with_suffix(""),
+            command=shlex.join(["mts", *sys.argv[1:]]),
+            report=progress,
         )
     target = json_file or output.with_suffix(".json")
     target.write_text(json.dumps(summary, indent=2) + "\n")

@@ -64,6 +64,7 @@ def distill(
     *,
     output: Path,
     work: Path,
+    command: str,
     report: Callable[[str, float, float], None],
 ) -> dict[str, Any]:
     """Make a student of ``settings.teacher`` for ``atoms`` and write it to ``output``.
@@ -76,6 +77,8 @@ def distill(
         The student, ``*.safetensors``; the report goes beside it (``.json``, ``.png``).
     work : Path
         Folder for labels and checkpoints; what is there is continued.
+    command : str
+        What the user typed; kept with the student.
     report : callable
         ``report(what, done, total)`` for a progress bar.
 
@@ -133,6 +136,7 @@ def distill(
         "training_steps": trainer.steps,
         "wall_s": time.monotonic() - started,
         "settings": asdict(settings),
+        "command": command,
         "mts_driver": __version__,
     }
     save_student(model, output, summary)
