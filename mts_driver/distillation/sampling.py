@@ -18,6 +18,7 @@ from integrators.engine import run
 from integrators.levels import FULL, SingleLevel
 from integrators.splitting import baoab
 from integrators.state import MDState, Potential, initial_state
+from mts_driver.distillation.contacts import crowd
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.structures import hydrogen_bonds_to_heavy, repartitioned_masses
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
@@ -62,6 +63,11 @@ class SamplingPlan:
         return max(8, self.calls // 25)
 
     @property
+    def contacts(self) -> int:
+        """Frames with molecules pushed into one another."""
+        return max(8, self.calls // 15)
+
+    @property
     def stiff_pairs(self) -> int:
         """Pairs of frames for the X-H force constants."""
         return max(8, self.calls // 12)
@@ -69,7 +75,8 @@ class SamplingPlan:
     @property
     def md_steps(self) -> int:
         """Steps of dynamics at the target temperature, equilibration apart."""
-        return (self.calls - self.stretched - self.shaken - 2 * self.stiff_pairs) * 5 // 10
+        displaced = self.stretched + self.shaken + self.contacts + 2 * self.stiff_pairs
+        return (self.calls - displaced) * 5 // 10
 
     @property
     def hot_steps(self) -> int:
@@ -127,6 +134,7 @@ class Sampler:
         self._dynamics("warm", plan.hot_steps, 1.5 * plan.temperature_K)
         self._dynamics("hot", plan.hot_steps, 2.2 * plan.temperature_K)
         self._shaken()
+        self._contacts()
         if len(self.bonds):
             self._stretched()
             self._stiff()
@@ -191,6 +199,13 @@ class Sampler:
             frame.positions += rng.normal(size=(len(frame), 3)) * rng.uniform(0.03, 0.12)
             self._label(frame, "shaken", "train")
             self.report("displaced frames", k + 1, self.plan.shaken)
+
+    def _contacts(self) -> None:
+        """One molecule in ten turned at random and moved towards a neighbour."""
+        for k, rng, frame in self._sources("contacts", self.plan.contacts):
+            crowd(frame, rng)
+            self._label(frame, "contacts", "train")
+            self.report("close contacts", k + 1, self.plan.contacts)
 
     def _stretched(self) -> None:
         """One X-H bond in eight between 0.72 and 2 Å long."""

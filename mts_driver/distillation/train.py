@@ -20,7 +20,7 @@ EMA_DECAY = 0.998
 FRAMES_A_BATCH = 2
 PAIRS_A_BATCH = 1
 SAVE_EVERY_S = 20.0
-TRAINING_KINDS = ("equil", "md", "warm", "hot", "shaken", "stretched")
+TRAINING_KINDS = ("equil", "md", "warm", "hot", "shaken", "contacts", "stretched")
 
 
 @dataclass(frozen=True)
