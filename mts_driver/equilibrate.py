@@ -71,5 +71,11 @@ def equilibrate(
     return equilibrated
 
 
+def largest_difference(atoms: Atoms, teacher: Potential, student: Potential) -> float:
+    """Return the largest |F_teacher − F_student| of an atom, eV/Å."""
+    x, cell = _tensors(atoms)
+    return float((teacher(x, cell).forces - student(x, cell).forces).norm(dim=-1).max())
+
+
 def _tensors(atoms: Atoms) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(atoms.positions), torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])

@@ -9,6 +9,9 @@ from xml.sax.saxutils import escape
 from mts_driver.errors import UserError
 from mts_driver.units import KCAL_MOL_EV
 
+CLIP_EV_A = 150.0 * KCAL_MOL_EV
+"""Bound on |F_teacher − F_student| of an atom (Cattin et al.)."""
+
 _TEMPLATE = """\
 <!-- {comment}
      Run it with `mts run input.xml`. -->
@@ -162,7 +165,7 @@ def input_xml(protocol: Protocol, folder: Path) -> str:
     return _TEMPLATE.format(
         comment=comment.replace("--", "- -"),
         stride=protocol.stride,
-        checkpoint_stride=max(1, min(100, protocol.steps // 10)),
+        checkpoint_stride=max(1, min(200, protocol.steps // 5)),
         steps=protocol.steps,
         seed=protocol.seed,
         sockets="\n".join(sockets),
@@ -171,6 +174,6 @@ def input_xml(protocol: Protocol, folder: Path) -> str:
         forces=_TWO_LEVELS.format(n_inner=n_inner) if protocol.student else _ONE_LEVEL,
         nmts=f"[ 1, {n_inner} ]" if protocol.student else "[ 1 ]",
         outer_fs=protocol.outer_fs,
-        clip=150.0 * KCAL_MOL_EV,
+        clip=CLIP_EV_A,
         tau_fs=1000.0 / protocol.friction_ps,
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_masses
 from ase.io import read, write
 from ase.neighborlist import neighbor_list
 
@@ -106,7 +107,8 @@ def repartitioned_masses(atoms: Atoms, hydrogen_mass: float) -> np.ndarray:
     Parameters
     ----------
     hydrogen_mass : float
-        Da; 0 leaves all masses as they are.
+        Da; 0 leaves the natural masses. Masses stored in the file are not used: a start of
+        ``mts prepare`` carries repartitioned ones.
 
     Returns
     -------
@@ -118,7 +120,7 @@ def repartitioned_masses(atoms: Atoms, hydrogen_mass: float) -> np.ndarray:
     UserError
         If a hydrogen is not bonded, or a heavy atom would become too light.
     """
-    masses = atoms.get_masses()
+    masses = atomic_masses[atoms.numbers]
     if hydrogen_mass == 0:
         return masses
     from integrators.hmr import repartition_hydrogen_mass

@@ -54,8 +54,8 @@ def prepare(
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.equilibrate import equilibrate
-    from mts_driver.inputs import Protocol, input_xml
+    from mts_driver.equilibrate import equilibrate, largest_difference
+    from mts_driver.inputs import CLIP_EV_A, Protocol, input_xml
     from mts_driver.potentials import load_potential
     from mts_driver.structures import boxed, read_structure, repartitioned_masses, write_start
 
@@ -107,7 +107,18 @@ def prepare(
                 seed=seed,
                 report=lambda step, of: progress("equilibration with the student", step, of),
             )
-        console.print(f"equilibrated for {equilibrate_ps:g} ps with the student (friction 10/ps)")
+        _check_equilibrated(atoms, potential)
+        gap = largest_difference(atoms, potential, fast)
+        if not gap < CLIP_EV_A:
+            raise UserError(
+                f"the student {student!r} left the teacher's surface while it equilibrated the "
+                f"structure: they differ by {gap:.1f} eV/Å. Start from an equilibrated structure "
+                "with --equilibrate-ps 0, or distil a student from this one."
+            )
+        console.print(
+            f"equilibrated for {equilibrate_ps:g} ps with the student (friction 10/ps): it differs "
+            f"from the teacher by at most {gap:.2f} eV/Å"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         # everything is complete before the folder sees the first file
         write_start(Path(scratch) / "start.extxyz", atoms, masses)
@@ -138,6 +149,19 @@ def _student(student: str) -> tuple[str | None, Path | None]:
             "packaged one, water."
         )
     return f"student:{rest}", None
+
+
+def _check_equilibrated(atoms: Any, potential: Any) -> None:
+    """Ask the teacher what it thinks of the structure that the student has made."""
+    from mts_driver.relax import largest_force
+
+    force = largest_force(atoms, potential)
+    if not force <= 2 * _RELAX_ABOVE_EV_A:  # also true of NaN
+        raise UserError(
+            f"the equilibration with the student ended with a force of {force:.3g} eV/Å on an "
+            "atom: the student does not hold this structure together. Train a better one with `mts "
+            "distill` on this system, or start as it is with --equilibrate-ps 0."
+        )
 
 
 def _relax_if_needed(console: Console, atoms: Any, potential: Any) -> Any:

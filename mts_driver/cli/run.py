@@ -72,6 +72,22 @@ def run(
     if json is not None:
         write_json(json, summary)
     _print_summary(console, summary, target)
+    _draw_report(console, file.parent)
+
+
+def _draw_report(console: Console, folder: Path) -> None:
+    """Make the picture where the analysis extra is installed; a run never fails for its sake."""
+    from mts_driver.analysis.report import available, write_report
+
+    if not available():
+        console.print(
+            "no picture: pip install 'mts-driver[analysis]', then mts report " + str(folder)
+        )
+        return
+    try:
+        console.print(f"picture: {write_report(folder).picture}")
+    except UserError as error:
+        console.print(f"no picture: {error}")
 
 
 def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> None:

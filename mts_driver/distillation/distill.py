@@ -22,7 +22,7 @@ from mts_driver.potentials.student import StudentConfig, StudentModel
 from mts_driver.potentials.student_file import save_student
 from mts_driver.relax import relax
 
-SAMPLING_SHARE = 0.4
+SAMPLING_SHARE = 0.35
 """Share of the time budget that goes into labels, the rest into training."""
 
 
@@ -99,11 +99,12 @@ def distill(
 
     if not labels.frames:
         atoms, _ = relax(atoms, teacher, report=lambda k, f: report("relaxation", k, 200))
+        report("relaxation", 200, 200)
     teacher_ms = milliseconds_per_call(teacher, atoms)
     # the first run's plan is kept, so that a resumed one does not start new stages
     plan_file = work / "calls.txt"
     if not plan_file.exists():
-        calls = int(SAMPLING_SHARE * settings.minutes * 60e3 / (1.1 * teacher_ms))
+        calls = int(SAMPLING_SHARE * settings.minutes * 60e3 / (1.3 * teacher_ms))
         plan_file.write_text(f"{max(200, calls)}\n")
     plan = SamplingPlan(temperature_K=settings.temperature_K, calls=int(plan_file.read_text()))
     Sampler(atoms, teacher, labels, plan, seed=settings.seed, report=report).run()

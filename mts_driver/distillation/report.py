@@ -14,11 +14,8 @@ from integrators.state import Potential
 from mts_driver.distillation.dataset import stiff_pairs
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.loss import force_constants
+from mts_driver.inputs import CLIP_EV_A
 from mts_driver.potentials.student import StudentConfig
-from mts_driver.units import KCAL_MOL_EV
-
-CLIP_EV_A = 150 * KCAL_MOL_EV
-"""Where a run would clip |F_teacher − F_student| (Cattin et al.)."""
 
 
 @dataclass(frozen=True)

@@ -110,12 +110,12 @@ def read_input(path: Path) -> RunInput:
     weights = _read_weights(root)
     _check_levels(root, weights)
     output = root.find("output")
-    prefix = "simulation" if output is None else output.get("prefix", "simulation")
+    prefix = "i-pi" if output is None else output.get("prefix", "i-pi")
     return RunInput(
         path=path,
         drivers=tuple(s for s in sockets if s.model),
         addresses=tuple(s.address for s in sockets),
-        teacher=_named(weights, [1.0, 0.0]),
+        teacher=_named(weights, [1.0, 0.0]) or _named(weights, [1.0]),
         student=_named(weights, [-1.0, 1.0]),
         prefix=prefix.strip(),
         checkpoints=tuple(n.get("filename", "restart").strip() for n in root.iter("checkpoint")),

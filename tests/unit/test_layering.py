@@ -21,7 +21,6 @@ WRAPPERS = {
     "torch_geometric": ("mts_driver/potentials/so3lr", "mts_driver/bench/"),
     "mpi4py": ("mts_driver/drivers/mpi",),
     "zmq": ("mts_driver/drivers/zmq",),
-    "scipy": ("mts_driver/analysis/",),
 }
 # import names that are not the names of their distributions
 DISTRIBUTIONS = {

@@ -1,0 +1,133 @@
+"""mts distill with the real teacher: killed in the middle, continued, and what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+from ase.io import read, write
+
+from mts_driver.distillation.contacts import crowd, molecules
+from mts_driver.distillation.labels import LabelFile
+from mts_driver.distillation.sampling import SamplingPlan, block
+from mts_driver.errors import UserError
+from mts_driver.potentials import load_potential
+from mts_driver.potentials.student_file import read_student
+
+pytest.importorskip("so3krates_torch")
+
+
+def mts(folder, *words):
+    command = [sys.executable, "-c", "from mts_driver.cli import main; main()", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_killed_and_continued(tmp_path):
+    atoms = molecule("CH3OH")
+    write(tmp_path / "methanol.xyz", atoms)
+    words = ("distill", "methanol.xyz", "-o", "s.safetensors", "--minutes", "0.5", "--hidden", "16")
+    first = mts(tmp_path, *words)
+    labels = tmp_path / "s" / "labels.extxyz"
+    for _ in range(600):
+        if labels.exists() and labels.stat().st_size > 50_000:
+            break
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    with labels.open("a") as file:
+        file.write("6\nkind=md half a frame")  # what a kill leaves at the end
+    before = [a.positions for a in LabelFile(labels, teacher="so3lr").frames]
+    assert len(before) > 10
+
+    second = mts(tmp_path, *words)
+    output, _ = second.communicate(timeout=300)
+    assert second.returncode == 0, output
+    frames = read(labels, ":")
+    np.testing.assert_allclose([a.positions for a in frames[: len(before)]], before, atol=1e-6)
+
+    report = json.loads((tmp_path / "s.json").read_text())
+    # half a minute leaves an error of some 0.1 eV/Å; an untrained student has 1
+    assert report["force_rmse_eV_A"]["all"] < 0.35 * report["teacher_force_rms_eV_A"]
+    assert abs(report["xh_force_constant_error"]["mean"]) < 0.1
+    assert (tmp_path / "s.png").stat().st_size > 10_000
+    _, record = read_student(tmp_path / "s.safetensors")
+    assert record["settings"]["teacher"] == "so3lr" and "mts distill" in record["command"]
+
+    student = load_potential(f"student:{tmp_path / 's.safetensors'}", atoms.numbers)
+    teacher = load_potential("so3lr", atoms.numbers)
+    x, cell = torch.tensor(atoms.positions), torch.zeros(3, 3)
+    # free-atom offsets: energies agree although only forces were fitted
+    assert abs(float(student(x, cell).energy - teacher(x, cell).energy)) < 0.5
+
+    third = mts(tmp_path, *words)
+    output, _ = third.communicate(timeout=60)
+    assert third.returncode == 2 and "exists" in output and "--force" in output
+
+
+def test_bad_words(tmp_path):
+    write(tmp_path / "m.xyz", molecule("SiH4"))
+    for words, message in (
+        (("m.xyz", "-o", "s.pt"), "must end in .safetensors"),
+        (("m.xyz", "-o", "nowhere/s.safetensors"), "does not exist"),
+        (("gone.xyz", "-o", "s.safetensors"), "does not exist"),
+        (("m.xyz", "-o", "s.safetensors"), "element Si"),
+    ):
+        run = mts(tmp_path, "distill", *words)
+        output, _ = run.communicate(timeout=60)
+        assert run.returncode == 2, output
+        assert message in " ".join(output.split()), output
+    assert not (tmp_path / "s.safetensors").exists()
+
+
+def test_labels_of_another_teacher_and_of_a_broken_one(tmp_path):
+    atoms, path = molecule("H2O"), tmp_path / "labels.extxyz"
+    labels = LabelFile(path, teacher="a")
+    forces = np.zeros((3, 3))
+    labels.add(atoms, kind="md", split="train", energy_eV=1.0, forces_eV_A=forces)
+    with pytest.raises(UserError, match="NaN or infinity"):
+        labels.add(atoms, kind="md", split="train", energy_eV=1.0, forces_eV_A=forces * np.nan)
+    assert len(LabelFile(path, teacher="a").frames) == 1
+    with pytest.raises(UserError, match=r"labels in .* are of the teacher 'a'"):
+        LabelFile(path, teacher="b")
+
+
+def test_time_blocks_do_not_touch():
+    splits = [block(k / 100) for k in range(1, 101)]
+    assert splits == sorted(splits, key=["train", "gap", "test"].index)
+    assert splits.count("gap") >= 3 and splits.count("test") == 20
+
+
+def test_plan_adds_up():
+    plan = SamplingPlan(temperature_K=300.0, calls=4000)
+    displaced = plan.shaken + plan.stretched + plan.contacts + 2 * plan.stiff_pairs
+    dynamics = plan.equilibration_steps + plan.md_steps + 2 * plan.hot_steps
+    assert displaced + dynamics == pytest.approx(plan.calls, rel=0.02)
+
+
+def test_crowded_molecules_stay_whole(structures):
+    atoms = read(structures / "water64_packmol.extxyz")
+    start = atoms.copy()
+    crowd(atoms, np.random.default_rng(0))
+    assert molecules(start).max() == 63
+    moved = np.linalg.norm(atoms.positions - start.positions, axis=1).reshape(64, 3).max(1) > 1e-6
+    assert 1 <= moved.sum() <= 20
+    for k in range(64):
+        for pair in ((0, 1), (0, 2), (1, 2)):
+            a, b = (3 * k + n for n in pair)
+            assert atoms.get_distance(a, b, mic=True) == pytest.approx(
+                start.get_distance(a, b, mic=True)
+            )
