@@ -76,7 +76,7 @@ def graph_of(atoms: Atoms, config: StudentConfig) -> Graph:
         atoms.positions, np.array(atoms.cell) * atoms.pbc[:, None]
     )
     kind = np.array([config.elements.index(symbol) for symbol in atoms.get_chemical_symbols()])
-    first, j, vectors, _, _ = compress(*found, len(kind), kind, len(config.elements))
+    first, j, vectors = compress(found.i, found.j, found.vectors, len(kind))
     neighbors, vectors = pad_neighbors(first, j, vectors, config.cutoff_A)
     return Graph(
         kind=torch.from_numpy(kind),

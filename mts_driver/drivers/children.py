@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 # A spinning thread pool of one driver takes the core that the other one needs.
-WAIT_QUIETLY = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+WAIT_QUIETLY = {"GOMP_SPINCOUNT": "50000"}
 # Large tensors come from the heap and stay there: mapping and unmapping them at every call costs
 # more than a cheap model does (glibc).
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}

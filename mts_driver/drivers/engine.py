@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 
 from mts_driver.drivers.baseline import time_single_steps
 from mts_driver.drivers.checkpoints import write_checkpoints_well
+from mts_driver.drivers.direct import ask_directly
 from mts_driver.drivers.lifeline import die_with_parent
 from mts_driver.drivers.monitor import RunMonitor
 from mts_driver.units import BOHR_A
@@ -80,6 +82,7 @@ class Engine:
         """Between reading the input and opening sockets: write the atoms, wait for the word."""
         if self.settings["total_steps"]:
             simulation.tsteps = self.settings["total_steps"]
+        ask_directly(simulation, set(self.settings["stats"]))
         _write_structure(simulation, Path(self.settings["structure"]))
         self.send({"event": "loaded", "step": int(simulation.step), "total": simulation.tsteps})
         if sys.stdin.readline().strip() != "go":
@@ -99,6 +102,14 @@ class Engine:
                 **self.monitor.results(),
             }
         )
+
+
+def _wait_for_soft_exit() -> None:
+    """Leave the end of the process to a soft exit under way, which closed the sockets on us."""
+    from ipi.utils.softexit import softexit
+
+    while softexit.triggered:
+        time.sleep(0.05)
 
 
 def _evaluate_all(forces: Any) -> None:
@@ -127,6 +138,7 @@ def main() -> None:
     try:
         engine.run()
     except Exception as error:
+        _wait_for_soft_exit()
         traceback.print_exc()
         engine.send({"event": "error", "message": f"{error}", "kind": type(error).__name__})
         sys.stdout.flush()

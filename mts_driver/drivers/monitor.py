@@ -11,6 +11,7 @@ from mts_driver.drivers.stats import read_stats
 from mts_driver.units import HARTREE_EV
 
 _REPORT_EVERY_S = 0.2
+_EXPLODED_K = 1e5
 
 
 class RunMonitor:
@@ -79,9 +80,19 @@ class RunMonitor:
         econs = self.simulation.syslist[0].ensemble.econs
         self._conserved_meV.append(float(econs) * HARTREE_EV * 1e3 / self.natoms)
         self._temperatures.append(_mean([m.temperatures_K for m in self.monitors]))
+        self._check_for_explosion(step)
         if self._end - self._last_report > _REPORT_EVERY_S:
             self._last_report = self._end
             self.send({"event": "step", **self.now()})
+
+    def _check_for_explosion(self, step: int) -> None:
+        hottest = max((t for m in self.monitors for t in m.latest_K.values()), default=0.0)
+        if not hottest < _EXPLODED_K:
+            raise RuntimeError(
+                f"the trajectory has blown up: {hottest:.3g} K at step {step}. Restart from an "
+                "older checkpoint, or from a relaxed structure, with a shorter outer time step; if "
+                "max|F_T-F_S| grew before, the student needs training on this system"
+            )
 
     def now(self) -> dict[str, Any]:
         """Return the numbers for the progress line."""

@@ -57,6 +57,8 @@ class Student:
         # free-atom energies are some 10⁴ eV: added in float64, apart from what the network sums
         self.offset_eV = float(model.offset.double().cpu()[self._kind].sum())
         self._lists: list[VerletList] = []
+        self._neighbors: tuple[np.ndarray, ...] = ()
+        self._builds = self._replicas = 0
         if self.device.type == "cpu":
             self._table = radial_table(model)
             self._networks = [_Network(self.model, e) for e in range(len(elements))]
@@ -66,60 +68,69 @@ class Student:
         shape = positions.shape[:-2]
         x = positions.detach().reshape(-1, len(self.numbers), 3).double().cpu().numpy()
         cells = cell.detach().double().cpu().expand(*shape, 3, 3).reshape(-1, 3, 3).numpy()
-        graph = self._graph(x, cells)
-        energy, forces, virial = (self._fused if self.device.type == "cpu" else self._torch)(*graph)
+        self._update_neighbors(x, cells)
+        evaluate = self._fused if self.device.type == "cpu" else self._torch
+        energy, forces, virial = evaluate(x.reshape(-1, 3))
         return Evaluation(
             (energy + self.offset_eV).reshape(shape).to(positions.device),
             forces.reshape(positions.shape).to(positions),
             virial.reshape(*shape, 3, 3).to(positions),
         )
 
-    def _graph(self, x: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Compressed neighbour lists of all replicas, every pair in both directions."""
+    def _update_neighbors(self, x: np.ndarray, cells: np.ndarray) -> None:
+        """Compressed lists of all replicas, skin included, every pair in both directions."""
         while len(self._lists) < len(x):
             self._lists.append(VerletList(cutoff_A=self.model.config.cutoff_A, skin_A=SKIN_A))
-        n = len(self.numbers)
-        found = [verlet.pairs(*a) for verlet, *a in zip(self._lists, x, cells, strict=False)]
-        if len(found) == 1:
-            return compress(*found[0], n, self._kind, len(self.model.config.elements))
-        i = np.concatenate([pairs.i + k * n for k, pairs in enumerate(found)])
-        j = np.concatenate([pairs.j + k * n for k, pairs in enumerate(found)])
-        vectors = np.concatenate([pairs.vectors for pairs in found])
-        r = np.concatenate([pairs.distances for pairs in found])
-        kind = np.tile(self._kind, len(x))
-        return compress(i, j, vectors, r, n * len(x), kind, len(self.model.config.elements))
+        n, lists = len(self.numbers), self._lists[: len(x)]
+        stored = [verlet.stored(*a) for verlet, *a in zip(lists, x, cells, strict=True)]
+        builds = sum(verlet.builds for verlet in lists)
+        if (builds, len(x)) == (self._builds, self._replicas):
+            return
+        i = np.concatenate([pairs[0] + k * n for k, pairs in enumerate(stored)])
+        j = np.concatenate([pairs[1] + k * n for k, pairs in enumerate(stored)])
+        self._neighbors = compress(i, j, np.concatenate([pairs[2] for pairs in stored]), n * len(x))
+        self._builds, self._replicas = builds, len(x)
+        # rows of atoms sorted by element, so that each network gets a block of them
+        self._kinds = np.tile(self._kind, len(x))
+        self._order = np.argsort(self._kinds, kind="stable")
+        self._row = np.argsort(self._order)
+        self._ends = np.cumsum(
+            np.bincount(self._kinds, minlength=len(self.model.config.elements))
+        ).tolist()
 
-    def _fused(self, first, neighbors, vectors, r, pair_kind):
-        n, replicas = len(self.numbers), (len(first) - 1) // len(self.numbers)
-        kinds = np.tile(self._kind, replicas)
-        order = np.argsort(kinds, kind="stable")
-        row = np.argsort(order)
-        grid = (self._table, TABLE_START_A, GRID / (self.model.config.cutoff_A - TABLE_START_A))
-        graph = (first, neighbors, vectors, r, pair_kind, row, *grid)
+    def _fused(self, x):
+        n, cutoff = len(self.numbers), self.model.config.cutoff_A
+        grid = (self._table, TABLE_START_A, GRID / (cutoff - TABLE_START_A))
+        near = student_kernel.neighborhoods(x, *self._neighbors, cutoff)
+        graph = (self._neighbors[0], *near, self._kinds, self._row, *grid)
         moments, features, energy = student_kernel.forward(*graph)
-        # rows are sorted by element, so that each network gets a block of them
         grad = torch.from_numpy(np.empty_like(features)).flatten(1)
         inputs = torch.from_numpy(features).flatten(1)
-        ends = np.cumsum(np.bincount(kinds, minlength=len(self._networks)))
-        for network, end, start in zip(self._networks, ends, [0, *ends[:-1]], strict=True):
-            block = slice(int(start), int(end))
-            energy[order[block]] += network(inputs[block], grad[block]).numpy()
+        start = 0
+        for network, end in zip(self._networks, self._ends, strict=True):
+            atomic = network(inputs[start:end], grad[start:end])
+            energy[self._order[start:end]] += atomic.numpy()
+            start = end
         slope = grad.view(features.shape).numpy()
         forces, virial = student_kernel.backward(*graph, moments, slope, n)
-        total = energy.astype(np.float64).reshape(replicas, n).sum(1)
+        total = energy.astype(np.float64).reshape(-1, n).sum(1)
         return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)
 
-    def _torch(self, first, neighbors, vectors, r, pair_kind):
-        n, atoms = len(self.numbers), len(first) - 1
-        padded = pad_neighbors(first, neighbors, vectors, self.model.config.cutoff_A)
+    def _torch(self, x):
+        n, (first, neighbors, shifts) = len(self.numbers), self._neighbors
+        center = np.repeat(np.arange(len(x)), np.diff(first))
+        vectors = x[neighbors] + shifts - x[center]
+        near = np.linalg.norm(vectors, axis=1) < self.model.config.cutoff_A
+        first = np.append(0, np.cumsum(np.bincount(center[near], minlength=len(x))))
+        padded = pad_neighbors(first, neighbors[near], vectors[near], self.model.config.cutoff_A)
         j, d = (torch.from_numpy(a).to(self.device) for a in padded)
-        kind = torch.from_numpy(np.tile(self._kind, atoms // n)).to(self.device)
+        kind = torch.from_numpy(self._kinds).to(self.device)
         d = d.to(self.dtype).requires_grad_()
         with torch.enable_grad():
             energy = self.model(kind, j, d)
             (pull,) = torch.autograd.grad(energy.sum(), d)
         forces = pull.sum(1).index_add(0, j.flatten(), -pull.flatten(0, 1))
-        virial = -torch.einsum("rka,rkb->rab", *(v.reshape(atoms // n, -1, 3) for v in (d, pull)))
+        virial = -torch.einsum("rka,rkb->rab", *(v.reshape(len(x) // n, -1, 3) for v in (d, pull)))
         return energy.detach().double().view(-1, n).sum(1), forces, virial.detach()
 
 
@@ -181,8 +192,11 @@ def pad_neighbors(
 
 
 @njit(cache=True)
-def compress(i, j, vectors, distances, atoms, kind, kinds):
-    """From pairs listed once to a compressed list with every pair in both directions."""
+def compress(i, j, vectors, atoms):
+    """From pairs listed once to rows of neighbours, (atoms + 1,), (2P,) and (2P, 3).
+
+    Every pair appears in both directions, its vector (or shift) with opposite signs.
+    """
     first = np.zeros(atoms + 1, np.int64)
     for p in range(i.size):
         first[i[p] + 1] += 1
@@ -190,15 +204,12 @@ def compress(i, j, vectors, distances, atoms, kind, kinds):
     first = np.cumsum(first)
     place = first[:-1].copy()
     neighbors = np.empty(2 * i.size, np.int64)
-    pair_kind = np.empty(2 * i.size, np.int64)
     both = np.empty((2 * i.size, 3))
-    r = np.empty(2 * i.size)
     for p in range(i.size):
         for a, b, sign in ((i[p], j[p], 1.0), (j[p], i[p], -1.0)):
             k = place[a]
             place[a] += 1
-            neighbors[k], r[k] = b, distances[p]
-            pair_kind[k] = kind[a] * kinds + kind[b]
+            neighbors[k] = b
             for n in range(3):
                 both[k, n] = sign * vectors[p, n]
-    return first, neighbors, both, r, pair_kind
+    return first, neighbors, both

@@ -57,9 +57,13 @@ class VerletList:
     def pairs(self, positions_A: Floats, cell_A: Floats) -> Pairs:
         """Pairs of the atoms at ``positions_A`` (N, 3) in ``cell_A`` (3, 3; zeros: isolated)."""
         positions_A = np.ascontiguousarray(positions_A, np.float64)
+        return Pairs(*_within(positions_A, *self.stored(positions_A, cell_A), self.cutoff_A))
+
+    def stored(self, positions_A: Floats, cell_A: Floats) -> tuple[Ints, Ints, Floats]:
+        """Atoms i, j and shifts (P, 3), Å, of all pairs within the cutoff, and of some beyond."""
         if not self._is_valid(positions_A, cell_A):
-            self._build(positions_A, np.array(cell_A, np.float64))
-        return Pairs(*_within(positions_A, self._i, self._j, self._shifts, self.cutoff_A))
+            self._build(np.ascontiguousarray(positions_A, np.float64), np.array(cell_A, np.float64))
+        return self._i, self._j, self._shifts
 
     def _is_valid(self, positions_A: Floats, cell_A: Floats) -> bool:
         if self._reference is None or not np.array_equal(cell_A, self._reference[1]):
@@ -68,17 +72,42 @@ class VerletList:
         return bool(4.0 * np.einsum("na,na->n", moved, moved).max() < self.skin_A**2)
 
     def _build(self, positions_A: Floats, cell_A: Floats) -> None:
-        i, j, shifts = self._search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS")
-        # which end of a pair comes first is vesin's choice: i < j, and a fixed sign where i = j
-        lead = np.sign(shifts) @ (4, 2, 1)
-        swap = (i > j) | ((i == j) & (lead < 0))
-        i, j = np.where(swap, j, i).astype(np.int64), np.where(swap, i, j).astype(np.int64)
-        shifts = np.where(swap[:, None], -shifts, shifts)
-        order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
-        self._i, self._j = i[order], j[order]
-        self._shifts = shifts[order] @ cell_A
+        found = self._search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS")
+        keys = _canonical(*found, len(positions_A))
+        # vesin's order is nearly this one, which makes the stable sort the fast one
+        self._i, self._j, self._shifts = _ordered(*found, np.argsort(keys, kind="stable"), cell_A)
         self._reference = (positions_A.copy(), cell_A)
         self.builds += 1
+
+
+@njit(cache=True)
+def _canonical(i, j, shifts, atoms):
+    """Turn pairs round to i ≤ j, with a fixed sign of the shift where i = j; return sort keys."""
+    keys = np.empty(i.size, np.int64)
+    for p in range(i.size):
+        lead = 4 * np.sign(shifts[p, 0]) + 2 * np.sign(shifts[p, 1]) + np.sign(shifts[p, 2])
+        if i[p] > j[p] or (i[p] == j[p] and lead < 0):
+            i[p], j[p] = j[p], i[p]
+            shifts[p] = -shifts[p]
+        # shifts lie within ±2⁶ cells
+        image = ((shifts[p, 0] + 64) * 128 + shifts[p, 1] + 64) * 128 + shifts[p, 2] + 64
+        keys[p] = (np.int64(i[p]) * atoms + np.int64(j[p])) * 128**3 + image
+    return keys
+
+
+@njit(cache=True)
+def _ordered(i, j, shifts, order, cell):
+    """Take the pairs in ``order``, the shifts in Å."""
+    a, b = np.empty(i.size, np.int64), np.empty(i.size, np.int64)
+    vectors = np.empty((i.size, 3))
+    for n in range(i.size):
+        p = order[n]
+        a[n], b[n] = i[p], j[p]
+        for k in range(3):
+            vectors[n, k] = (
+                shifts[p, 0] * cell[0, k] + shifts[p, 1] * cell[1, k] + shifts[p, 2] * cell[2, k]
+            )
+    return a, b, vectors
 
 
 @njit(cache=True)

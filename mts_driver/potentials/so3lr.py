@@ -21,7 +21,7 @@ from mts_driver.potentials.so3lr_longrange import CUTOFF_A, LongRange
 from mts_driver.potentials.so3lr_network import HalfListTransformer
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl")
-SKIN_A = 1.0
+SKIN_A = 2.0
 
 
 class SO3LR:

@@ -5,6 +5,8 @@ splines. An atom's neighbours are visited one after the other and nothing of the
 list times the channels is ever stored; the derivative of the invariants is written out by hand.
 """
 
+import math
+
 import numpy as np
 from numba import njit, prange
 
@@ -13,14 +15,44 @@ CHUNKS = 8
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def forward(first, neighbors, vectors, distances, pair_kind, row, table, r0, inverse_h):
+def neighborhoods(x, first, neighbors, shifts, cutoff):
+    """Pairs closer than ``cutoff`` now: ends of rows (M,), atoms (P,), vectors and lengths (P, 4).
+
+    Row a of the result starts at ``first[a]``, as in the list with the skin.
+    """
+    atoms = first.size - 1
+    last = np.empty(atoms, np.int64)
+    near = np.empty(neighbors.size, np.int64)
+    vectors = np.empty((neighbors.size, 4))
+    for chunk in prange(CHUNKS):
+        for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
+            n = first[a]
+            for p in range(first[a], first[a + 1]):
+                b = neighbors[p]
+                dx = x[b, 0] + shifts[p, 0] - x[a, 0]
+                dy = x[b, 1] + shifts[p, 1] - x[a, 1]
+                dz = x[b, 2] + shifts[p, 2] - x[a, 2]
+                r2 = dx * dx + dy * dy + dz * dz
+                # always written and sometimes kept: a branch would be guessed wrong half the time
+                near[n], vectors[n, 3] = b, r2
+                vectors[n, 0], vectors[n, 1], vectors[n, 2] = dx, dy, dz
+                n += r2 < cutoff * cutoff
+            last[a] = n
+            for p in range(first[a], n):
+                vectors[p, 3] = math.sqrt(vectors[p, 3])
+    return last, near, vectors
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def forward(first, last, near, vectors, kind, row, table, r0, inverse_h):
     """Moments (M, 10, C), invariants (M, 10, C) and pair energies (M,) of every atom.
 
-    ``first`` (M + 1,) and ``neighbors`` (P,) are a compressed neighbour list with every pair in
-    both directions; ``table`` (T, G, 4, C + 1) holds the cubics of the radial functions in every
-    grid cell, from ``r0`` on, the pair energy last.
+    The first arguments are those of `neighborhoods`; atom a's invariants go to ``row[a]``.
+    ``table`` (T, G, 4, C + 1) holds the cubics of the radial functions in every grid cell, from
+    ``r0`` on, the pair energy last.
     """
     atoms, channels = first.size - 1, table.shape[3] - 1
+    kinds = int(math.sqrt(table.shape[0]) + 0.5)
     moments = np.zeros((atoms, 10, channels), table.dtype)
     invariants = np.empty((atoms, 10, channels), table.dtype)
     pair_energy = np.zeros(atoms, table.dtype)
@@ -30,9 +62,9 @@ def forward(first, neighbors, vectors, distances, pair_kind, row, table, r0, inv
         shape = np.empty(10, table.dtype)
         for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
             m = moments[a]
-            for p in range(first[a], first[a + 1]):
-                r = distances[p]
-                _radial(table[pair_kind[p]], (r - r0) * inverse_h, radial)
+            for p in range(first[a], last[a]):
+                r, pair = vectors[p, 3], table[kind[a] * kinds + kind[near[p]]]
+                _radial(pair, (r - r0) * inverse_h, radial)
                 _angular(vectors[p], r, shape)
                 for k in range(10):
                     s = shape[k]
@@ -46,10 +78,10 @@ def forward(first, neighbors, vectors, distances, pair_kind, row, table, r0, inv
 @njit(parallel=True, cache=True, fastmath=True)
 def backward(
     first,
-    neighbors,
+    last,
+    near,
     vectors,
-    distances,
-    pair_kind,
+    kind,
     row,
     table,
     r0,
@@ -60,6 +92,7 @@ def backward(
 ):
     """Return forces (M, 3) and virials (R, 3, 3) from ``grad`` = dE/d(invariants) (M, 10, C)."""
     atoms, channels = first.size - 1, table.shape[3] - 1
+    kinds = int(math.sqrt(table.shape[0]) + 0.5)
     replicas = atoms // atoms_per_replica
     forces = np.zeros((CHUNKS, atoms, 3))
     virials = np.zeros((CHUNKS, replicas, 3, 3))
@@ -73,27 +106,31 @@ def backward(
         d = np.empty(3)
         for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
             _invariants_back(moments[a], scratch, grad[row[a]], g)
-            for p in range(first[a], first[a + 1]):
-                r, b = distances[p], neighbors[p]
-                _radial_slope(table[pair_kind[p]], (r - r0) * inverse_h, radial, slope)
+            for p in range(first[a], last[a]):
+                r, b = vectors[p, 3], near[p]
+                pair = table[kind[a] * kinds + kind[b]]
+                _radial_slope(pair, (r - r0) * inverse_h, radial, slope)
                 _angular(vectors[p], r, shape)
-                x, y, z = shape[1], shape[2], shape[3]
+                ux, uy, uz = shape[1], shape[2], shape[3]
                 # Σ_c first over moments, then one sum a component: dE/dr at fixed direction, and
                 # the gradient in the direction, of which the part across the bond counts
+                s4, s5, s6, s7, s8, s9 = shape[4], shape[5], shape[6], shape[7], shape[8], shape[9]
+                x2, y2, z2 = ux + ux, uy + uy, uz + uz
                 along, gx, gy, gz = slope[channels], zero, zero, zero
                 for c in range(channels):
-                    radius, turn = zero, radial[c]
-                    for k in range(10):
-                        radius += g[k, c] * shape[k]
+                    radius = g[0, c] + g[1, c] * ux + g[2, c] * uy + g[3, c] * uz
+                    radius += g[4, c] * s4 + g[5, c] * s5 + g[6, c] * s6
+                    radius += g[7, c] * s7 + g[8, c] * s8 + g[9, c] * s9
+                    turn = radial[c]
                     along += radius * slope[c]
-                    gx += turn * (g[1, c] + 2 * g[4, c] * x + g[7, c] * y + g[8, c] * z)
-                    gy += turn * (g[2, c] + 2 * g[5, c] * y + g[7, c] * x + g[9, c] * z)
-                    gz += turn * (g[3, c] + 2 * g[6, c] * z + g[8, c] * x + g[9, c] * y)
+                    gx += turn * (g[1, c] + g[4, c] * x2 + g[7, c] * uy + g[8, c] * uz)
+                    gy += turn * (g[2, c] + g[5, c] * y2 + g[7, c] * ux + g[9, c] * uz)
+                    gz += turn * (g[3, c] + g[6, c] * z2 + g[8, c] * ux + g[9, c] * uy)
                 along *= inverse_h
-                across = gx * x + gy * y + gz * z
-                d[0] = along * x + (gx - across * x) / r
-                d[1] = along * y + (gy - across * y) / r
-                d[2] = along * z + (gz - across * z) / r
+                across = gx * ux + gy * uy + gz * uz
+                d[0] = along * ux + (gx - across * ux) / r
+                d[1] = along * uy + (gy - across * uy) / r
+                d[2] = along * uz + (gz - across * uz) / r
                 for k in range(3):
                     forces[chunk, a, k] += d[k]
                     forces[chunk, b, k] -= d[k]
@@ -115,12 +152,14 @@ def _radial(table, u, value):
 @njit(inline="always", fastmath=True)
 def _radial_slope(table, u, value, slope):
     """Evaluate the splines and their slopes, per grid cell."""
+    # numba multiplies float32 with an integer in float64
+    two, three = table.dtype.type(2), table.dtype.type(3)
     k = min(max(int(u), 0), table.shape[0] - 1)
     s = table.dtype.type(u - k)
     a = table[k]
     for c in range(value.size):
         value[c] = a[0, c] + s * (a[1, c] + s * (a[2, c] + s * a[3, c]))
-        slope[c] = a[1, c] + s * (2 * a[2, c] + 3 * s * a[3, c])
+        slope[c] = a[1, c] + s * (two * a[2, c] + three * s * a[3, c])
 
 
 @njit(inline="always", fastmath=True)
@@ -147,6 +186,7 @@ def _wrapped(m, w):
 @njit(fastmath=True)
 def _invariants(m, w, out):
     """`mts_driver.potentials.student.invariants` of one atom; ``w`` is scratch (10, C + 2)."""
+    two = m.dtype.type(2)
     _wrapped(m, w)
     for c in range(m.shape[1]):
         out[0, c] = w[0, c]
@@ -157,7 +197,7 @@ def _invariants(m, w, out):
                 w[4, c] * w[4, d]
                 + w[5, c] * w[5, d]
                 + w[6, c] * w[6, d]
-                + 2 * (w[7, c] * w[7, d] + w[8, c] * w[8, d] + w[9, c] * w[9, d])
+                + two * (w[7, c] * w[7, d] + w[8, c] * w[8, d] + w[9, c] * w[9, d])
             )
         x, y, z = w[1, c], w[2, c], w[3, c]
         vx = w[4, c] * x + w[7, c] * y + w[8, c] * z
@@ -172,29 +212,28 @@ def _invariants(m, w, out):
 def _invariants_back(m, w, grad, g):
     """dE/d(moments) of one atom into ``g`` (10, C + 2), from dE/d(invariants) ``grad``."""
     _wrapped(m, w)
-    channels = m.shape[1]
+    channels, one = m.shape[1], m.dtype.type(1)
     g[:] = 0
+    # one store a loop, so that each runs over the channels in vectors
     for k in range(3):
-        for c in range(channels):
-            d = c + k
-            h = grad[1 + k, c]
-            for q in range(1, 4):
-                g[q, c] += h * w[q, d]
-                g[q, d] += h * w[q, c]
-            h = grad[4 + k, c]
-            for q in range(4, 7):
-                g[q, c] += h * w[q, d]
-                g[q, d] += h * w[q, c]
-            for q in range(7, 10):
-                g[q, c] += 2 * h * w[q, d]
-                g[q, d] += 2 * h * w[q, c]
+        for q in range(1, 4):
+            for c in range(channels):
+                g[q, c] += grad[1 + k, c] * w[q, c + k]
+            for c in range(channels):
+                g[q, c + k] += grad[1 + k, c] * w[q, c]
+        for q in range(4, 10):
+            twice = one if q < 7 else one + one
+            for c in range(channels):
+                g[q, c] += twice * grad[4 + k, c] * w[q, c + k]
+            for c in range(channels):
+                g[q, c + k] += twice * grad[4 + k, c] * w[q, c]
     for c in range(channels):
         g[0, c] = grad[0, c]
         x, y, z = w[1, c], w[2, c], w[3, c]
         vx = w[4, c] * x + w[7, c] * y + w[8, c] * z
         vy = w[7, c] * x + w[5, c] * y + w[9, c] * z
         vz = w[8, c] * x + w[9, c] * y + w[6, c] * z
-        h7, h8, h9 = grad[7, c], grad[8, c], 2 * grad[9, c]
+        h7, h8, h9 = grad[7, c], grad[8, c], grad[9, c] + grad[9, c]
         hx = h7 * x + h8 * w[1, c + 1] + h9 * vx
         hy = h7 * y + h8 * w[2, c + 1] + h9 * vy
         hz = h7 * z + h8 * w[3, c + 1] + h9 * vz

@@ -1,0 +1,100 @@
+"""Ask a driver from the thread that needs the answer, where i-PI would wake another one.
+
+i-PI hands every request to a polling thread that looks for work every ``latency`` seconds, and
+waits for it: two changes of thread and a nap, several times an outer step. With one bead there is
+one request at a time, and the thread that waits can as well do the talking.
+"""
+
+import select
+import time
+from functools import partial
+from typing import Any
+
+
+def ask_directly(simulation: Any, ours: set[str]) -> bool:
+    """Let each ``<ffsocket>`` evaluate a request as soon as it is made.
+
+    Only for runs with one system of one bead: beads and replicas are queued together, so that
+    several drivers, or a batch, can work on them at the same time.
+
+    Parameters
+    ----------
+    simulation : ipi.engine.simulation.Simulation
+        Not bound yet.
+    ours : set of str
+        Force fields that are served by `mts_driver.drivers.client`.
+
+    Returns
+    -------
+    bool
+        Whether it was done.
+    """
+    from ipi.engine.forcefields import FFSocket
+
+    if len(simulation.syslist) != 1 or simulation.syslist[0].beads.nbeads != 1:
+        return False
+    for name, forcefield in simulation.fflist.items():
+        if type(forcefield) is FFSocket and forcefield.socket.consolidate_messages:
+            _patch(forcefield, known=name in ours)
+    return True
+
+
+def _patch(forcefield: Any, *, known: bool) -> None:
+    from ipi.utils.softexit import softexit
+
+    native_queue, server = forcefield.queue, forcefield.socket
+
+    def queue(*arguments: Any, **keywords: Any) -> Any:
+        request = native_queue(*arguments, **keywords)
+        try:
+            _ask_the_only_client(server, request)
+        except ConnectionError:  # i-PI only knows its own Disconnected
+            server._requeue_disconnected(request, server.clients[0])
+        # poll() returns without an answer while no driver has connected, or after one has died;
+        # a soft exit, requested from another thread, ends the wait
+        while request["status"] in ("Queued", "Running") and not softexit.triggered:
+            server.poll()
+        if known:
+            for client in server.clients:
+                client.get_status = partial(_is_ready, client)
+        return request
+
+    def sleep_until_the_end() -> None:
+        while forcefield._doloop[0]:
+            time.sleep(0.2)
+
+    forcefield.queue = queue
+    # the polling thread must not touch the sockets at the same time, and its thousands of naps a
+    # second would take a tenth of a core
+    forcefield._poll_loop = sleep_until_the_end
+
+
+def _ask_the_only_client(server: Any, request: Any) -> None:
+    """Send, wait, receive; whatever else there is to do is left to i-PI's own loop."""
+    from ipi.interfaces.sockets import Status
+
+    if len(server.clients) != 1 or server.jobs or server.batch_size > 1:
+        return
+    (client,) = server.clients
+    if client.status != Status.Up | Status.Ready:
+        return
+    request["offset"], request["status"] = server.offset, "Running"
+    if not client.dispatch_send(request):
+        server._requeue_disconnected(request, client)
+        return
+    if select.select([client], [], [], server.timeout or None)[0]:
+        if not client.dispatch_recv(request):
+            server._requeue_disconnected(request, client)
+    else:  # a request that takes too long is i-PI's to give up
+        server.jobs.append([request, client, None])
+
+
+def _is_ready(client: Any) -> int:
+    """Know what i-PI would ask: once it has answered, our client is ready for the next structure.
+
+    A client that has died is noticed where its answer is read.
+    """
+    from ipi.interfaces.sockets import Status
+
+    client.status = Status.Up | Status.Ready
+    return int(client.status)

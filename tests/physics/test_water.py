@@ -1,0 +1,75 @@
+"""The main job: 64 waters under i-PI with SO3LR every 6 fs and the student that ships."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mts_driver.analysis.report import write_report
+
+pytest.importorskip("so3krates_torch")
+INPUTS = Path(__file__).parents[2] / "inputs"
+
+
+def mts(*words):
+    command = [sys.executable, "-c", "from mts_driver.cli import main; main()", *map(str, words)]
+    subprocess.run(command, check=True, env={**os.environ, "NUMBA_NUM_THREADS": "2"})
+
+
+def run_folder(tmp_path, system):
+    """A copy of an input; its sockets are named anew, so that two tests do not meet."""
+    folder = tmp_path / system
+    folder.mkdir()
+    for name in ("input.xml", "start.extxyz"):
+        shutil.copy(INPUTS / system / name, folder)
+    text = (folder / "input.xml").read_text()
+    for role in ("teacher", "student"):
+        start = text.index("<address>", text.index(f"<ffsocket name='{role}'"))
+        end = text.index("</address>", start)
+        text = f"{text[:start]}<address> test-{os.getpid()}-{role} {text[end:]}"
+    (folder / "input.xml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(("system", "steps"), [("water64", 60), ("water216", 6)])
+def test_shipped_inputs(tmp_path, system, steps):
+    folder = run_folder(tmp_path, system)
+    mts("run", folder / "input.xml", "--steps", steps, "--baseline-steps", 3)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["completed"] and summary["steps"] == steps
+    assert summary["outer_timestep_fs"] == 6.0 and summary["n_inner"] == 6
+    # once a step and once at the start, never more
+    assert summary["teacher_calls"] == steps + 1
+    assert summary["student_calls"] == 6 * steps + 1
+    assert summary["clip_events"] == 0 and summary["max_force_difference_eV_A"] < 2.0
+    for name in ("all", "H", "heavy"):
+        # five standard deviations of the mean over so short a run, and no room for a blow-up
+        assert 220 < summary["temperatures_K"][name] < 380
+    assert summary["speedup_vs_single_step"] > 0 and summary["overhead_fraction"] < 1
+    results = write_report(folder).results
+    assert results["xh_bond_A"]["broken"] == 0
+    assert (folder / "report.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_twenty_picoseconds_like_single_steps(tmp_path):
+    """T at O within 8 K, no hole, and the potential energy of single stepping; about an hour."""
+    folder = run_folder(tmp_path, "water64")
+    single = tmp_path / "single"
+    mts("run", folder / "input.xml", "--steps", 3400)
+    mts(
+        "prepare", folder / "start.extxyz", "--student", "none", "--outer-fs", 1, "--hmr", 0,
+        "--equilibrate-ps", 0, "--steps", 20400, "--stride", 30, "-o", single,
+    )  # fmt: skip
+    mts("run", single / "input.xml", "--baseline-steps", 0)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["clip_events"] == 0
+    for name in ("H", "heavy"):
+        assert abs(summary["temperatures_K"][name] - 300) < 8
+    results = write_report(folder, reference=single).results
+    assert results["xh_bond_A"]["broken"] == 0
+    assert abs(results["potential_energy_difference_in_stderr"]) < 3
