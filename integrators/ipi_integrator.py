@@ -104,11 +104,14 @@ class RespaMixin(NVEIntegrator):
     def step(self, step=None) -> None:
         """Advance one outer step, applying the splitting from left to right."""
         self._slow_kicks = 0
-        for op in self._operations:
+        # constraints on momenta commute with kicks: once after a row of them is enough
+        following = (*self._operations[1:], None)
+        for op, after in zip(self._operations, following, strict=True):
             match op:
                 case Kick(level=level):
                     self.pstep(self._level[level])
-                    self.pconstraints()
+                    if not isinstance(after, Kick):
+                        self.pconstraints()
                 case Drift():
                     self.qcstep()
                     self.nm.free_qstep()

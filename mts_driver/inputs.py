@@ -15,9 +15,9 @@ CLIP_EV_A = 150.0 * KCAL_MOL_EV
 _TEMPLATE = """\
 <!-- {comment}
      Run it with `mts run input.xml`. -->
-<simulation verbosity='low' threading='False'>
+<simulation verbosity='low' threading='False' safe_stride='{often}'>
   <output prefix='simulation'>
-    <properties filename='out' stride='1'> [ step, time{{picosecond}}, conserved{{electronvolt}}, \
+    <properties filename='out' stride='{often}'> [ step, time{{picosecond}}, conserved{{electronvolt}}, \
 potential{{electronvolt}}, kinetic_md{{electronvolt}}, temperature{{kelvin}} ] </properties>
     <trajectory filename='pos' stride='{stride}' format='xyz' cell_units='angstrom'> \
 positions{{angstrom}} </trajectory>
@@ -165,7 +165,8 @@ def input_xml(protocol: Protocol, folder: Path) -> str:
     return _TEMPLATE.format(
         comment=comment.replace("--", "- -"),
         stride=protocol.stride,
-        checkpoint_stride=max(1, min(200, protocol.steps // 5)),
+        often=max(1, min(5, protocol.stride)),
+        checkpoint_stride=min(200, protocol.steps),
         steps=protocol.steps,
         seed=protocol.seed,
         sockets="\n".join(sockets),

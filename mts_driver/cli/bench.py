@@ -36,6 +36,8 @@ def bench(
         raise UserError(f"--outer-fs {outer_fs!r}: give numbers such as 3,4,6.") from None
     spec = str(Path(student).resolve()) if Path(student).is_file() else student
     console = Console()
+    if not console.is_terminal:
+        console.width = 130  # a table in a file is not folded
     with console.status("") as status:
         result = measure(
             read_structure(structure),

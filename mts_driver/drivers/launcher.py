@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mts_driver.drivers.checkpoints import set_aside_checkpoints
-from mts_driver.drivers.children import KEEP_MEMORY, WAIT_QUIETLY, Child
+from mts_driver.drivers.children import KEEP_MEMORY, WAIT_BRIEFLY, Child
 from mts_driver.drivers.run_input import Driver, RunInput, check_ipi_version, read_input
 from mts_driver.drivers.sockets import free_address
 from mts_driver.drivers.stats import read_stats
@@ -150,7 +150,7 @@ class Launcher:
             [json.dumps(settings)],
             log=self.folder / "i-pi.log",
             # i-PI's own linear algebra is small: more threads would only take the models' cores
-            environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **WAIT_QUIETLY},
+            environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **WAIT_BRIEFLY},
             pass_fds=(self._events_end,),
         )
         os.close(self._events_end)
@@ -170,7 +170,7 @@ class Launcher:
                 "mts_driver.cli.serve",
                 arguments,
                 log=self.folder / f"{driver.name}.log",
-                environment={**WAIT_QUIETLY, **KEEP_MEMORY},
+                environment={**WAIT_BRIEFLY, **KEEP_MEMORY},
             )
         for address in self.run.addresses:
             if address not in [driver.address for driver in self.run.drivers]:

@@ -13,7 +13,7 @@ from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.neighbors import VerletList
 from mts_driver.potentials.student import StudentModel
 
-SKIN_A = 0.6
+SKIN_A = 1.0
 GRID = 1024
 TABLE_START_A = 0.2
 

@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 import vesin
-from numba import njit
+from numba import njit, prange
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+CHUNKS = 16
+"""Blocks of pairs that threads share."""
 
 
 class Pairs(NamedTuple):
@@ -110,21 +112,32 @@ def _ordered(i, j, shifts, order, cell):
     return a, b, vectors
 
 
-@njit(cache=True)
+@njit(parallel=True, cache=True)
 def _within(x, i, j, shifts, cutoff):
-    """Pairs of the stored list that are closer than ``cutoff`` now."""
-    vectors = np.empty((i.size, 3))
-    distances = np.empty(i.size)
-    a, b = np.empty_like(i), np.empty_like(j)
-    n = 0
-    for p in range(i.size):
-        dx = x[j[p], 0] + shifts[p, 0] - x[i[p], 0]
-        dy = x[j[p], 1] + shifts[p, 1] - x[i[p], 1]
-        dz = x[j[p], 2] + shifts[p, 2] - x[i[p], 2]
-        r2 = dx * dx + dy * dy + dz * dz
-        if r2 < cutoff * cutoff:
-            a[n], b[n] = i[p], j[p]
-            vectors[n, 0], vectors[n, 1], vectors[n, 2] = dx, dy, dz
-            distances[n] = np.sqrt(r2)
-            n += 1
-    return a[:n], b[:n], vectors[:n], distances[:n]
+    """Pairs of the stored list that are closer than ``cutoff`` now, in the list's order."""
+    near = np.empty(i.size, np.bool_)
+    starts = np.zeros(CHUNKS + 1, np.int64)
+    for chunk in prange(CHUNKS):
+        n = 0
+        for p in range(i.size * chunk // CHUNKS, i.size * (chunk + 1) // CHUNKS):
+            dx = x[j[p], 0] + shifts[p, 0] - x[i[p], 0]
+            dy = x[j[p], 1] + shifts[p, 1] - x[i[p], 1]
+            dz = x[j[p], 2] + shifts[p, 2] - x[i[p], 2]
+            near[p] = dx * dx + dy * dy + dz * dz < cutoff * cutoff
+            n += near[p]
+        starts[chunk + 1] = n
+    starts = np.cumsum(starts)
+    vectors, distances = np.empty((starts[-1], 3)), np.empty(starts[-1])
+    a, b = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.int64)
+    for chunk in prange(CHUNKS):
+        n = starts[chunk]
+        for p in range(i.size * chunk // CHUNKS, i.size * (chunk + 1) // CHUNKS):
+            if near[p]:
+                a[n], b[n] = i[p], j[p]
+                dx = x[j[p], 0] + shifts[p, 0] - x[i[p], 0]
+                dy = x[j[p], 1] + shifts[p, 1] - x[i[p], 1]
+                dz = x[j[p], 2] + shifts[p, 2] - x[i[p], 2]
+                vectors[n, 0], vectors[n, 1], vectors[n, 2] = dx, dy, dz
+                distances[n] = np.sqrt(dx * dx + dy * dy + dz * dz)
+                n += 1
+    return a, b, vectors, distances

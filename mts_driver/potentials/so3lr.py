@@ -21,7 +21,9 @@ from mts_driver.potentials.so3lr_longrange import CUTOFF_A, LongRange
 from mts_driver.potentials.so3lr_network import HalfListTransformer
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl")
-SKIN_A = 2.0
+SKIN_A, SMALL_SKIN_A, MANY_ATOMS = 4.0, 1.0, 5000
+"""Outer steps move hydrogens by half an ångström, and a list costs half a call to build; above
+5000 atoms the memory for so many pairs counts more."""
 
 
 class SO3LR:
@@ -93,8 +95,9 @@ class SO3LR:
 
     def _pairs(self, x: np.ndarray, cells: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pairs of all replicas within the long cutoff, atoms numbered through."""
+        skin_A = SKIN_A if x.shape[1] <= MANY_ATOMS else SMALL_SKIN_A
         while len(self._lists) < len(x):
-            self._lists.append(VerletList(cutoff_A=CUTOFF_A, skin_A=SKIN_A))
+            self._lists.append(VerletList(cutoff_A=CUTOFF_A, skin_A=skin_A))
         found = [p.pairs(*a) for p, *a in zip(self._lists, x, cells, strict=False)]
         n = len(self.numbers)
         i = np.concatenate([pairs.i + k * n for k, pairs in enumerate(found)])

@@ -144,7 +144,7 @@ def test_a_killed_ipi_is_named_and_an_older_checkpoint_serves(tmp_path):
         tmp_path / "run",
         teacher="ase:toy_calculators:ToyWater?sleep=0.05",
         steps=300,
-        replace=[("stride='60' overwrite", "stride='4' overwrite")],
+        replace=[("stride='200' overwrite", "stride='4' overwrite")],
     )
     (input_xml.parent / "RESTART").write_text("left by another run, and cut off in the mid")
     process = start("run", input_xml, "--baseline-steps", 0)
