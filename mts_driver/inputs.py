@@ -17,8 +17,9 @@ _TEMPLATE = """\
      Run it with `mts run input.xml`. -->
 <simulation verbosity='low' threading='False' safe_stride='{often}'>
   <output prefix='simulation'>
-    <properties filename='out' stride='{often}'> [ step, time{{picosecond}}, conserved{{electronvolt}}, \
-potential{{electronvolt}}, kinetic_md{{electronvolt}}, temperature{{kelvin}} ] </properties>
+    <properties filename='out' stride='{often}'> [ step, time{{picosecond}}, \
+conserved{{electronvolt}}, potential{{electronvolt}}, kinetic_md{{electronvolt}}, \
+temperature{{kelvin}} ] </properties>
     <trajectory filename='pos' stride='{stride}' format='xyz' cell_units='angstrom'> \
 positions{{angstrom}} </trajectory>
     <checkpoint filename='checkpoint' stride='{checkpoint_stride}' overwrite='True'/>
@@ -165,7 +166,8 @@ def input_xml(protocol: Protocol, folder: Path) -> str:
     return _TEMPLATE.format(
         comment=comment.replace("--", "- -"),
         stride=protocol.stride,
-        often=max(1, min(5, protocol.stride)),
+        # RESTART goes back to the state of the newest outputs, so that none is repeated
+        often=max(n for n in range(1, 6) if protocol.stride % n == 0),
         checkpoint_stride=min(200, protocol.steps),
         steps=protocol.steps,
         seed=protocol.seed,

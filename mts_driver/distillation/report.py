@@ -124,6 +124,7 @@ def draw(evaluated: Evaluated, summary: dict[str, Any], path: Path, *, title: st
     errors = summary["force_rmse_eV_A"]
     drawn = bars.bar(list(errors), list(errors.values()), color="0.6")
     bars.bar_label(drawn, fmt="%.3f")
+    bars.margins(y=0.1)
     bars.set(ylabel="force RMSE (eV/Å)", title="held-out frames")
 
     difference = np.sort(np.linalg.norm(evaluated.student - evaluated.teacher, axis=1))[::-1]

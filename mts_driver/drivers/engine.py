@@ -70,6 +70,7 @@ class Engine:
         self.monitor = RunMonitor(simulation, stats, self.send)
         # last in the list of clean-up functions, so that RESTART is in place when it reports
         softexit.register_function(self.report)
+        softexit.register_function(lambda: _remove_sockets(simulation))
         for system in simulation.syslist:
             _evaluate_all(system.forces)
         simulation.outputs.append(self.monitor)
@@ -116,6 +117,14 @@ def _evaluate_all(forces: Any) -> None:
     """Have every level's forces of the first structure, so that the clock sees whole steps only."""
     for level in forces.mts_forces:
         np.asarray(level.f)
+
+
+def _remove_sockets(simulation: Any) -> None:
+    """Unlink what i-PI leaves after a soft exit; ``mts run`` may not be there any more to do it."""
+    for forcefield in simulation.fflist.values():
+        server = getattr(forcefield, "socket", None)
+        if server is not None and server.mode in ("unix", "shm"):
+            Path(server.sockets_prefix + server.address).unlink(missing_ok=True)
 
 
 def _write_structure(simulation: Any, path: Path) -> None:

@@ -101,8 +101,9 @@ class Student:
     def _fused(self, x):
         n, cutoff = len(self.numbers), self.model.config.cutoff_A
         grid = (self._table, TABLE_START_A, GRID / (cutoff - TABLE_START_A))
-        near = student_kernel.neighborhoods(x, *self._neighbors, cutoff)
-        graph = (self._neighbors[0], *near, self._kinds, self._row, *grid)
+        first, neighbors, shifts = self._neighbors
+        near = student_kernel.neighborhoods(x, first, neighbors, shifts, cutoff)
+        graph = (first, *near, self._kinds, self._row, *grid)
         moments, features, energy = student_kernel.forward(*graph)
         grad = torch.from_numpy(np.empty_like(features)).flatten(1)
         inputs = torch.from_numpy(features).flatten(1)
@@ -112,7 +113,7 @@ class Student:
             energy[self._order[start:end]] += atomic.numpy()
             start = end
         slope = grad.view(features.shape).numpy()
-        forces, virial = student_kernel.backward(*graph, moments, slope, n)
+        forces, virial = student_kernel.backward(*graph, moments, slope, n)  # type: ignore[call-arg]
         total = energy.astype(np.float64).reshape(-1, n).sum(1)
         return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)
 

@@ -74,10 +74,11 @@ class VerletList:
         return bool(4.0 * np.einsum("na,na->n", moved, moved).max() < self.skin_A**2)
 
     def _build(self, positions_A: Floats, cell_A: Floats) -> None:
-        found = self._search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS")
-        keys = _canonical(*found, len(positions_A))
+        i, j, shifts = self._search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS")
+        keys = _canonical(i, j, shifts, len(positions_A))
         # vesin's order is nearly this one, which makes the stable sort the fast one
-        self._i, self._j, self._shifts = _ordered(*found, np.argsort(keys, kind="stable"), cell_A)
+        order = np.argsort(keys, kind="stable")
+        self._i, self._j, self._shifts = _ordered(i, j, shifts, order, cell_A)
         self._reference = (positions_A.copy(), cell_A)
         self.builds += 1
 
