@@ -104,14 +104,11 @@ class RespaMixin(NVEIntegrator):
     def step(self, step=None) -> None:
         """Advance one outer step, applying the splitting from left to right."""
         self._slow_kicks = 0
-        # constraints on momenta commute with kicks: once after a row of them is enough
-        following = (*self._operations[1:], None)
-        for op, after in zip(self._operations, following, strict=True):
+        for op in self._operations:
             match op:
                 case Kick(level=level):
                     self.pstep(self._level[level])
-                    if not isinstance(after, Kick):
-                        self.pconstraints()
+                    self.pconstraints()
                 case Drift():
                     self.qcstep()
                     self.nm.free_qstep()
