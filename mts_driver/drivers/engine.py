@@ -8,6 +8,7 @@ sockets and outputs after: a model that cannot be loaded leaves the folder as it
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -61,6 +62,7 @@ class Engine:
             )
         # once the outputs are safe, end at once: threads that wait for a dead driver never would
         softexit.hard_exit = True
+        _listen_once(signal.SIGTERM)
         self.send({"event": "started"})
         stats = {name: [Path(p) for p in paths] for name, paths in self.settings["stats"].items()}
         if self.settings["teacher"]:
@@ -103,6 +105,24 @@ class Engine:
                 **self.monitor.results(),
             }
         )
+
+
+def _listen_once(number: int) -> None:
+    """Let i-PI hear a signal once: a second one would end it before RESTART is written.
+
+    The kernel sends it when ``mts run`` dies, and whoever else cleans up may send it too; ``mts
+    run`` itself kills an engine that takes too long.
+    """
+    native: Any = signal.getsignal(number)
+    heard = False
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal heard
+        if not heard:
+            heard = True
+            native(number, frame)
+
+    signal.signal(number, handle)
 
 
 def _wait_for_soft_exit() -> None:
