@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 
-def ask_directly(simulation: Any, ours: set[str]) -> bool:
+def ask_directly(simulation: Any, ours: set[str]) -> None:
     """Let each ``<ffsocket>`` evaluate a request as soon as it is made.
 
     Only for runs with one system of one bead: beads and replicas are queued together, so that
@@ -23,20 +23,14 @@ def ask_directly(simulation: Any, ours: set[str]) -> bool:
         Not bound yet.
     ours : set of str
         Force fields that are served by `mts_driver.drivers.client`.
-
-    Returns
-    -------
-    bool
-        Whether it was done.
     """
     from ipi.engine.forcefields import FFSocket
 
     if len(simulation.syslist) != 1 or simulation.syslist[0].beads.nbeads != 1:
-        return False
+        return
     for name, forcefield in simulation.fflist.items():
         if type(forcefield) is FFSocket and forcefield.socket.consolidate_messages:
             _patch(forcefield, known=name in ours)
-    return True
 
 
 def _patch(forcefield: Any, *, known: bool) -> None:
@@ -46,10 +40,7 @@ def _patch(forcefield: Any, *, known: bool) -> None:
 
     def queue(*arguments: Any, **keywords: Any) -> Any:
         request = native_queue(*arguments, **keywords)
-        try:
-            _ask_the_only_client(server, request)
-        except ConnectionError:  # i-PI only knows its own Disconnected
-            server._requeue_disconnected(request, server.clients[0])
+        _ask_the_only_client(server, request)
         # poll() returns without an answer while no driver has connected, or after one has died;
         # a soft exit, requested from another thread, ends the wait
         while request["status"] in ("Queued", "Running") and not softexit.triggered:
@@ -79,14 +70,17 @@ def _ask_the_only_client(server: Any, request: Any) -> None:
     if client.status != Status.Up | Status.Ready:
         return
     request["offset"], request["status"] = server.offset, "Running"
-    if not client.dispatch_send(request):
+    try:
+        alive = client.dispatch_send(request)
+        if alive and not select.select([client], [], [], server.timeout or None)[0]:
+            # a request that takes too long is i-PI's to give up
+            server.jobs.append([request, client, None])
+            return
+        alive = alive and client.dispatch_recv(request)
+    except ConnectionError:  # i-PI only knows its own Disconnected
+        alive = False
+    if not alive:
         server._requeue_disconnected(request, client)
-        return
-    if select.select([client], [], [], server.timeout or None)[0]:
-        if not client.dispatch_recv(request):
-            server._requeue_disconnected(request, client)
-    else:  # a request that takes too long is i-PI's to give up
-        server.jobs.append([request, client, None])
 
 
 def _is_ready(client: Any) -> int:

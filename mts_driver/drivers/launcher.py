@@ -150,7 +150,7 @@ class Launcher:
             [json.dumps(settings)],
             log=self.folder / "i-pi.log",
             # i-PI's own linear algebra is small: more threads would only take the models' cores
-            environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **WAIT_BRIEFLY},
+            environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             pass_fds=(self._events_end,),
         )
         os.close(self._events_end)
@@ -273,7 +273,7 @@ class Launcher:
         for child in self.drivers.values():
             child.stop(patience=DRIVER_PATIENCE_S)
         for address in self.run.addresses:
-            # only i-PI removes them, and only when it ends by itself
+            # i-PI removes them when it ends by itself or by a soft exit, but not when it is killed
             if address.mode != "inet" and self.engine is not None:
                 Path(address.path).unlink(missing_ok=True)
         self.engine = None

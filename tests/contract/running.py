@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,11 @@ def family(folder: Path) -> dict[str, int]:
             command = (proc / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        for key, sign in (("engine", "mts_driver.drivers.engine"), ("student", "scale="), ("", "")):
+        for key, sign in (
+            ("engine", "mts_driver.drivers.engine"),
+            ("student", "-student"),
+            ("", ""),
+        ):
             if any(sign in word for word in command):
                 found[key or "teacher"] = int(proc.name)
                 break
@@ -121,3 +126,13 @@ def kill(process: int) -> None:
 
 def properties(folder: Path) -> np.ndarray:
     return np.loadtxt(folder / "simulation.out")
+
+
+def sockets_of(input_xml: Path) -> list[Path]:
+    addresses = [node.text.strip() for node in ET.parse(input_xml).getroot().iter("address")]
+    return [Path(f"/tmp/ipi_{address}") for address in addresses]
+
+
+def assert_nothing_is_left(input_xml: Path) -> None:
+    wait_for(lambda: not family(input_xml.parent), timeout=15, what="end of all processes")
+    assert not [path for path in sockets_of(input_xml) if path.exists()]

@@ -3,17 +3,17 @@
 import json
 import os
 import signal
-import xml.etree.ElementTree as ET
-from pathlib import Path
 
 import numpy as np
 import pytest
 from running import (
+    assert_nothing_is_left,
     family,
     kill,
     make_run,
     mts,
     properties,
+    sockets_of,
     start,
     steps_done,
     wait_for,
@@ -37,16 +37,6 @@ SUMMARY_KEYS = {
     "speedup_vs_single_step",
     "temperatures_K",
 }
-
-
-def sockets_of(input_xml: Path) -> list[Path]:
-    addresses = [node.text.strip() for node in ET.parse(input_xml).getroot().iter("address")]
-    return [Path(f"/tmp/ipi_{address}") for address in addresses]
-
-
-def assert_nothing_is_left(input_xml: Path) -> None:
-    wait_for(lambda: not family(input_xml.parent), timeout=15, what="end of all processes")
-    assert not [path for path in sockets_of(input_xml) if path.exists()]
 
 
 def test_a_run_counts_its_calls_and_sums_itself_up(tmp_path):

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running import MTS, kill, wait_for
+from running import MTS, assert_nothing_is_left, family, kill, start, wait_for
 
 from mts_driver.analysis.report import write_report
 
@@ -16,9 +16,7 @@ INPUTS = Path(__file__).parents[2] / "inputs"
 
 
 def mts(*words):
-    subprocess.run(
-        [MTS, *map(str, words)], check=True, env={**os.environ, "NUMBA_NUM_THREADS": "2"}
-    )
+    subprocess.run([MTS, *map(str, words)], check=True)
 
 
 def run_folder(tmp_path, system):
@@ -61,39 +59,19 @@ def test_killed_and_restarted_is_the_uninterrupted_run(tmp_path, victim):
     """kill -9 of either driver or of everything's parent; the rest is as if nothing had been."""
     (tmp_path / "whole").mkdir()
     whole, folder = run_folder(tmp_path / "whole", "water64"), run_folder(tmp_path, "water64")
-    process = subprocess.Popen(
-        [MTS, "run", str(folder / "input.xml"), "--steps", "60", "--baseline-steps", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "COLUMNS": "400"},
-    )
+    process = start("run", folder / "input.xml", "--steps", 60, "--baseline-steps", 0)
     rows = folder / "simulation.out"
     wait_for(lambda: rows.exists() and len(rows.read_text().splitlines()) > 12, what="few steps")
-    signs = {"teacher": "serve so3lr", "student": "serve student:water"}
-    kill(process.pid if victim == "mts run" else process_of(folder, signs[victim]))
+    kill(process.pid if victim == "mts run" else family(folder)[victim])
     output, _ = process.communicate(timeout=60)
     if victim != "mts run":
         assert f"{victim} (process" in output and "SIGKILL" in output and "--restart" in output
         assert process.returncode == 2
-    wait_for(lambda: not process_of(folder, "mts_driver"), what="end of all processes")
-    assert not list(Path("/tmp").glob(f"ipi_test-{os.getpid()}-*"))
+    assert_nothing_is_left(folder / "input.xml")
     mts("run", folder / "input.xml", "--restart", "--steps", 60, "--baseline-steps", 0)
     mts("run", whole / "input.xml", "--steps", 60, "--baseline-steps", 0)
     for name in ("simulation.out", "simulation.pos_0.xyz"):
         assert (folder / name).read_text() == (whole / name).read_text()
-
-
-def process_of(folder, sign):
-    """Return a process that works in the folder and has ``sign`` in its command line, or None."""
-    for proc in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if Path(os.readlink(proc / "cwd")) == folder.resolve() and sign in command:
-                return int(proc.name)
-        except OSError:
-            continue
-    return None
 
 
 @pytest.mark.slow
