@@ -10,12 +10,11 @@ from torch import Tensor
 from integrators.state import Evaluation
 from mts_driver.potentials import student_kernel
 from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.fused import ByElement, FusedStudent, Near
 from mts_driver.potentials.neighbors import VerletList
 from mts_driver.potentials.student import StudentModel
 
 SKIN_A = 1.0
-GRID = 1024
-TABLE_START_A = 0.2
 
 
 class Student:
@@ -60,8 +59,7 @@ class Student:
         self._neighbors: tuple[np.ndarray, ...] = ()
         self._builds = self._replicas = 0
         if self.device.type == "cpu":
-            self._table = radial_table(model)
-            self._networks = [_Network(self.model, e) for e in range(len(elements))]
+            self._kernels = FusedStudent(self.model)
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
@@ -90,30 +88,13 @@ class Student:
         j = np.concatenate([pairs[1] + k * n for k, pairs in enumerate(stored)])
         self._neighbors = compress(i, j, np.concatenate([pairs[2] for pairs in stored]), n * len(x))
         self._builds, self._replicas = builds, len(x)
-        # rows of atoms sorted by element, so that each network gets a block of them
         self._kinds = np.tile(self._kind, len(x))
-        self._order = np.argsort(self._kinds, kind="stable")
-        self._row = np.argsort(self._order)
-        self._ends = np.cumsum(
-            np.bincount(self._kinds, minlength=len(self.model.config.elements))
-        ).tolist()
+        self._sorted = ByElement.of(self._kinds, len(self.model.config.elements))
 
     def _fused(self, x):
-        n, cutoff = len(self.numbers), self.model.config.cutoff_A
-        grid = (self._table, TABLE_START_A, GRID / (cutoff - TABLE_START_A))
-        first, neighbors, shifts = self._neighbors
-        near = student_kernel.neighborhoods(x, first, neighbors, shifts, cutoff)
-        graph = (first, *near, self._kinds, self._row, *grid)
-        moments, features, energy = student_kernel.forward(*graph)
-        grad = torch.from_numpy(np.empty_like(features)).flatten(1)
-        inputs = torch.from_numpy(features).flatten(1)
-        start = 0
-        for network, end in zip(self._networks, self._ends, strict=True):
-            atomic = network(inputs[start:end], grad[start:end])
-            energy[self._order[start:end]] += atomic.numpy()
-            start = end
-        slope = grad.view(features.shape).numpy()
-        forces, virial = student_kernel.backward(*graph, moments, slope, n)  # type: ignore[call-arg]
+        n, (first, neighbors, shifts) = len(self.numbers), self._neighbors
+        near = student_kernel.neighborhoods(x, first, neighbors, shifts, self.model.config.cutoff_A)
+        energy, forces, virial = self._kernels(Near(first, *near, self._kinds), self._sorted, n)
         total = energy.astype(np.float64).reshape(-1, n).sum(1)
         return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)
 
@@ -126,57 +107,18 @@ class Student:
         padded = pad_neighbors(first, neighbors[near], vectors[near], self.model.config.cutoff_A)
         j, d = (torch.from_numpy(a).to(self.device) for a in padded)
         kind = torch.from_numpy(self._kinds).to(self.device)
-        d = d.to(self.dtype).requires_grad_()
+        d = d.to(self.dtype)
+        if self.model.config.direct:
+            forces = self.model.direct_forces(kind, j, d).view(-1, n, 3)
+            forces = forces - forces.mean(1, keepdim=True)
+            return forces.new_zeros(len(forces)), forces, forces.new_zeros(len(forces), 3, 3)
+        d.requires_grad_()
         with torch.enable_grad():
-            energy = self.model(kind, j, d)
+            energy = self.model.energies(kind, j, d)
             (pull,) = torch.autograd.grad(energy.sum(), d)
         forces = pull.sum(1).index_add(0, j.flatten(), -pull.flatten(0, 1))
         virial = -torch.einsum("rka,rkb->rab", *(v.reshape(len(x) // n, -1, 3) for v in (d, pull)))
         return energy.detach().double().view(-1, n).sum(1), forces, virial.detach()
-
-
-class _Network:
-    """The network of one element, with its derivative written out and the scaling folded in."""
-
-    def __init__(self, model: StudentModel, e: int) -> None:
-        self.w1 = (model.scale[e][:, None] * model.w1[e]).contiguous()
-        self.b1 = model.b1[e] - model.shift[e] @ self.w1
-        self.w2, self.b2, self.w3 = model.w2[e], model.b2[e], model.w3[e]
-
-    def __call__(self, x: Tensor, grad: Tensor) -> Tensor:
-        """Energies of the atoms with features ``x`` (n, F); the derivatives go to ``grad``."""
-        silu, silu_backward = torch.nn.functional.silu, torch.ops.aten.silu_backward
-        a1 = torch.addmm(self.b1, x, self.w1)
-        a2 = torch.addmm(self.b2, silu(a1), self.w2)
-        g2 = silu_backward(self.w3.expand_as(a2), a2)
-        torch.mm(silu_backward(g2 @ self.w2.T, a1), self.w1.T, out=grad)
-        return silu(a2) @ self.w3
-
-
-def radial_table(model: StudentModel) -> np.ndarray:
-    """Cubics of R_c and of half the repulsion, (pairs of elements, GRID, 4, channels + 1)."""
-    kinds = torch.arange(len(model.config.elements))
-    exact = StudentModel(model.config).double()
-    exact.load_state_dict({k: v.double().cpu() for k, v in model.state_dict().items()})
-    r = torch.linspace(TABLE_START_A, model.config.cutoff_A, GRID + 1, dtype=torch.float64)
-    step = float(r[1] - r[0])
-    tables = []
-    for a, b in torch.cartesian_prod(kinds, kinds):
-
-        def curves(r: Tensor, a: Tensor = a, b: Tensor = b) -> Tensor:
-            half = 0.5 * exact.repulsion(a, b, r)
-            neighbor_kind = b.expand(1, len(r))
-            return torch.cat(
-                (exact.radial_functions(a[None], neighbor_kind, r[None])[0], half[:, None]), 1
-            )
-
-        with torch.no_grad():
-            y = curves(r)
-        tangent = torch.autograd.functional.jvp(curves, r, torch.ones_like(r))[1] * step
-        y0, y1, m0, m1 = y[:-1], y[1:], tangent[:-1], tangent[1:]
-        cubic = (y0, m0, 3 * (y1 - y0) - 2 * m0 - m1, 2 * (y0 - y1) + m0 + m1)
-        tables.append(torch.stack(cubic, 1))
-    return torch.stack(tables).to(model.radial.dtype).numpy()
 
 
 def pad_neighbors(

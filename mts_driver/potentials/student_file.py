@@ -14,7 +14,7 @@ from mts_driver.errors import UserError
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentConfig, StudentModel
 
-FORMAT = 1
+FORMAT = 2
 UNITS = {"length": "Å", "energy": "eV"}
 
 

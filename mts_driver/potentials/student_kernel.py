@@ -44,17 +44,18 @@ def neighborhoods(x, first, neighbors, shifts, cutoff):
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def forward(first, last, near, vectors, kind, row, table, r0, inverse_h):
-    """Moments (M, 10, C), invariants (M, 10, C) and pair energies (M,) of every atom.
+def forward(first, last, near, vectors, kind, row, table, r0, inverse_h, shift, scale, bound, sent):
+    """Moments (M, 10, C), network inputs (M, 10, C) and pair energies (M,) of every atom.
 
-    The first arguments are those of `neighborhoods`; atom a's invariants go to ``row[a]``.
+    The first arguments are those of `neighborhoods`; atom a's inputs go to ``row[a]``.
     ``table`` (T, G, 4, C + 1) holds the cubics of the radial functions in every grid cell, from
-    ``r0`` on, the pair energy last.
+    ``r0`` on, the pair energy last. Inputs are the invariants, shifted and scaled by element and
+    bounded. ``sent`` (M, C) is what every atom tells its neighbours, or None in the first sum.
     """
     atoms, channels = first.size - 1, table.shape[3] - 1
     kinds = int(math.sqrt(table.shape[0]) + 0.5)
     moments = np.zeros((atoms, 10, channels), table.dtype)
-    invariants = np.empty((atoms, 10, channels), table.dtype)
+    inputs = np.empty((atoms, 10, channels), table.dtype)
     pair_energy = np.zeros(atoms, table.dtype)
     for chunk in prange(CHUNKS):
         radial = np.empty(channels + 1, table.dtype)
@@ -63,16 +64,22 @@ def forward(first, last, near, vectors, kind, row, table, r0, inverse_h):
         for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
             m = moments[a]
             for p in range(first[a], last[a]):
-                r, pair = vectors[p, 3], table[kind[a] * kinds + kind[near[p]]]
+                r, b = vectors[p, 3], near[p]
+                pair = table[kind[a] * kinds + kind[b]]
                 _radial(pair, (r - r0) * inverse_h, radial)
+                pair_energy[a] += radial[channels]
+                if sent is not None:
+                    for c in range(channels):
+                        radial[c] *= sent[b, c]
                 _angular(vectors[p], r, shape)
                 for k in range(10):
                     s = shape[k]
                     for c in range(channels):
                         m[k, c] += s * radial[c]
-                pair_energy[a] += radial[channels]
-            _invariants(m, scratch, invariants[row[a]])
-    return moments, invariants, pair_energy
+            out = inputs[row[a]]
+            _invariants(m, scratch, out)
+            _bound(out, shift[kind[a]], scale[kind[a]], bound)
+    return moments, inputs, pair_energy
 
 
 @njit(parallel=True, cache=True, fastmath=True)
@@ -86,16 +93,22 @@ def backward(
     table,
     r0,
     inverse_h,
+    shift,
+    scale,
+    bound,
+    sent,
     moments,
+    inputs,
     grad,
     atoms_per_replica,
 ):
-    """Return forces (M, 3) and virials (R, 3, 3) from ``grad`` = dE/d(invariants) (M, 10, C)."""
+    """Return forces (M, 3), virials (R, 3, 3) and dE/d(sent) from ``grad`` = dE/d(inputs)."""
     atoms, channels = first.size - 1, table.shape[3] - 1
     kinds = int(math.sqrt(table.shape[0]) + 0.5)
     replicas = atoms // atoms_per_replica
     forces = np.zeros((CHUNKS, atoms, 3))
     virials = np.zeros((CHUNKS, replicas, 3, 3))
+    answer = np.zeros((CHUNKS, atoms if sent is not None else 0, channels), table.dtype)
     zero = table.dtype.type(0.0)
     for chunk in prange(CHUNKS):
         radial = np.empty(channels + 1, table.dtype)
@@ -105,6 +118,7 @@ def backward(
         g = np.empty((10, channels + 2), table.dtype)
         d = np.empty(3)
         for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
+            _bound_back(inputs[row[a]], scale[kind[a]], bound, grad[row[a]])
             _invariants_back(moments[a], scratch, grad[row[a]], g)
             for p in range(first[a], last[a]):
                 r, b = vectors[p, 3], near[p]
@@ -121,8 +135,12 @@ def backward(
                     radius = g[0, c] + g[1, c] * ux + g[2, c] * uy + g[3, c] * uz
                     radius += g[4, c] * s4 + g[5, c] * s5 + g[6, c] * s6
                     radius += g[7, c] * s7 + g[8, c] * s8 + g[9, c] * s9
-                    turn = radial[c]
-                    along += radius * slope[c]
+                    turn, steep = radial[c], slope[c]
+                    if sent is not None:
+                        answer[chunk, b, c] += radius * turn
+                        turn *= sent[b, c]
+                        steep *= sent[b, c]
+                    along += radius * steep
                     gx += turn * (g[1, c] + g[4, c] * x2 + g[7, c] * uy + g[8, c] * uz)
                     gy += turn * (g[2, c] + g[5, c] * y2 + g[7, c] * ux + g[9, c] * uz)
                     gz += turn * (g[3, c] + g[6, c] * z2 + g[8, c] * ux + g[9, c] * uy)
@@ -136,7 +154,27 @@ def backward(
                     forces[chunk, b, k] -= d[k]
                     for n in range(3):
                         virials[chunk, a // atoms_per_replica, n, k] -= vectors[p, n] * d[k]
-    return forces.sum(0), virials.sum(0)
+    return forces.sum(0), virials.sum(0), answer.sum(0)
+
+
+@njit(fastmath=True)
+def _bound(x, shift, scale, bound):
+    """x ← y/√(1 + (y/bound)²) with y = (x − shift)·scale, `student.bounded`."""
+    one = x.dtype.type(1)
+    for k in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            y = (x[k, c] - shift[k, c]) * scale[k, c]
+            x[k, c] = y / math.sqrt(one + (y / bound) * (y / bound))
+
+
+@njit(fastmath=True)
+def _bound_back(x, scale, bound, grad):
+    """Turn dE/dx of the bounded ``x`` into dE/d(invariants), in place: dx/dy = (1 − (x/b)²)^{3/2}."""
+    one = x.dtype.type(1)
+    for k in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            rest = one - (x[k, c] / bound) * (x[k, c] / bound)
+            grad[k, c] *= scale[k, c] * rest * math.sqrt(max(rest, one - one))
 
 
 @njit(inline="always", fastmath=True)

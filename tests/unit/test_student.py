@@ -17,22 +17,24 @@ from mts_driver.potentials.student_file import read_student, save_student
 WATER = [8, 1, 1]
 
 
-def random_model(channels=8):
+def random_model(**options):
     torch.manual_seed(3)
-    model = StudentModel(StudentConfig(elements=("H", "O"), channels=channels, hidden=16))
+    chosen = {"channels": 8, "messages": 6, "hidden": 16, **options}
+    model = StudentModel(StudentConfig(elements=("H", "O"), **chosen))
     with torch.no_grad():
-        for p in (model.b1, model.b2, model.shift):
-            p.normal_()
+        for name, p in model.named_parameters():
+            if name[0] in "bs":
+                p.normal_()
         model.w3 *= 10
     return model.double()
 
 
-@pytest.fixture(scope="module")
-def water(structures):
+@pytest.fixture(scope="module", params=[0, 6], ids=["local", "message pass"])
+def water(structures, request):
     atoms = read(structures / "water64_packmol.extxyz")
     cell = torch.tensor(np.array(atoms.cell))
     return (
-        Student(random_model(), atoms.numbers, dtype="float64"),
+        Student(random_model(messages=request.param), atoms.numbers, dtype="float64"),
         torch.tensor(atoms.positions),
         cell,
     )
@@ -46,6 +48,18 @@ def test_kernel_equals_torch(water):
         torch.testing.assert_close(
             one.reshape(-1), other.reshape(-1), atol=2e-5, rtol=1e-6, msg=lambda m, n=name: n + m
         )
+
+
+def test_direct_kernel_equals_torch(water):
+    conservative, x, cell = water
+    model = random_model(direct=True, messages=conservative.model.config.messages)
+    student = Student(model, conservative.numbers, dtype="float64")
+    forces = student(x, cell).forces
+    torch.testing.assert_close(forces, student._torch(x.numpy())[1][0], atol=2e-5, rtol=1e-6)
+    assert float(forces.sum(0).abs().max()) < 1e-9
+    q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.manual_seed(0)))
+    turned = student(x @ q, cell @ q)
+    torch.testing.assert_close(turned.forces, forces @ q, atol=1e-7, rtol=1e-7)
 
 
 def test_forces_and_virial_are_derivatives_of_the_energy(water):
@@ -94,7 +108,8 @@ def test_smooth_at_the_cutoff():
 
 def test_single_precision(water):
     student, x, cell = water
-    single = Student(random_model().float(), student.numbers, dtype="float32")
+    messages = student.model.config.messages
+    single = Student(random_model(messages=messages).float(), student.numbers, dtype="float32")
     scale = float(student(x, cell).forces.abs().max())
     difference = single(x, cell).forces - student(x, cell).forces
     assert float(difference.abs().max()) < 1e-5 * scale
