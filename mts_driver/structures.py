@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
-from ase.io import read, write
+from ase.io import iread, read, write
 from ase.neighborlist import neighbor_list
 
 from mts_driver.errors import UserError
@@ -42,6 +42,35 @@ def read_structure(path: Path | str) -> Atoms:
         raise UserError(f"structure file {str(path)!r} holds no atoms: give one with atoms.")
     check_structure(atoms, str(path))
     return atoms
+
+
+def read_systems(path: Path | str) -> list[Atoms]:
+    """Read the systems of a file: its frames if they have names, otherwise the last frame.
+
+    Returns
+    -------
+    list of ase.Atoms
+        Each with its name in ``info["system"]``: that of the frame, or of the file.
+
+    Raises
+    ------
+    UserError
+        As `read_structure`, or if two frames have the same name.
+    """
+    path, last = Path(path), read_structure(path)
+    if "system" not in last.info:
+        last.info["system"] = path.stem
+        return [last]
+    frames = list(iread(path, index=":"))
+    names = [str(atoms.info.get("system", "")) for atoms in frames]
+    for name, atoms in zip(names, frames, strict=True):
+        if not name or names.count(name) > 1:
+            raise UserError(
+                f"structure file {str(path)!r}: {names.count(name)} frames have the name {name!r} "
+                "(info 'system'): give every frame a name of its own, or none a name."
+            )
+        check_structure(atoms, f"{path}, {name}")
+    return frames
 
 
 def check_structure(atoms: Atoms, name: str) -> None:

@@ -69,7 +69,7 @@ class Graph:
     def padded(self, cutoff_A: float, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Kinds (M,), neighbours (M, K) and vectors (M, K, 3) for the model in plain torch."""
         neighbors, vectors = pad_neighbors(
-            self.near.first, self.near.atoms, self.near.vectors[:, :3], cutoff_A
+            self.near.first, self.near.neighbors, self.near.vectors[:, :3], cutoff_A
         )
         kind = torch.from_numpy(self.near.kind).to(like.device)
         return kind, torch.from_numpy(neighbors).to(like.device), torch.from_numpy(vectors).to(like)
@@ -151,13 +151,15 @@ def stiff_pairs(frames: Iterable[Atoms], config: StudentConfig) -> list[StiffPai
 def collate(graphs: Sequence[Graph]) -> Graph:
     """Several graphs as one, atoms numbered through."""
     atoms = np.cumsum([0] + [len(g.near.kind) for g in graphs])
-    pairs = np.cumsum([0] + [len(g.near.atoms) for g in graphs])
+    pairs = np.cumsum([0] + [len(g.near.neighbors) for g in graphs])
     first = [g.near.first[:-1] + p for g, p in zip(graphs, pairs[:-1], strict=True)]
     whole = np.concatenate([*first, pairs[-1:]])
     near = Near(
         first=whole,
         last=whole[1:],
-        atoms=np.concatenate([g.near.atoms + n for g, n in zip(graphs, atoms[:-1], strict=True)]),
+        neighbors=np.concatenate(
+            [g.near.neighbors + n for g, n in zip(graphs, atoms[:-1], strict=True)]
+        ),
         vectors=np.concatenate([g.near.vectors for g in graphs]),
         kind=np.concatenate([g.near.kind for g in graphs]),
     )
@@ -176,7 +178,10 @@ def normalise(model: StudentModel, graphs: Sequence[Graph]) -> None:
 
     batch = collate(graphs[:: max(1, len(graphs) // 64)])
     kind, neighbors, vectors = batch.padded(model.config.cutoff_A, model.w1)
-    order, counts = torch.from_numpy(batch.by_element.order).to(kind.device), batch.by_element.counts
+    order, counts = (
+        torch.from_numpy(batch.by_element.order).to(kind.device),
+        batch.by_element.counts,
+    )
 
     def measure(x: Tensor, shift: Tensor, scale: Tensor) -> None:
         for e in range(batch.kinds):

@@ -1,7 +1,9 @@
-"""The whole distillation: relax, sample and label, train, report. Every stage can be resumed."""
+"""The whole distillation: sample and label, train, measure. Every stage can be resumed."""
 
+import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,21 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers
 
 from mts_driver import __version__
+from mts_driver.distillation.big_systems import FragmentSampler
 from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.report import Evaluated, draw, milliseconds_per_call
-from mts_driver.distillation.sampling import Sampler, SamplingPlan
+from mts_driver.distillation.measure import drift_judge, milliseconds, report_on
+from mts_driver.distillation.plan import SamplingPlan
+from mts_driver.distillation.sampling import Sampler
+from mts_driver.distillation.teachers import Labeller, cell_of
 from mts_driver.distillation.train import Trainer, TrainingSet
-from mts_driver.potentials import load_potential
+from mts_driver.errors import UserError
 from mts_driver.potentials.fast_student import Student
-from mts_driver.potentials.student import StudentConfig, StudentModel
-from mts_driver.potentials.student_file import save_student
-from mts_driver.relax import relax
+from mts_driver.potentials.student import StudentConfig, StudentModel, check_config
+from mts_driver.potentials.student_file import find_student, read_student, save_student
 
-SAMPLING_SHARE = 0.35
+SAMPLING_SHARE = 0.4
 """Share of the time budget that goes into labels, the rest into training."""
+WHOLE_ATOMS = 2000
+"""Larger systems are cut into fragments."""
+
+Report = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,55 +40,79 @@ class Settings:
 
     Attributes
     ----------
-    structure : str
-        The file that the atoms came from.
+    structures : tuple of str
+        The files that the atoms came from.
     teacher : str
         Specification for `load_potential`.
+    base : str, optional
+        Student to start from, a file or the name of a packaged one.
     minutes : float
-        Wall-clock budget.
-    temperature_K : float
-        Target temperature.
-    channels, hidden : int
-        Size of the student.
+        Wall-clock budget for sampling and training.
+    temperature_K, outer_fs : float
+        Of the later runs; the drift at this outer step decides which student is kept.
+    channels, messages, hidden : int
+        Size of the student; that of ``base`` where there is one.
+    direct : bool
+        Whether forces come straight from the network.
+    dtype : str
+        Precision of training and weights.
+    without : tuple of str
+        Kinds of labels that are left out of the training, to see what they are good for.
     seed : int
         Of everything random.
     device : str
         Torch device for the teacher and the training.
+    fragment_radius_A : float, optional
+        Of the pieces that a system is cut into, Å; 0: never; None: only if it has more than
+        `WHOLE_ATOMS` atoms.
     """
 
-    structure: str
+    structures: tuple[str, ...]
     teacher: str
+    base: str | None = None
     minutes: float
-    temperature_K: float
-    channels: int
-    hidden: int
-    seed: int
-    device: str
+    temperature_K: float = 300.0
+    outer_fs: float = 6.0
+    channels: int = 16
+    messages: int = 16
+    hidden: int = 64
+    direct: bool = False
+    dtype: str = "float32"
+    without: tuple[str, ...] = ()
+    seed: int = 1
+    device: str = "cpu"
+    fragment_radius_A: float | None = None
 
 
 def distill(
-    atoms: Atoms,
+    systems: Sequence[Atoms],
     settings: Settings,
     *,
     output: Path,
     work: Path,
     command: str,
-    report: Callable[[str, float, float], None],
+    report: Report,
+    extra: Sequence[Atoms] = (),
+    json_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Make a student of ``settings.teacher`` for ``atoms`` and write it to ``output``.
+    """Make a student of ``settings.teacher`` for all ``systems`` and write it to ``output``.
 
     Parameters
     ----------
-    atoms : ase.Atoms
-        Starting structure.
+    systems : sequence of ase.Atoms
+        Starting structures, each with a name in ``info['system']``.
     output : Path
-        The student, ``*.safetensors``; the report goes beside it (``.json``, ``.png``).
+        The student, ``*.safetensors``; the report goes beside it (``.json``, ``.png``, ``.html``).
     work : Path
         Folder for labels and checkpoints; what is there is continued.
     command : str
         What the user typed; kept with the student.
     report : callable
         ``report(what, done, total)`` for a progress bar.
+    extra : sequence of ase.Atoms
+        More frames to learn from, such as those of a run in which a student was wrong.
+    json_file : Path, optional
+        Another place for the report's numbers.
 
     Returns
     -------
@@ -90,69 +122,149 @@ def distill(
     Raises
     ------
     UserError
-        If the teacher does not know an element or fails on a frame.
+        If the teacher does not know an element or fails on a frame of its own dynamics, a
+        structure is unusable, or the student to start from does not fit.
     """
     started = time.monotonic()
     work.mkdir(parents=True, exist_ok=True)
-    teacher = load_potential(settings.teacher, atoms.numbers, device=settings.device)
+    model, fine_tuning = _starting_model(systems, settings)
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
-
-    if not labels.frames:
-        atoms, _ = relax(atoms, teacher, report=lambda k, f: report("relaxation", k, 200))
-        report("relaxation", 200, 200)
-    teacher_ms = milliseconds_per_call(teacher, atoms)
-    # the first run's plan is kept, so that a resumed one does not start new stages
-    plan_file = work / "calls.txt"
-    if not plan_file.exists():
-        calls = int(SAMPLING_SHARE * settings.minutes * 60e3 / (1.3 * teacher_ms))
-        plan_file.write_text(f"{max(200, calls)}\n")
-    plan = SamplingPlan(temperature_K=settings.temperature_K, calls=int(plan_file.read_text()))
-    Sampler(atoms, teacher, labels, plan, seed=settings.seed, report=report).run()
+    labeller = Labeller(settings.teacher, labels, device=settings.device)
+    sample(systems, settings, labeller, model if fine_tuning else None, work, report)
+    _label_extra(extra, labeller, report)
     sampled = time.monotonic()
 
-    config = StudentConfig(
-        elements=tuple(chemical_symbols[z] for z in np.unique(atoms.numbers)),
-        channels=settings.channels,
-        hidden=settings.hidden,
-    )
-    torch.manual_seed(settings.seed)
     trainer = Trainer(
-        StudentModel(config),
-        TrainingSet.from_labels(labels, config),
+        model,
+        TrainingSet.from_labels(labels, model.config, without=settings.without),
         checkpoint=work / "training.pt",
         budget_s=max(20.0, settings.minutes * 60 - (sampled - started)),
         seed=settings.seed,
+        fine_tuning=fine_tuning,
     )
-    model = trainer.run(lambda s, f, k: report(f"training, loss {f + k:.4f}", s, trainer.budget_s))
+    judge = drift_judge(labels, labeller, settings, report)
+    model = trainer.run(
+        lambda s, f, k: report(f"training, loss {f + k:.4f}", s, trainer.budget_s), judge
+    )
     set_offsets(model, labels)
+    trained = time.monotonic()
 
-    student = Student(model, atoms.numbers)
-    test = Evaluated.on_test_set(student, labels, config)
-    summary = {
-        **test.summary(),
-        "student_ms": milliseconds_per_call(student, atoms),
-        "teacher_ms": teacher_ms,
-        "atoms": len(atoms),
+    facts = {
         "labels": {k: len(labels.of(k)) for k in sorted({a.info["kind"] for a in labels.frames})},
+        "failed_labels": labeller.failed,
         "training_steps": trainer.steps,
-        "wall_s": time.monotonic() - started,
+        "drift_during_training_meV_atom_ps": [
+            [share, value if math.isfinite(value) else None] for share, value in trainer.judged
+        ],
+        "sampling_s": sampled - started,
+        "training_s": trainer.elapsed_s,
+        "wall_s": trained - started,
         "settings": asdict(settings),
         "command": command,
         "mts_driver": __version__,
     }
-    save_student(model, output, summary)
-    draw(test, summary, output.with_suffix(".png"), title=f"{output.stem}: {settings.teacher}")
-    return summary
+    result = report_on(model, labels, labeller, settings, facts, title=output.stem, report=report)
+    save_student(model, output, result.summary())
+    return result.write(output, json_file=json_file)
+
+
+def sample(
+    systems: Sequence[Atoms],
+    settings: Settings,
+    labeller: Labeller,
+    base: StudentModel | None,
+    work: Path,
+    report: Report,
+) -> None:
+    """Label frames of every system until its share of the time is spent, as planned at first."""
+    # the first run's plan is kept, so that a resumed one does not start new stages
+    plan_file = work / "calls.json"
+    planned = json.loads(plan_file.read_text()) if plan_file.exists() else {}
+    for number, atoms in enumerate(systems):
+        name = str(atoms.info["system"])
+
+        def tell(what: str, done: float, total: float, number: int = number) -> None:
+            several = f", system {number + 1} of {len(systems)}" if len(systems) > 1 else ""
+            report(what + several, done, total)
+
+        radius_A = settings.fragment_radius_A
+        if radius_A is None:
+            radius_A = 10.0 if len(atoms) > WHOLE_ATOMS else 0.0
+        if name not in planned:
+            if radius_A:
+                teacher_ms = FragmentSampler.milliseconds(atoms, radius_A, labeller)
+            else:
+                teacher_ms = milliseconds(labeller.teacher(atoms), atoms)
+            share_s = SAMPLING_SHARE * settings.minutes * 60 / len(systems)
+            planned[name] = max(60, int(share_s * 1e3 / (1.3 * teacher_ms)))
+            plan_file.write_text(json.dumps(planned, indent=2) + "\n")
+        plan = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
+        if radius_A:
+            if base is None:
+                raise UserError(
+                    f"structure {name!r} has {len(atoms)} atoms and is cut into fragments, whose "
+                    "snapshots come from a student: give one with --from, such as general."
+                )
+            FragmentSampler(
+                atoms,
+                name,
+                labeller,
+                plan,
+                seed=settings.seed,
+                report=tell,
+                student=Student(base, atoms.numbers),
+                radius_A=radius_A,
+                snapshots=work / f"{name}-snapshots.extxyz",
+            ).run()
+        else:
+            Sampler(atoms, name, labeller, plan, seed=settings.seed, report=tell).run()
+
+
+def _starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[StudentModel, bool]:
+    """Return the student to train, and whether it has been trained before."""
+    torch.manual_seed(settings.seed)
+    if settings.base is not None:
+        model, _ = read_student(find_student(settings.base))
+        needed = {symbol for atoms in systems for symbol in atoms.get_chemical_symbols()}
+        if unknown := sorted(needed - set(model.config.elements)):
+            raise UserError(
+                f"--from {settings.base}: this student knows {', '.join(model.config.elements)}, "
+                f"but the structure holds {', '.join(unknown)}: start from another student, or "
+                "from none."
+            )
+        return model.to(getattr(torch, settings.dtype)), True
+    elements = {symbol for atoms in systems for symbol in atoms.get_chemical_symbols()}
+    config = StudentConfig(
+        elements=tuple(sorted(elements, key=lambda symbol: atomic_numbers[symbol])),
+        channels=settings.channels,
+        messages=settings.messages,
+        hidden=settings.hidden,
+        direct=settings.direct,
+    )
+    check_config(config)
+    return StudentModel(config).to(getattr(torch, settings.dtype)), False
+
+
+def _label_extra(extra: Sequence[Atoms], labeller: Labeller, report: Report) -> None:
+    """Add frames of runs to the labels, with the forces that they carry or new ones."""
+    known = {a.info.get("origin") for a in labeller.labels.of("hole")}
+    for k, atoms in enumerate(extra):
+        if atoms.info["origin"] not in known:
+            info = {"kind": "hole", "split": "train", "system": atoms.info["system"]}
+            labeller.label(atoms, **info, origin=atoms.info["origin"])
+        report("frames of the run", k + 1, len(extra))
 
 
 def set_offsets(model: StudentModel, labels: LabelFile) -> None:
     """Set the free-atom energies of the model, so that energies are near the teacher's."""
-    frames = labels.of("md")
-    elements = model.config.elements
+    frames, elements = labels.of("md")[::5], model.config.elements
     counts = [[f.get_chemical_symbols().count(e) for e in elements] for f in frames]
-    energies = np.array([f.info["teacher_energy"] for f in frames])
-    student = Student(model, frames[0].numbers)
-    cell = torch.tensor(np.array(frames[0].cell) * frames[0].pbc[:, None])
-    bare = [float(student(torch.tensor(f.positions), cell).energy) for f in frames]
-    solution, *_ = np.linalg.lstsq(np.array(counts, float), energies - bare, rcond=None)
+    model.offset.zero_()
+    students: dict[bytes, Student] = {}
+    missing = []
+    for f in frames:
+        student = students.setdefault(f.numbers.tobytes(), Student(model, f.numbers))
+        bare = student(torch.tensor(f.positions), cell_of(f)).energy
+        missing.append(f.info["teacher_energy"] - float(bare))
+    solution, *_ = np.linalg.lstsq(np.array(counts, float), np.array(missing), rcond=None)
     model.offset += torch.tensor(solution)

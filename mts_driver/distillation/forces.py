@@ -20,7 +20,7 @@ def student_forces(model: StudentModel, graph: Graph) -> Tensor:
     """
     if model.w1.device.type == "cpu" and not model.config.direct:
         trained = [p for p in model.parameters() if p.requires_grad]
-        return _Forces.apply(model, graph, *trained)  # type: ignore[no-any-return]
+        return _Forces.apply(model, graph, *trained)
     return reference_forces(model, graph)
 
 
@@ -47,7 +47,7 @@ class _Forces(torch.autograd.Function):
         return torch.from_numpy(forces).to(model.w1.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             slope = -_energy_along(ctx.model, ctx.graph, grad.contiguous())
             found = torch.autograd.grad(slope, ctx.trained, allow_unused=True)
@@ -55,7 +55,7 @@ class _Forces(torch.autograd.Function):
 
 
 def _energy_along(model: StudentModel, graph: Graph, along: Tensor) -> Tensor:
-    """Derivative of the energy along ``along`` (M, 3), the repulsion left out: no weights in it.
+    """Differentiate the energy along ``along`` (M, 3), without the repulsion, which has no weights.
 
     `StudentModel.read` and `decide` once more, every quantity followed by its derivative.
     """
@@ -65,7 +65,7 @@ def _energy_along(model: StudentModel, graph: Graph, along: Tensor) -> Tensor:
         radial_table(model, model.radial, repulsion=False), model, 0, graph, along
     )
     a = _by_element(level, counts, model.w1, model.b1)
-    states = h, dh = _silu(*a)
+    states = _silu(*a)
     a2, da2 = _by_element(states, counts, model.w2[:, : config.hidden], model.b2)
     if config.messages:
         q, dq = _by_element(states, counts, model.wq)
@@ -78,7 +78,7 @@ def _energy_along(model: StudentModel, graph: Graph, along: Tensor) -> Tensor:
 
 
 def _by_element(pair, counts, matrices, bias=None):
-    """x W + b and dx W, every element with matrices of its own."""
+    """X W + b and dx W, every element with matrices of its own."""
     out, dout = [], []
     for e, (x, dx) in enumerate(zip(*(t.split(counts) for t in pair), strict=True)):
         out.append(x @ matrices[e] if bias is None else torch.addmm(bias[e], x, matrices[e]))
@@ -112,11 +112,11 @@ class _Tangents(torch.autograd.Function):
         scaling = (model.shift2, model.scale2) if level else (model.shift, model.scale)
         dtype = table.detach().numpy().dtype.type
         args = (
-            *(near.first, near.atoms, near.vectors, near.kind, along.numpy()),
+            *(near.first, near.neighbors, near.vectors, near.kind, along.numpy()),
             *(graph.by_element.row, table.detach().numpy(), START_A, cells_per_A(config.cutoff_A)),
             *(t.detach().view(len(t), 10, -1).numpy() for t in scaling),
             dtype(BOUND),
-            *([t.detach().contiguous().numpy() for t in sent] or [None, None]),
+            *([t.detach().contiguous().numpy() for t in sent] if sent else (None, None)),
         )
         results = tangent_kernel.tangents(*args)
         ctx.args = (*args, *results)
@@ -125,8 +125,10 @@ class _Tangents(torch.autograd.Function):
         return inputs, dinputs
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         shape = ctx.args[-1].shape
         given = [g.clone().view(shape).numpy() for g in grads]
-        table, *sent = (torch.from_numpy(a) for a in tangent_kernel.tangents_back(*ctx.args, *given))
+        table, *sent = (
+            torch.from_numpy(a) for a in tangent_kernel.tangents_back(*ctx.args, *given)
+        )
         return (table, None, None, None, None, *([] if ctx.first_level else sent))

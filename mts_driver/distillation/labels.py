@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -13,8 +14,8 @@ from mts_driver.errors import UserError
 class LabelFile:
     """Teacher labels on disk; nothing that was computed is lost when the program is killed.
 
-    Every frame carries ``kind`` (md, hot, shaken, stretched, stiff), ``split`` (train, test),
-    ``teacher``, the energy (eV) and the forces (eV/Å); ASE reads the file.
+    Every frame carries ``kind`` (md, hot, shaken, stretched, stiff …), ``split`` (train, test),
+    ``system``, ``teacher``, the energy (eV) and the forces (eV/Å); ASE reads the file.
 
     Parameters
     ----------
@@ -45,9 +46,13 @@ class LabelFile:
             write(partial, self.frames, format="extxyz")
             partial.replace(path)
 
-    def of(self, kind: str) -> list[Atoms]:
-        """Return the frames of one kind, in the order in which they were labelled."""
-        return [atoms for atoms in self.frames if atoms.info["kind"] == kind]
+    def of(self, kind: str, system: str | None = None) -> list[Atoms]:
+        """Return the frames of one kind, of one system or all, in the order of their labelling."""
+        return [
+            atoms
+            for atoms in self.frames
+            if atoms.info["kind"] == kind and system in (None, atoms.info["system"])
+        ]
 
     def add(
         self,
@@ -55,17 +60,23 @@ class LabelFile:
         *,
         kind: str,
         split: str,
+        system: str,
         energy_eV: float,
         forces_eV_A: np.ndarray,
-        velocities_A_fs: np.ndarray | None = None,
-        extra: Mapping[str, float] | None = None,
+        arrays: Mapping[str, np.ndarray] | None = None,
+        info: Mapping[str, Any] | None = None,
     ) -> None:
         """Append a labelled frame to memory and disk.
+
+        Parameters
+        ----------
+        arrays, info : mappings, optional
+            More to keep with the frame, by atom or as a whole.
 
         Raises
         ------
         UserError
-            If the teacher returned a number that is not finite.
+            If the teacher returned a number that is not finite, or the disk is full.
         """
         if not (np.isfinite(energy_eV) and np.isfinite(forces_eV_A).all()):
             raise UserError(
@@ -76,18 +87,32 @@ class LabelFile:
         frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         # not as a calculator's results: those would not survive ASE's round trip with other arrays
         frame.info.update(
-            kind=kind, split=split, teacher=self.teacher, teacher_energy=energy_eV, **(extra or {})
+            {**(info or {}), "kind": kind, "split": split, "system": system},
+            teacher=self.teacher,
+            teacher_energy=float(energy_eV),
         )
         frame.set_array("teacher_forces", np.array(forces_eV_A, float))
-        if velocities_A_fs is not None:
-            frame.set_array("velocities_A_fs", np.array(velocities_A_fs, float))
-        write(self.path, frame, format="extxyz", append=True)
+        for name, values in (arrays or {}).items():
+            frame.set_array(name, np.asarray(values))
+        try:
+            write(self.path, frame, format="extxyz", append=True)
+        except OSError as error:
+            raise UserError(
+                f"labels cannot be written to '{self.path}' ({error}): the {len(self.frames)} so "
+                "far are kept; make room, or give another --work folder, and run the same command."
+            ) from error
         self.frames.append(frame)
 
 
 def _complete_frames(path: Path) -> Iterator[Atoms]:
     """Yield the frames up to the first that is cut short."""
     try:
-        yield from iread(path, index=":", format="extxyz")
+        for atoms in iread(path, index=":", format="extxyz"):
+            if not {"kind", "split", "system", "teacher_energy"} <= set(atoms.info):
+                raise UserError(
+                    f"'{path}' is not a file of labels of this version of mts-driver (a frame has "
+                    f"only {sorted(atoms.info)}): give another --work folder, or remove the file."
+                )
+            yield atoms
     except (ValueError, OSError, KeyError, IndexError):
         return

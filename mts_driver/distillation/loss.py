@@ -1,4 +1,4 @@
-"""What the student is fitted to: the teacher's forces and its X-H force constants."""
+"""What the student is fitted to: the teacher's forces and its force constants along bonds."""
 
 from collections.abc import Sequence
 
@@ -6,29 +6,24 @@ import torch
 from torch import Tensor
 
 from mts_driver.distillation.dataset import Graph, StiffPair, collate
+from mts_driver.distillation.forces import student_forces
 from mts_driver.potentials.student import StudentModel
 
 STIFFNESS_WEIGHT = 30.0
 """Puts a 2 % error of the force constants on a par with the force error of a good student."""
+LEAST_CONSTANT_EV_A2 = 15.0
+"""Softer bonds, such as torn ones, count with their absolute error in units of this."""
 LARGE_FORCE_EV_A = 4.0
 """Forces beyond this count less: close contacts and torn bonds need the sign, not the digits."""
 
 
-def student_forces(model: StudentModel, graph: Graph, *, create_graph: bool) -> Tensor:
-    """Return the student's forces on all atoms of a graph, eV/Å, shape (M, 3)."""
-    vectors = graph.vectors.detach().requires_grad_()
-    energy = model(graph.kind, graph.neighbors, vectors).sum()
-    (pull,) = torch.autograd.grad(energy, vectors, create_graph=create_graph)
-    return pull.sum(1).index_add(0, graph.neighbors.flatten(), -pull.flatten(0, 1))
-
-
-def force_constants(pair: StiffPair, plus: Tensor, minus: Tensor) -> Tensor:
-    """−(F₊ − F₋)·b / 2δ of every displaced hydrogen from the forces on the two frames, eV/Å²."""
-    return -((plus - minus)[pair.hydrogens] * pair.units).sum(-1) / (2 * pair.delta_A)
-
-
 def loss(
-    model: StudentModel, frames: Sequence[Graph], pairs: Sequence[StiffPair], *, force_rms: float
+    model: StudentModel,
+    frames: Sequence[Graph],
+    pairs: Sequence[StiffPair],
+    *,
+    force_rms: float,
+    stiffness_weight: float = STIFFNESS_WEIGHT,
 ) -> tuple[Tensor, Tensor]:
     """Force and stiffness parts of the loss, each without units.
 
@@ -38,24 +33,28 @@ def loss(
         One batch; the frames of the pairs count for the forces too.
     force_rms : float
         Root mean square of the teacher's forces, eV/Å.
+    stiffness_weight : float
+        Of the second part.
 
     Returns
     -------
     tuple of Tensor
         Mean of |ΔF|²/3 over force_rms², atoms with large forces discounted, and
-        ``STIFFNESS_WEIGHT`` times the mean of (Δk/k)².
+        ``stiffness_weight`` times the mean of (Δk/k)² over bonds.
     """
     graphs = [*frames, *(g for p in pairs for g in (p.plus, p.minus))]
     batch = collate(graphs)
-    forces = student_forces(model, batch, create_graph=True)
-    weight = 1.0 / (1.0 + batch.forces.square().sum(-1) / LARGE_FORCE_EV_A**2)
-    squared = (forces - batch.forces).square().mean(-1)
-    force_part = (weight * squared).mean() / force_rms**2
-    parts = forces.split([len(g.kind) for g in graphs])[len(frames) :]
-    errors = []
-    for pair, plus, minus in zip(pairs, parts[::2], parts[1::2], strict=True):
-        off = force_constants(pair, plus, minus) - pair.constants
-        errors.append(off / pair.constants.mean())
+    target, weight = batch.forces.to(model.w1.device), batch.weight.to(model.w1.device)
+    forces = student_forces(model, batch)
+    counted = weight / (1.0 + target.square().sum(-1) / LARGE_FORCE_EV_A**2)
+    squared = (forces - target).square().mean(-1)
+    force_part = (counted * squared).sum() / weight.sum().clamp_min(1.0) / force_rms**2
+    parts = forces.cpu().split([len(g.near.kind) for g in graphs])[len(frames) :]
+    errors = [
+        (pair.force_constants(plus, minus) - pair.constants)
+        / pair.constants.clamp_min(LEAST_CONSTANT_EV_A2)
+        for pair, plus, minus in zip(pairs, parts[::2], parts[1::2], strict=True)
+    ]
     if not errors:
         return force_part, torch.zeros_like(force_part)
-    return force_part, STIFFNESS_WEIGHT * torch.cat(errors).square().mean()
+    return force_part, stiffness_weight * torch.cat(errors).square().mean()

@@ -3,24 +3,38 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from ase import Atoms
 
-from mts_driver.distillation.dataset import Graph, StiffPair, collate, graph_of, stiff_pairs
+from mts_driver.distillation.dataset import (
+    Graph,
+    StiffPair,
+    check_frames,
+    normalise,
+    stiff_pairs,
+)
 from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.loss import loss
+from mts_driver.distillation.loss import STIFFNESS_WEIGHT, loss
 from mts_driver.potentials.student import StudentConfig, StudentModel
 
 LEARNING_RATE = 4e-3
+FINE_TUNING_RATE = 1.5e-3
 EMA_DECAY = 0.998
-FRAMES_A_BATCH = 2
-PAIRS_A_BATCH = 1
+ATOMS_A_BATCH, ATOMS_IN_PAIRS = 400, 400
+"""Atoms of plain frames and of stiff pairs that a step sees, about."""
 SAVE_EVERY_S = 20.0
-TRAINING_KINDS = ("equil", "md", "warm", "hot", "shaken", "contacts", "stretched")
+CHECKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""When the student is judged by its drift, as shares of the time."""
+DRIFT_NOISE_MEV_ATOM_PS = 0.3
+"""A drift must be worse than the best by this, twice running, for training to end early."""
+PLAIN_KINDS = ("equil", "md", "warm", "hot", "shaken", "contacts", "stretched", "hole", "hard")
+
+Judge = Callable[[StudentModel], float]
 
 
 @dataclass(frozen=True)
@@ -32,19 +46,20 @@ class TrainingSet:
     force_rms: float
 
     @classmethod
-    def from_labels(cls, labels: LabelFile, config: StudentConfig) -> "TrainingSet":
-        """Take what is marked as training data; ``force_rms`` is that of the dynamics, eV/Å."""
+    def from_labels(
+        cls, labels: LabelFile, config: StudentConfig, *, without: Sequence[str] = ()
+    ) -> "TrainingSet":
+        """Take what is marked as training data, but for the kinds ``without``."""
+        kinds = [kind for kind in PLAIN_KINDS if kind not in without]
         chosen = [
-            atoms
-            for kind in TRAINING_KINDS
-            for atoms in labels.of(kind)
-            if atoms.info["split"] == "train"
+            a for a in labels.frames if a.info["split"] == "train" and a.info["kind"] in kinds
         ]
-        forces = np.concatenate([a.get_array("teacher_forces") for a in labels.of("md")])
+        check_frames(chosen, config)
+        stiff = [] if "stiff" in without else labels.of("stiff")
         return cls(
-            [graph_of(atoms, config) for atoms in chosen],
-            stiff_pairs(labels, "stiff", config),
-            float(np.sqrt((forces**2).mean())),
+            [Graph.of(atoms, config) for atoms in chosen],
+            stiff_pairs(stiff, config),
+            _force_rms(labels.of("md") or chosen),
         )
 
 
@@ -54,7 +69,7 @@ class Trainer:
     Parameters
     ----------
     model : StudentModel
-        Trained in place; new models get their inputs normalised first.
+        Trained in place.
     data : TrainingSet
         What to fit.
     checkpoint : Path
@@ -63,6 +78,11 @@ class Trainer:
         Training time, earlier runs counted in.
     seed : int
         Of the order of batches.
+    fine_tuning : bool
+        Whether the model has been trained before: it keeps the scaling of its inputs, and learns
+        in smaller steps.
+    stiffness_weight : float
+        Of the second part of the loss.
     """
 
     def __init__(
@@ -73,24 +93,41 @@ class Trainer:
         checkpoint: Path,
         budget_s: float,
         seed: int,
+        fine_tuning: bool = False,
+        stiffness_weight: float = STIFFNESS_WEIGHT,
     ) -> None:
         self.model, self.data, self.checkpoint = model, data, checkpoint
-        self.budget_s = budget_s
+        self.budget_s, self.stiffness_weight = budget_s, stiffness_weight
+        self.rate = FINE_TUNING_RATE if fine_tuning else LEARNING_RATE
         self.elapsed_s, self.steps = 0.0, 0
+        self.judged: list[tuple[float, float]] = []
         self._rng = np.random.default_rng(seed)
         self._optimizer = torch.optim.Adam(
-            [p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE
+            [p for p in model.parameters() if p.requires_grad], lr=self.rate
         )
+        self._frames_a_batch = _how_many(ATOMS_A_BATCH, [len(g.forces) for g in data.frames])
+        self._pairs_a_batch = _how_many(
+            ATOMS_IN_PAIRS, [2 * len(p.plus.forces) for p in data.pairs]
+        )
+        if not checkpoint.exists() and not fine_tuning:
+            normalise(model, data.frames)
+        self.average = copy.deepcopy(model)
+        self._best = copy.deepcopy(model)
         if checkpoint.exists():
             self._load()
-        else:
-            normalise(model, data.frames)
-            self.average = copy.deepcopy(model)
 
-    def run(self, report: Callable[[float, float, float], None]) -> StudentModel:
+    def run(
+        self, report: Callable[[float, float, float], None], judge: Judge | None = None
+    ) -> StudentModel:
         """Train until the budget is spent; return the averaged model.
 
-        ``report(elapsed_s, force_loss, stiffness_loss)`` is called after every step.
+        Parameters
+        ----------
+        report : callable
+            ``report(elapsed_s, force_loss, stiffness_loss)`` after every step.
+        judge : callable, optional
+            What matters in the end, the smaller the better: asked now and then in the second half.
+            The best model is returned, and training ends when two answers running are worse.
         """
         started = time.monotonic() - self.elapsed_s
         saved = self.elapsed_s
@@ -98,21 +135,43 @@ class Trainer:
             force_part, stiff_part = self._step()
             self.elapsed_s = time.monotonic() - started
             report(self.elapsed_s, float(force_part.detach()), float(stiff_part.detach()))
+            if judge is not None and self._is_worse(judge):
+                break
             if self.elapsed_s - saved > SAVE_EVERY_S:
                 self._save()
                 saved = self.elapsed_s
         self._save()
-        return self.average
+        return self._best if self.judged else self.average
+
+    def _is_worse(self, judge: Judge) -> bool:
+        """Judge the model if it is time; tell whether it has been getting worse."""
+        share, due = self.elapsed_s / self.budget_s, len(self.judged)
+        if due >= len(CHECKS) or share < CHECKS[due]:
+            return False
+        value = judge(self.average)
+        # the later of two that are equally good has the smaller error
+        if value <= min([v for _, v in self.judged], default=math.inf) + DRIFT_NOISE_MEV_ATOM_PS:
+            self._best = copy.deepcopy(self.average)
+        self.judged.append((share, value))
+        best = min(v for _, v in self.judged)
+        last = [v for _, v in self.judged[-2:]]
+        return len(last) == 2 and min(last) > best + DRIFT_NOISE_MEV_ATOM_PS
 
     def _step(self) -> tuple[torch.Tensor, torch.Tensor]:
         share = min(1.0, self.elapsed_s / self.budget_s)
         for group in self._optimizer.param_groups:
             # a short warm-up, then half a cosine down to a hundredth
             warm = min(1.0, (self.steps + 1) / 50)
-            group["lr"] = LEARNING_RATE * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * share)))
-        frames = [self.data.frames[k] for k in self._draw(len(self.data.frames), FRAMES_A_BATCH)]
-        pairs = [self.data.pairs[k] for k in self._draw(len(self.data.pairs), PAIRS_A_BATCH)]
-        force_part, stiff_part = loss(self.model, frames, pairs, force_rms=self.data.force_rms)
+            group["lr"] = self.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * share)))
+        frames = [self.data.frames[k] for k in self._draw(self.data.frames, self._frames_a_batch)]
+        pairs = [self.data.pairs[k] for k in self._draw(self.data.pairs, self._pairs_a_batch)]
+        force_part, stiff_part = loss(
+            self.model,
+            frames,
+            pairs,
+            force_rms=self.data.force_rms,
+            stiffness_weight=self.stiffness_weight,
+        )
         self._optimizer.zero_grad()
         (force_part + stiff_part).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -124,8 +183,8 @@ class Trainer:
                 mean.lerp_(value, 1 - decay)
         return force_part, stiff_part
 
-    def _draw(self, available: int, count: int) -> np.ndarray:
-        return self._rng.integers(available, size=min(count, available))
+    def _draw(self, available: Sequence[object], count: int) -> np.ndarray:
+        return self._rng.integers(len(available), size=min(count, len(available)))
 
     def _save(self) -> None:
         partial = self.checkpoint.with_suffix(".part")
@@ -133,9 +192,11 @@ class Trainer:
             {
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
+                "best": self._best.state_dict(),
                 "optimizer": self._optimizer.state_dict(),
                 "elapsed_s": self.elapsed_s,
                 "steps": self.steps,
+                "judged": self.judged,
             },
             partial,
         )
@@ -144,18 +205,18 @@ class Trainer:
     def _load(self) -> None:
         stored = torch.load(self.checkpoint, weights_only=True)
         self.model.load_state_dict(stored["model"])
-        self.average = copy.deepcopy(self.model)
         self.average.load_state_dict(stored["average"])
+        self._best.load_state_dict(stored["best"])
         self._optimizer.load_state_dict(stored["optimizer"])
         self.elapsed_s, self.steps = stored["elapsed_s"], stored["steps"]
+        self.judged = [(float(share), float(value)) for share, value in stored["judged"]]
 
 
-def normalise(model: StudentModel, frames: list[Graph]) -> None:
-    """Set the input shift and scale of every element from up to 16 frames."""
-    batch = collate(frames[:: max(1, len(frames) // 16)])
-    with torch.no_grad():
-        x = model.features(batch.kind, batch.neighbors, batch.vectors)
-        for e in range(len(model.config.elements)):
-            mine = x[batch.kind == e]
-            model.shift[e] = mine.mean(0)
-            model.scale[e] = 1.0 / mine.std(0).clamp_min(1e-3 * float(mine.std()))
+def _how_many(atoms: int, sizes: Sequence[int]) -> int:
+    """How many frames of these sizes hold about so many atoms: at least one, at most 32."""
+    return min(32, max(1, round(atoms / np.mean(sizes)))) if sizes else 0
+
+
+def _force_rms(frames: Sequence[Atoms]) -> float:
+    forces = np.concatenate([a.get_array("teacher_forces") for a in frames])
+    return float(np.sqrt((forces**2).mean()))

@@ -93,8 +93,10 @@ class Student:
 
     def _fused(self, x):
         n, (first, neighbors, shifts) = len(self.numbers), self._neighbors
-        near = student_kernel.neighborhoods(x, first, neighbors, shifts, self.model.config.cutoff_A)
-        energy, forces, virial = self._kernels(Near(first, *near, self._kinds), self._sorted, n)
+        cutoff_A = self.model.config.cutoff_A
+        last, *near = student_kernel.neighborhoods(x, first, neighbors, shifts, cutoff_A)
+        found = Near(first, last, near[0], near[1], self._kinds)
+        energy, forces, virial = self._kernels(found, self._sorted, n)
         total = energy.astype(np.float64).reshape(-1, n).sum(1)
         return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)
 

@@ -20,7 +20,7 @@ class Near(NamedTuple):
     ----------
     first, last : int64 arrays, shapes (M + 1,) and (M,)
         Row a holds the entries ``first[a]`` to ``last[a]``.
-    atoms : int64 array, shape (P,)
+    neighbors : int64 array, shape (P,)
         The neighbours.
     vectors : array, shape (P, 4)
         To the neighbour and its length, Å.
@@ -30,7 +30,7 @@ class Near(NamedTuple):
 
     first: np.ndarray
     last: np.ndarray
-    atoms: np.ndarray
+    neighbors: np.ndarray
     vectors: np.ndarray
     kind: np.ndarray
 
@@ -91,9 +91,7 @@ class FusedStudent:
         energy = first.pairs
         energy[sorted_.order] += blocks(silu(a2), net.w3[..., None])[:, 0].numpy()
 
-        slope = torch.cat(
-            [n.expand(c, -1) for n, c in zip(net.w3, sorted_.counts, strict=True)]
-        )
+        slope = torch.cat([n.expand(c, -1) for n, c in zip(net.w3, sorted_.counts, strict=True)])
         g2 = silu_backward(slope, a2)
         g1 = blocks(g2, net.w2[:, :hidden].mT)
         forces, virials = 0.0, 0.0
@@ -113,14 +111,15 @@ class FusedStudent:
     def _backward(self, level, near, done, grad, atoms_per_replica):
         shape = (len(near.kind), 10, -1)
         slope, inputs = grad.view(shape).numpy(), done.inputs.view(shape).numpy()
-        return student_kernel.backward(*done.args, done.moments, inputs, slope, atoms_per_replica)
+        result = (done.moments, inputs, slope, atoms_per_replica)
+        return student_kernel.backward(*done.args, *result)  # type: ignore[call-arg]
 
     def _direct(self, weights, levels, atoms_per_replica):
-        """Forces of the direct student, their mean over each replica taken off; no energy."""
+        """Return forces of the direct student, less their mean over each replica; no energy."""
         moments = [torch.from_numpy(level.moments) for level in levels]
-        forces = direct_forces(weights, moments).view(-1, atoms_per_replica, 3).double()
-        forces = (forces - forces.mean(1, keepdim=True)).flatten(0, 1).numpy()
-        return np.zeros(len(forces)), forces, np.zeros((len(forces) // atoms_per_replica, 3, 3))
+        total = direct_forces(weights, moments).view(-1, atoms_per_replica, 3).double()
+        forces = (total - total.mean(1, keepdim=True)).flatten(0, 1).numpy()
+        return np.zeros(len(forces)), forces, np.zeros((len(total), 3, 3))
 
 
 class _Level(NamedTuple):

@@ -56,6 +56,26 @@ def load_potential(
     )
 
 
+def with_charge(spec: str, charge: int) -> str:
+    """Return the specification of the same model for a system of another total charge, e.
+
+    Raises
+    ------
+    UserError
+        If the model takes no charge and it is not zero.
+    """
+    if "{charge}" in spec:
+        return spec.replace("{charge}", str(charge))
+    if charge == 0:
+        return spec
+    if spec == "so3lr":
+        return f"so3lr?charge={charge}"
+    raise UserError(
+        f"potential {spec!r} is needed for a system of charge {charge}: say where its charge goes "
+        "with {charge}, as in 'so3lr?charge={charge}'."
+    )
+
+
 def _charge(spec: str) -> float:
     """Total charge (e) from ``so3lr?charge=Q``; a neutral system where it is left out."""
     key, _, value = spec.partition("?")[2].partition("=")

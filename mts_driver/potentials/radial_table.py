@@ -63,6 +63,8 @@ def _cubics(functions, cutoff_A: float) -> Tensor:
     r = torch.linspace(START_A, cutoff_A, CELLS + 1, dtype=torch.float64)
     with torch.no_grad():
         y = functions(r)
-    slope = torch.autograd.functional.jvp(functions, r, torch.ones_like(r))[1] / cells_per_A(cutoff_A)
+    slope = torch.autograd.functional.jvp(functions, r, torch.ones_like(r))[1] / cells_per_A(
+        cutoff_A
+    )
     y0, y1, m0, m1 = y[:-1], y[1:], slope[:-1], slope[1:]
     return torch.stack((y0, m0, 3 * (y1 - y0) - 2 * m0 - m1, 2 * (y0 - y1) + m0 + m1), 1)

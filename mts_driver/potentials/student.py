@@ -127,7 +127,7 @@ class StudentModel(nn.Module):
         return pairs + self._output(kind, neighbors, vectors)[0]
 
     def direct_forces(self, kind: Tensor, neighbors: Tensor, vectors: Tensor) -> Tensor:
-        """Forces of a direct student before their mean is taken off, eV/Å, shape (M, 3)."""
+        """Return forces of a direct student, their mean still in them, eV/Å, shape (M, 3)."""
         weights, moments = self._output(kind, neighbors, vectors)
         return direct_forces(weights, moments)
 
@@ -166,7 +166,7 @@ class StudentModel(nn.Module):
         return torch.bmm(angular, functions)
 
     def read(self, first: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What every atom makes of its invariants, (M, hidden), and what it sends, (M, messages).
+        """Return what atoms make of their invariants (M, hidden) and what they send (M, messages).
 
         Atoms are sorted by element, ``counts`` of each.
         """

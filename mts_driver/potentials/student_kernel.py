@@ -159,7 +159,7 @@ def backward(
 
 @njit(fastmath=True)
 def _bound(x, shift, scale, bound):
-    """x ← y/√(1 + (y/bound)²) with y = (x − shift)·scale, `student.bounded`."""
+    """X ← y/√(1 + (y/bound)²) with y = (x − shift)·scale, `student.bounded`."""
     one = x.dtype.type(1)
     for k in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -169,7 +169,7 @@ def _bound(x, shift, scale, bound):
 
 @njit(fastmath=True)
 def _bound_back(x, scale, bound, grad):
-    """Turn dE/dx of the bounded ``x`` into dE/d(invariants), in place: dx/dy = (1 − (x/b)²)^{3/2}."""
+    """Turn dE/dx of bounded inputs into dE/d(invariants), in place: dx/dy = (1 − (x/b)²)^{3/2}."""
     one = x.dtype.type(1)
     for k in range(x.shape[0]):
         for c in range(x.shape[1]):

@@ -1,0 +1,124 @@
+"""Systems that are too big for the teacher: snapshots by a student, labels on fragments of them."""
+
+from functools import partial
+from pathlib import Path
+
+from ase import Atoms
+from ase.io import iread, write
+
+from integrators.state import Potential
+from mts_driver.distillation.fragments import fragments, topology
+from mts_driver.distillation.plan import SamplingPlan
+from mts_driver.distillation.sampling import HYDROGEN_MASS_DA, TIMESTEP_FS, Report, Sampler
+from mts_driver.distillation.teachers import Labeller
+from mts_driver.equilibrate import equilibrate
+from mts_driver.relax import relax
+from mts_driver.structures import repartitioned_masses
+
+SNAPSHOTS, FIRST_PS, SPACING_PS = 6, 1.0, 0.3
+TEST_SNAPSHOTS = 1
+"""The last; none of its fragments is trained on."""
+COMPLETE_A = 5.0
+"""An atom's force counts if all within this distance of it are in the fragment."""
+FRAGMENT_SHARE = 0.5
+"""Share of the calls that goes to undisturbed fragments, the rest to displaced ones."""
+
+
+class FragmentSampler(Sampler):
+    """Samples a big system by fragments; more arguments than those of `Sampler`.
+
+    Parameters
+    ----------
+    student : Potential
+        Bound to the whole system; its dynamics makes the snapshots.
+    radius_A : float
+        Of the fragments, Å.
+    snapshots : Path
+        Where the snapshots are kept.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        system: str,
+        labeller: Labeller,
+        plan: SamplingPlan,
+        *,
+        seed: int,
+        report: Report,
+        student: Potential,
+        radius_A: float,
+        snapshots: Path,
+    ) -> None:
+        super().__init__(atoms, system, labeller, plan, seed=seed, report=report)
+        self.student, self.radius_A, self.snapshots = student, radius_A, snapshots
+        self.bonds = topology(atoms)
+
+    @staticmethod
+    def milliseconds(atoms: Atoms, radius_A: float, labeller: Labeller) -> float:
+        """Time of a teacher call on one fragment, ms; half of it are lists that serve once."""
+        from mts_driver.distillation.measure import milliseconds
+
+        piece = fragments(atoms, count=1, seed=0, radius_A=radius_A, complete_A=COMPLETE_A)[0]
+        return 2.0 * milliseconds(labeller.teacher(piece), piece)
+
+    def run(self) -> None:
+        """Make snapshots, label fragments of them, then displaced fragments."""
+        count = max(1, int(FRAGMENT_SHARE * self.plan.calls) // SNAPSHOTS)
+        labelled = {
+            (int(f.info["snapshot"]), int(f.info["center"]))
+            for f in self.labels.of("md", self.system)
+        }
+        for k, snapshot in enumerate(self._take_snapshots()):
+            pieces = fragments(
+                snapshot,
+                count=count,
+                seed=self.seed + k,
+                radius_A=self.radius_A,
+                complete_A=COMPLETE_A,
+                bonds=self.bonds,
+            )
+            for n, piece in enumerate(pieces):
+                if (k, piece.info["center"]) not in labelled:
+                    self.labeller.label(
+                        piece,
+                        kind="md",
+                        split="train" if k < SNAPSHOTS - TEST_SNAPSHOTS else "test",
+                        system=self.system,
+                        arrays={"force_weight": piece.get_array("force_weight")},
+                        snapshot=k,
+                        center=piece.info["center"],
+                    )
+                self.report("fragments", k * count + n + 1, SNAPSHOTS * count)
+        self.displaced()
+
+    def _take_snapshots(self) -> list[Atoms]:
+        """Return snapshots of the student's dynamics; those of an earlier run are kept."""
+        taken = list(iread(self.snapshots, index=":")) if self.snapshots.exists() else []
+        masses_Da = repartitioned_masses(self.atoms, HYDROGEN_MASS_DA)
+        for k in range(len(taken), SNAPSHOTS):
+            start = taken[-1] if taken else self._relaxed()
+            atoms = equilibrate(
+                start,
+                masses_Da,
+                self.student,
+                temperature_K=self.plan.temperature_K,
+                picoseconds=SPACING_PS if taken else FIRST_PS,
+                timestep_fs=TIMESTEP_FS,
+                seed=self.seed + k,
+                report=partial(self._tell, k),
+            )
+            snapshot = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+            write(self.snapshots, snapshot, format="extxyz", append=True)
+            taken.append(snapshot)
+        return taken
+
+    def _tell(self, snapshot: int, step: int, steps: int) -> None:
+        self.report("snapshots by the student", snapshot + step / steps, SNAPSHOTS)
+
+    def _relaxed(self) -> Atoms:
+        relaxed, _ = relax(
+            self.atoms, self.student, report=lambda k, f: self.report("relaxation", k, 200)
+        )
+        self.report("relaxation", 200, 200)
+        return relaxed

@@ -1,0 +1,164 @@
+"""Active learning: from the frames at which a student is wrong to a better student, in rounds."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mts_driver.distillation.active import frames_of_run
+from mts_driver.distillation.distill import Settings, distill
+from mts_driver.distillation.labels import LabelFile
+from mts_driver.distillation.student_run import Watched, run_and_watch
+from mts_driver.distillation.teachers import Labeller
+from mts_driver.errors import UserError
+from mts_driver.potentials.fast_student import Student
+from mts_driver.potentials.student_file import read_student
+
+MOST_ROUNDS = 6
+SHAKEN_COPIES, SHAKEN_A = 3, 0.03
+"""Displaced copies that are labelled with every frame of a hole: a hole is more than a point."""
+FRICTION_PER_PS, HYDROGEN_MASS_DA = 1.0, 4.0
+ROUND_SHARE = 0.4
+"""Minutes of a round, as a share of the first distillation's."""
+
+Report = Callable[[str, float, float], None]
+
+
+def frames_to_learn(folder: Path) -> list[Atoms]:
+    """Return the frames at which the student of a run was wrong, with displaced copies of each.
+
+    Raises
+    ------
+    UserError
+        If there is no run, or it left no frame to learn from.
+    """
+    frames = frames_of_run(folder)
+    for atoms in frames:
+        atoms.info["system"] = "start"
+    return with_copies(frames, str(folder.resolve()))
+
+
+def with_copies(frames: Sequence[Atoms], origin: str) -> list[Atoms]:
+    """Return every frame and displaced copies of it, without labels; ``origin`` names them."""
+    out = []
+    for atoms in frames:
+        rng = np.random.default_rng([int(atoms.info["step"]), len(atoms)])
+        for k in range(1 + SHAKEN_COPIES):
+            copy = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+            copy.positions += min(k, 1) * SHAKEN_A * rng.normal(size=copy.positions.shape)
+            copy.info["system"] = atoms.info["system"]
+            copy.info["origin"] = f"{origin}:{atoms.info['step']}:{k}"
+            out.append(copy)
+    return out
+
+
+def until_clean(
+    systems: Sequence[Atoms],
+    settings: Settings,
+    *,
+    picoseconds: float,
+    output: Path,
+    work: Path,
+    command: str,
+    report: Report,
+    json_file: Path | None = None,
+) -> dict[str, Any]:
+    """Run each system with teacher and student, learn from the holes, until a run has none.
+
+    Arguments are those of `mts_driver.distillation.distill.distill`; ``picoseconds`` is the length
+    of each run. The runs start from the last held-out frame of every system. Rounds are kept in
+    ``work`` and not made again.
+
+    Returns
+    -------
+    dict
+        The report on the last student, with ``active_rounds``: a list of what every round found.
+
+    Raises
+    ------
+    UserError
+        If there are holes after six rounds; the last student and all labels are kept.
+    """
+    labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
+    labeller = Labeller(settings.teacher, labels, device=settings.device)
+    rounds_file = work / "rounds.json"
+    rounds = json.loads(rounds_file.read_text()) if rounds_file.exists() else []
+    summary = json.loads((json_file or output.with_suffix(".json")).read_text())
+    for number in range(len(rounds) + 1, MOST_ROUNDS + 1):
+        model, _ = read_student(output)
+        extra: list[Atoms] = []
+        found = {}
+        for atoms in systems:
+            name = str(atoms.info["system"])
+            watched = _watch(
+                labels.of("md", name)[-1], model, labeller, settings, picoseconds, number, report
+            )
+            found[name] = {
+                "clean_ps": watched.clean_ps,
+                "blown_up": watched.blown_up,
+                "max_force_difference_eV_A": watched.max_force_difference_eV_A,
+            }
+            for frame in watched.frames:
+                frame.info["system"] = name
+            if watched.blown_up or watched.clean_ps < picoseconds - 1e-9:
+                extra += with_copies(watched.frames, f"round {number}")
+        rounds.append(found)
+        rounds_file.write_text(json.dumps(rounds, indent=2) + "\n")
+        if not extra:
+            return _with_rounds(summary, rounds, output, json_file)
+        # the sampling is done, so all of the round goes into labels of holes and training
+        (work / "training.pt").unlink(missing_ok=True)
+        summary = distill(
+            systems,
+            replace(settings, base=str(output), minutes=max(0.5, ROUND_SHARE * settings.minutes)),
+            output=output,
+            work=work,
+            command=command,
+            report=report,
+            extra=extra,
+            json_file=json_file,
+        )
+        labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
+        labeller = Labeller(settings.teacher, labels, device=settings.device)
+    raise UserError(
+        f"the student still has holes after {MOST_ROUNDS} rounds; {output} and the labels in "
+        f"'{work}' are kept. Run the command again with more --minutes, or a smaller --outer-fs "
+        f"than {settings.outer_fs:g}."
+    )
+
+
+def _watch(
+    start: Atoms,
+    model: Any,
+    labeller: Labeller,
+    settings: Settings,
+    picoseconds: float,
+    seed: int,
+    report: Report,
+) -> Watched:
+    return run_and_watch(
+        start,
+        labeller.teacher(start),
+        Student(model, start.numbers),
+        picoseconds=picoseconds,
+        outer_fs=settings.outer_fs,
+        inner_fs=settings.outer_fs / round(settings.outer_fs),
+        temperature_K=settings.temperature_K,
+        friction_per_ps=FRICTION_PER_PS,
+        hydrogen_mass_Da=HYDROGEN_MASS_DA,
+        seed=seed,
+        report=report,
+    )
+
+
+def _with_rounds(
+    summary: dict[str, Any], rounds: list[Any], output: Path, json_file: Path | None
+) -> dict[str, Any]:
+    summary = {**summary, "active_rounds": rounds}
+    target = json_file or output.with_suffix(".json")
+    target.write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
