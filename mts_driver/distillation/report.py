@@ -1,8 +1,10 @@
-"""What a distillation achieved: errors on frames the student never saw, as JSON and a picture."""
+"""What a distillation achieved, measured on frames that the student never saw."""
 
+import json
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,83 +13,191 @@ import torch
 from ase import Atoms
 
 from integrators.state import Potential
-from mts_driver.distillation.dataset import stiff_pairs
-from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.loss import force_constants
-from mts_driver.inputs import CLIP_EV_A
-from mts_driver.potentials.student import StudentConfig
+from mts_driver.distillation.drift import Drift, predicted_heating_K
+from mts_driver.distillation.force_constants import ForceConstants
+from mts_driver.distillation.stretch import StretchCurve
+
+FRICTION_PER_PS = 1.0
+"""At which the heating is predicted."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Teacher and student on the held-out frames.
+    """Forces of teacher and student on the held-out frames of one or several systems.
 
     Attributes
     ----------
-    symbols : array of str, shape (M,)
-        Element of every atom of every frame.
+    symbols, systems : array of str, shape (M,)
+        Element and system of every atom of every frame.
     teacher, student : array, shape (M, 3)
         Forces, eV/Å.
-    constants_teacher, constants_student : array, shape (B,)
-        X-H force constants, eV/Å².
     """
 
     symbols: np.ndarray
+    systems: np.ndarray
     teacher: np.ndarray
     student: np.ndarray
-    constants_teacher: np.ndarray
-    constants_student: np.ndarray
 
     @classmethod
-    def on_test_set(
-        cls, student: Potential, labels: LabelFile, config: StudentConfig
+    def on_frames(
+        cls, frames: Sequence[Atoms], student_for: Callable[[Atoms], Potential]
     ) -> "Evaluated":
-        """Evaluate the student, as it will run, on the test frames and test pairs."""
-        frames = [a for a in labels.of("md") if a.info["split"] == "test"]
-        pairs = stiff_pairs(labels, "stiff-test", config)
-        signs = {1.0: [], -1.0: []}  # type: dict[float, list[torch.Tensor]]
-        for atoms in labels.of("stiff-test")[: 2 * len(pairs)]:
-            signs[float(atoms.info["sign"])].append(_forces(student, atoms))
-        constants = [
-            force_constants(pair, plus, minus)
-            for pair, plus, minus in zip(pairs, signs[1.0], signs[-1.0], strict=True)
-        ]
+        """Evaluate the student, as it will run, on labelled frames.
+
+        Parameters
+        ----------
+        frames : sequence of ase.Atoms
+            With the array ``teacher_forces`` (N, 3), eV/Å; the optional array ``force_weight``
+            (N,) leaves out atoms where it is zero, such as those at the rim of a fragment;
+            ``info["system"]`` names the system, the formula where it is missing.
+        student_for : callable
+            The student bound to the atoms of a frame; called once for each distinct set.
+        """
+        students: dict[bytes, Potential] = {}
+        symbols, systems = [np.zeros(0, str)], [np.zeros(0, str)]
+        teacher, student = [np.zeros((0, 3))], [np.zeros((0, 3))]
+        for atoms in frames:
+            key = atoms.numbers.tobytes()
+            if key not in students:
+                students[key] = student_for(atoms)
+            cell = torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
+            found = students[key](torch.tensor(atoms.positions), cell).forces.numpy()
+            kept = np.ones(len(atoms), bool)
+            if atoms.has("force_weight"):
+                kept = atoms.get_array("force_weight") > 0
+            name = str(atoms.info.get("system", atoms.get_chemical_formula()))
+            symbols.append(np.array(atoms.get_chemical_symbols())[kept])
+            systems.append(np.full(int(kept.sum()), name))
+            teacher.append(atoms.get_array("teacher_forces")[kept])
+            student.append(found[kept])
         return cls(
-            symbols=np.concatenate([a.get_chemical_symbols() for a in frames]),
-            teacher=np.concatenate([a.get_array("teacher_forces") for a in frames]),
-            student=np.concatenate([_forces(student, a).numpy() for a in frames]),
-            constants_teacher=np.concatenate([p.constants.numpy() for p in pairs] or [np.zeros(0)]),
-            constants_student=np.concatenate([c.numpy() for c in constants] or [np.zeros(0)]),
+            np.concatenate(symbols),
+            np.concatenate(systems),
+            np.concatenate(teacher),
+            np.concatenate(student),
         )
 
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def difference_eV_A(self) -> np.ndarray:
+        """|F_teacher − F_student| of every atom, shape (M,)."""
+        return np.linalg.norm(self.student - self.teacher, axis=1)
+
+    def rmse(self, chosen: np.ndarray) -> float:
+        """Root mean square error of the force components of the chosen atoms (M,), eV/Å."""
+        return float(np.sqrt(((self.student - self.teacher)[chosen] ** 2).mean()))
+
     def summary(self) -> dict[str, Any]:
-        """Errors by element, force-constant errors and the tail of the force difference."""
-        squared = ((self.student - self.teacher) ** 2).mean(1)
-        by_element = {
-            str(s): float(np.sqrt(squared[self.symbols == s].mean()))
-            for s in np.unique(self.symbols)
-        }
-        off = self.constants_student / self.constants_teacher - 1.0
-        difference = np.linalg.norm(self.student - self.teacher, axis=1)
+        """Errors by element and by system, and the largest force difference; null for no frames."""
+        if not len(self):
+            return {
+                "force_rmse_eV_A": None,
+                "force_rmse_by_system_eV_A": None,
+                "teacher_force_rms_eV_A": None,
+                "max_force_difference_eV_A": None,
+                "test_atoms": 0,
+            }
+        everything = np.ones(len(self), bool)
+        elements, systems = np.unique(self.symbols), np.unique(self.systems)
         return {
-            "force_rmse_eV_A": {"all": float(np.sqrt(squared.mean())), **by_element},
+            "force_rmse_eV_A": {
+                "all": self.rmse(everything),
+                **{str(s): self.rmse(self.symbols == s) for s in elements},
+            },
+            "force_rmse_by_system_eV_A": {str(s): self.rmse(self.systems == s) for s in systems},
             "teacher_force_rms_eV_A": float(np.sqrt((self.teacher**2).mean())),
-            "xh_force_constant_error": (
-                {"mean": float(off.mean()), "rms": float(np.sqrt((off**2).mean()))}
-                if len(off)
-                else None
-            ),
-            "xh_force_constant_mean_eV_A2": (
-                float(self.constants_teacher.mean()) if len(off) else None
-            ),
-            "max_force_difference_eV_A": float(difference.max()),
-            "test_atoms": len(self.symbols),
+            "max_force_difference_eV_A": float(self.difference_eV_A.max()),
+            "test_atoms": len(self),
         }
 
 
-def _forces(potential: Potential, atoms: Atoms) -> torch.Tensor:
-    cell = torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
-    return potential(torch.tensor(atoms.positions), cell).forces
+@dataclass(frozen=True, kw_only=True)
+class DistillationReport:
+    """Everything that was measured, and the files that show it.
+
+    Attributes
+    ----------
+    title : str
+        Of the picture and the page.
+    forces : Evaluated
+        On held-out frames.
+    constants : ForceConstants
+        Along bonds of held-out frames; may be empty.
+    curves : sequence of StretchCurve
+        One for each kind of bond.
+    drifts : mapping of float to Drift
+        By outer step, fs.
+    student_ms, teacher_ms : float
+        Cost of a call.
+    facts : mapping
+        What else belongs in the summary: ``command``, ``settings`` (a mapping), ``labels`` (counts
+        by kind), ``wall_s``, ...
+    """
+
+    title: str
+    forces: Evaluated
+    constants: ForceConstants = field(default_factory=lambda: ForceConstants.joined([]))
+    curves: Sequence[StretchCurve] = ()
+    drifts: Mapping[float, Drift] = field(default_factory=dict)
+    student_ms: float
+    teacher_ms: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """Return all numbers as JSON holds them; null stands for what could not be measured."""
+        drifts = {str(float(outer)): d.as_dict() for outer, d in sorted(self.drifts.items())}
+        heating = {
+            outer: d["mean"]
+            if d["mean"] is None
+            else predicted_heating_K(d["mean"], FRICTION_PER_PS)
+            for outer, d in drifts.items()
+        }
+        hydrogen = self.constants.to_hydrogen
+        return {
+            **self.forces.summary(),
+            "xh_force_constant_error": self.constants.error(hydrogen),
+            "heavy_force_constant_error": self.constants.error(~hydrogen),
+            "force_constant_error_by_bond": self.constants.errors_by_kind() or None,
+            "nve_respa_drift_meV_atom_ps": drifts or None,
+            "predicted_heating_K": heating or None,
+            "stretch": {curve.bond: curve.as_dict() for curve in self.curves} or None,
+            "student_ms": self.student_ms,
+            "teacher_ms": self.teacher_ms,
+            **self.facts,
+        }
+
+    def write(self, student: Path, *, json_file: Path | None = None) -> dict[str, Any]:
+        """Write NAME.png, NAME.html and NAME.json beside the student file NAME.safetensors.
+
+        Parameters
+        ----------
+        student : Path
+            Its suffix is replaced.
+        json_file : Path, optional
+            Another place for the numbers.
+
+        Returns
+        -------
+        dict
+            `summary`.
+        """
+        from mts_driver.distillation.report_figure import draw
+        from mts_driver.distillation.report_page import page
+
+        summary = self.summary()
+        numbers = json.dumps(summary, indent=2, allow_nan=False) + "\n"
+        picture = student.with_suffix(".png")
+        draw(self, summary, picture)
+        for path, text in (
+            (json_file or student.with_suffix(".json"), numbers),
+            (student.with_suffix(".html"), page(self.title, summary, picture.read_bytes())),
+        ):
+            partial = path.with_name(path.name + ".part")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        return summary
 
 
 def milliseconds_per_call(potential: Potential, atoms: Atoms, *, calls: int = 12) -> float:
@@ -101,45 +211,3 @@ def milliseconds_per_call(potential: Potential, atoms: Atoms, *, calls: int = 12
         potential(positions, cell)
         times.append(time.perf_counter() - started)
     return 1e3 * statistics.median(times[2:])
-
-
-def draw(evaluated: Evaluated, summary: dict[str, Any], path: Path, *, title: str) -> None:
-    """Write the picture: parity, error by element, force-difference tail, force constants."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    figure.suptitle(title)
-    parity, bars, tail, constants = figure.subplots(2, 2).ravel()
-
-    for s in np.unique(evaluated.symbols):
-        mine = evaluated.symbols == s
-        parity.plot(
-            evaluated.teacher[mine].ravel(), evaluated.student[mine].ravel(), ".", ms=1.5, label=s
-        )
-    ends = np.array([evaluated.teacher.min(), evaluated.teacher.max()])
-    parity.plot(ends, ends, "k-", lw=0.8)
-    parity.set(xlabel="teacher force (eV/Å)", ylabel="student force (eV/Å)")
-    parity.legend(markerscale=6)
-
-    errors = summary["force_rmse_eV_A"]
-    drawn = bars.bar(list(errors), list(errors.values()), color="0.6")
-    bars.bar_label(drawn, fmt="%.3f")
-    bars.margins(y=0.1)
-    bars.set(ylabel="force RMSE (eV/Å)", title="held-out frames")
-
-    difference = np.sort(np.linalg.norm(evaluated.student - evaluated.teacher, axis=1))[::-1]
-    tail.loglog(difference, np.arange(1, len(difference) + 1) / len(difference))
-    tail.axvline(CLIP_EV_A, color="C3", ls="--", label="clip, 150 kcal/mol/Å")
-    tail.set(xlabel="|F_teacher − F_student| on an atom (eV/Å)", ylabel="share of atoms above")
-    tail.legend()
-
-    if len(evaluated.constants_teacher):
-        constants.plot(evaluated.constants_teacher, evaluated.constants_student, ".", ms=3)
-        ends = np.array([evaluated.constants_teacher.min(), evaluated.constants_teacher.max()])
-        constants.plot(ends, ends, "k-", lw=0.8)
-        error = summary["xh_force_constant_error"]
-        constants.set_title(f"mean error {error['mean']:+.2%}, rms {error['rms']:.2%}")
-    constants.set(
-        xlabel="X–H force constant, teacher (eV/Å²)", ylabel="X–H force constant, student (eV/Å²)"
-    )
-    figure.savefig(path, dpi=120)

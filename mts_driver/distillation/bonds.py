@@ -1,0 +1,89 @@
+"""Covalent bonds of a frame: which atoms they join, and what moves when one is stretched."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import natural_cutoffs, neighbor_list
+
+BOND_FACTOR = 1.15
+"""A pair is bonded if it is closer than this many times the sum of its covalent radii."""
+
+
+@dataclass(frozen=True)
+class Bond:
+    """A bond between two atoms.
+
+    Attributes
+    ----------
+    kind : str
+        The two elements, hydrogen last and otherwise by letter, such as ``O–H`` or ``C–N``.
+    moving, fixed : int
+        The atoms; a hydrogen is the one that moves.
+    """
+
+    kind: str
+    moving: int
+    fixed: int
+
+    @property
+    def to_hydrogen(self) -> bool:
+        """Whether it is an X-H bond."""
+        return self.kind.endswith("–H")
+
+    def vector(self, atoms: Atoms) -> np.ndarray:
+        """From the fixed to the moving atom, Å, shape (3,), nearest image."""
+        periodic = bool(atoms.pbc.any())
+        return atoms.get_distance(self.fixed, self.moving, mic=periodic, vector=True)
+
+
+def find_bonds(atoms: Atoms) -> list[Bond]:
+    """Return all bonds, once each, from covalent radii."""
+    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BOND_FACTOR))
+    symbols = atoms.get_chemical_symbols()
+    bonds = []
+    for a, b in zip(i[i < j].tolist(), j[i < j].tolist(), strict=True):
+        fixed, moving = sorted((a, b), key=lambda k: (symbols[k] == "H", symbols[k], k))
+        bonds.append(Bond(f"{symbols[fixed]}–{symbols[moving]}", moving, fixed))
+    return bonds
+
+
+def by_kind(bonds: list[Bond]) -> dict[str, list[Bond]]:
+    """Return the bonds sorted by their kind, those to hydrogen first."""
+    kinds = sorted({b.kind for b in bonds}, key=lambda kind: (not kind.endswith("–H"), kind))
+    return {kind: [b for b in bonds if b.kind == kind] for kind in kinds}
+
+
+class Molecules:
+    """The bonds of a frame as a graph, to cut one of them and see what hangs on it."""
+
+    def __init__(self, bonds: list[Bond], atoms: int) -> None:
+        self._partners: list[list[int]] = [[] for _ in range(atoms)]
+        for bond in bonds:
+            self._partners[bond.moving].append(bond.fixed)
+            self._partners[bond.fixed].append(bond.moving)
+
+    def smaller_side(self, bond: Bond) -> tuple[Bond, np.ndarray] | None:
+        """Cut a bond; return it with the end of the smaller part as moving, and that part's atoms.
+
+        ``None`` for a bond in a ring, which cannot be stretched by moving two rigid parts.
+        """
+        here = self._reached(bond.moving, bond.fixed)
+        if bond.fixed in here:
+            return None
+        there = self._reached(bond.fixed, bond.moving)
+        if len(here) <= len(there):
+            return bond, np.array(sorted(here))
+        return Bond(bond.kind, bond.fixed, bond.moving), np.array(sorted(there))
+
+    def _reached(self, start: int, other: int) -> set[int]:
+        """Atoms reached from one end without taking the bond itself."""
+        reached, queue = {start}, deque([start])
+        while queue:
+            atom = queue.popleft()
+            for partner in self._partners[atom]:
+                if partner not in reached and (atom, partner) != (start, other):
+                    reached.add(partner)
+                    queue.append(partner)
+        return reached

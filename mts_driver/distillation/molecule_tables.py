@@ -1,0 +1,140 @@
+"""Which molecules the general student learns from, as SMILES; how they are used: molecules.py."""
+
+NOT_IN_SOLUTION = {
+    # diatomics and small inorganics that dynamics of solutes never meets, and whose stiff or weak
+    # bonds (N≡N, F-F, O-O-O) would take capacity from those that it does meet
+    *("H2", "N2", "F2", "Cl2", "P2", "CO", "CS", "ClF", "ClF3", "ClNO", "F2O", "NF3", "PF3"),
+    *("O3", "N2O", "SO2", "NCCN"),
+    # a carbene
+    "CH2_s1A1d",
+}
+
+SIDE_CHAINS = {
+    # the C-alpha with its side chain, neutral; proline, a ring, is spelled out where it is used
+    "G": "C",
+    "A": "[C@@H](C)",
+    "V": "[C@@H](C(C)C)",
+    "L": "[C@@H](CC(C)C)",
+    "I": "[C@@H]([C@@H](C)CC)",
+    "S": "[C@@H](CO)",
+    "T": "[C@@H]([C@H](O)C)",
+    "C": "[C@@H](CS)",
+    "M": "[C@@H](CCSC)",
+    "D": "[C@@H](CC(=O)O)",
+    "E": "[C@@H](CCC(=O)O)",
+    "N": "[C@@H](CC(=O)N)",
+    "Q": "[C@@H](CCC(=O)N)",
+    "K": "[C@@H](CCCCN)",
+    "R": "[C@@H](CCCN=C(N)N)",
+    "H": "[C@@H](Cc1cnc[nH]1)",
+    "F": "[C@@H](Cc1ccccc1)",
+    "Y": "[C@@H](Cc1ccc(O)cc1)",
+    "W": "[C@@H](Cc1c[nH]c2ccccc12)",
+}
+
+DIPEPTIDES = ("GG", "AP", "VS", "LT", "IN", "MC", "DK", "ER", "QH", "FG", "YP", "WA")
+
+SOLUTES = {
+    "NMA": "CC(=O)NC",
+    "acetamide": "CC(=O)N",
+    "dimethylformamide": "CN(C)C=O",
+    "ethanol": "CCO",
+    "glycol": "OCCO",
+    "phenol": "Oc1ccccc1",
+    "anisole": "COc1ccccc1",
+    "tetrahydrofuran": "C1CCOC1",
+    "dioxane": "C1COCCO1",
+    "dimethyl-sulfide": "CSC",
+    "thiophene": "c1ccsc1",
+    "methanethiol": "CS",
+    "ethanethiol": "CCS",
+    "dimethyl-disulfide": "CSSC",
+    "DMSO": "CS(=O)C",
+    "dimethyl-sulfone": "CS(=O)(=O)C",
+    "methanesulfonamide": "CS(=O)(=O)N",
+    "sulfanilamide": "Nc1ccc(S(N)(=O)=O)cc1",
+    "methanesulfonic-acid": "CS(=O)(=O)O",
+    "thioacetamide": "CC(=S)N",
+    "acetic-acid": "CC(=O)O",
+    "methyl-acetate": "CC(=O)OC",
+    "acetone": "CC(=O)C",
+    "propanal": "CCC=O",
+    "acetonitrile": "CC#N",
+    "propyne": "CC#C",
+    "nitromethane": "C[N+](=O)[O-]",
+    "nitrobenzene": "O=[N+]([O-])c1ccccc1",
+    "methylamine": "CN",
+    "trimethylamine": "CN(C)C",
+    "aniline": "Nc1ccccc1",
+    "piperazine": "C1CNCCN1",
+    "pyridine": "c1ccncc1",
+    "4-methylimidazole": "Cc1c[nH]cn1",
+    "indole": "c1ccc2[nH]ccc2c1",
+    "urea": "NC(N)=O",
+    "methylguanidine": "CN=C(N)N",
+    "acetamidoxime": "CC(N)=NO",
+    "1-methyltriazole": "Cn1ccnn1",
+    "adenine": "Nc1ncnc2[nH]cnc12",
+    "thymine": "Cc1c[nH]c(=O)[nH]c1=O",
+    "cytosine": "Nc1cc[nH]c(=O)n1",
+    "guanine": "Nc1nc2[nH]cnc2c(=O)[nH]1",
+    "fluorobenzene": "Fc1ccccc1",
+    "fluoroethane": "CCF",
+    "trifluoroethanol": "OCC(F)(F)F",
+    "trifluoroacetamide": "NC(=O)C(F)(F)F",
+    "chlorobenzene": "Clc1ccccc1",
+    "chloroethane": "CCCl",
+    "dichloromethane": "ClCCl",
+    "chlorofluoropyridine": "Clc1cc(F)ccn1",
+    "dimethylphosphoric-acid": "COP(=O)(O)OC",
+    "trimethyl-phosphate": "COP(=O)(OC)OC",
+    "methyl-phosphate": "COP(=O)(O)O",
+    "methyl-diphosphate": "COP(=O)(O)OP(=O)(O)O",
+    "methylphosphonic-acid": "CP(=O)(O)O",
+    "trimethylphosphine": "CP(C)C",
+    "trimethylphosphine-oxide": "CP(C)(C)=O",
+    "phosphoserine": "CC(=O)N[C@@H](COP(=O)(O)O)C(=O)NC",
+    "cystine": "CC(=O)N[C@@H](CSSC[C@@H](C(=O)NC)NC(C)=O)C(=O)NC",
+    "paracetamol": "CC(=O)Nc1ccc(O)cc1",
+    "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
+    "glucose": "OC[C@H]1O[C@@H](O)[C@H](O)[C@@H](O)[C@@H]1O",
+    "hexane": "CCCCCC",
+    "cyclohexene": "C1CCC=CC1",
+}
+
+IONS = {
+    "chloride": "[Cl-]",
+    "ammonium": "[NH4+]",
+    "methylammonium": "C[NH3+]",
+    "guanidinium": "NC(N)=[NH2+]",
+    "imidazolium": "c1c[nH]c[nH+]1",
+    "acetate": "CC(=O)[O-]",
+    "dihydrogenphosphate": "OP(=O)(O)[O-]",
+    "glycine-zwitterion": "[NH3+]CC(=O)[O-]",
+    # opened, so that no proton moves to the carboxylate before water is in place
+    "beta-alanine-zwitterion": "[NH3+]CCC(=O)[O-]",
+}
+
+SOLVATED = {
+    # solutes of a box of water: number of waters
+    ("ethanol",): 48,
+    ("phenol", "methylamine"): 50,
+    ("NMA", "ethanethiol"): 50,
+    ("Ace-A-NMe",): 56,
+    ("dimethyl-sulfide", "acetonitrile"): 48,
+    ("acetic-acid", "acetamide"): 50,
+    ("trimethylamine", "chlorobenzene"): 52,
+    ("dimethylphosphoric-acid",): 50,
+    ("4-methylimidazole", "trifluoroethanol"): 52,
+}
+
+ION_BOXES = {
+    ("chloride", "ammonium"): 48,
+    ("chloride", "methylammonium"): 48,
+    ("chloride", "guanidinium"): 48,
+    ("chloride", "imidazolium"): 50,
+    ("acetate", "methylammonium"): 50,
+    ("acetate", "guanidinium"): 50,
+    ("dihydrogenphosphate", "ammonium"): 50,
+    ("glycine-zwitterion", "beta-alanine-zwitterion"): 52,
+}
