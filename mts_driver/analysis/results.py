@@ -25,6 +25,8 @@ FROM_SUMMARY = (
     "overhead_fraction",
     "clip_events",
     "max_force_difference_eV_A",
+    "holes",
+    "hard_frames",
     "conserved_drift_meV_atom_ps",
     "temperatures_K",
     "temperatures_second_half_K",

@@ -66,6 +66,9 @@ def _table(results: dict[str, Any]) -> Table:
         "X-H mean (Å)": lambda r: _form((r["xh_bond_A"] or {}).get("mean"), ".4f"),
         "X-H longest (Å)": lambda r: _form((r["xh_bond_A"] or {}).get("max"), ".3f"),
         "X-H broken": lambda r: _form((r["xh_bond_A"] or {}).get("broken"), "d"),
+        "max |F_T-F_S| (eV/Å)": lambda r: _form(r["max_force_difference_eV_A"], ".2f"),
+        "steps with a hole": lambda r: _form(r["holes"], "d"),
+        "hard frames": lambda r: _form(r["hard_frames"], "d"),
         f"g(r) peak, {results['rdf_pair']}": lambda r: (
             f"{_form((r['rdf_first_peak'] or {}).get('height'), '.2f')} at "
             f"{_form((r['rdf_first_peak'] or {}).get('r_A'), '.2f')} Å"

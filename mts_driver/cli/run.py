@@ -68,6 +68,12 @@ def run(
             where = "RESTART has been written; " if (file.parent / "RESTART").exists() else ""
             console.print(f"stopped. {where}continue with: {launcher.go_on}")
             sys.exit(130)
+        except UserError:
+            if launcher.partial_summary:
+                write_json(target, launcher.partial_summary, keep=True)
+                progress.stop()
+                _print_holes(console, launcher.partial_summary)
+            raise
     write_json(target, summary, keep=True)
     if json is not None:
         write_json(json, summary)
@@ -115,4 +121,21 @@ def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> N
         + f"; drift {shown('conserved_drift_meV_atom_ps', '.2g')} meV/atom/ps; max |F_T-F_S| "
         f"{shown('max_force_difference_eV_A', '.2f')} eV/Å, {shown('clip_events', 'd')} clipped"
     )
+    _print_holes(console, summary)
     console.print(f"summary: {target}  ({time.strftime('%H:%M:%S')})")
+
+
+def _print_holes(console: Console, summary: dict[str, Any]) -> None:
+    """Say at how many steps the student was wrong, and where the frames are."""
+    from mts_driver.holes import HARD_FILE, HOLES_FILE
+
+    if summary["holes"] is None:
+        return
+    shown = []
+    for key, what, file in (
+        ("holes", "steps with a hole of the student", HOLES_FILE),
+        ("hard_frames", "hard frames", HARD_FILE),
+    ):
+        where = f" ({file})" if summary[key] else ""
+        shown.append(f"{what}: {summary[key]}{where}")
+    console.print(", ".join(shown))

@@ -111,6 +111,8 @@ IONS = {
     "acetate": "CC(=O)[O-]",
     "dihydrogenphosphate": "OP(=O)(O)[O-]",
     "glycine-zwitterion": "[NH3+]CC(=O)[O-]",
+    # opened, so that no proton moves to the carboxylate before water is in place
+    "beta-alanine-zwitterion": "[NH3+]CCC(=O)[O-]",
 }
 
 SOLVATED = {
@@ -134,5 +136,5 @@ ION_BOXES = {
     ("acetate", "methylammonium"): 50,
     ("acetate", "guanidinium"): 50,
     ("dihydrogenphosphate", "ammonium"): 50,
-    ("glycine-zwitterion",): 50,
+    ("glycine-zwitterion", "beta-alanine-zwitterion"): 52,
 }

@@ -32,8 +32,8 @@ class Engine:
     ----------
     settings : dict
         ``input``, ``structure`` (where to write the atoms for the drivers), ``stats`` (files by
-        force field), ``teacher`` (or None), ``baseline_steps``, ``total_steps`` (or None),
-        ``events_fd``, ``parent``.
+        force field), ``teacher`` and ``teacher_model`` (or None), ``baseline_steps``,
+        ``total_steps`` (or None), ``events_fd``, ``parent``.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -69,7 +69,9 @@ class Engine:
             self.baseline = time_single_steps(
                 simulation, self.settings["teacher"], steps=self.settings["baseline_steps"]
             )
-        self.monitor = RunMonitor(simulation, stats, self.send)
+        self.monitor = RunMonitor(
+            simulation, stats, self.send, teacher=self.settings["teacher_model"]
+        )
         # last in the list of clean-up functions, so that RESTART is in place when it reports
         softexit.register_function(self.report)
         softexit.register_function(lambda: _remove_sockets(simulation))
@@ -93,18 +95,20 @@ class Engine:
 
     def report(self) -> None:
         """Send the measurements, once, whichever way the run ends."""
-        assert self.monitor is not None
+        self.send({"event": "end", **self.measured()})
+
+    def measured(self) -> dict[str, Any]:
+        """Return the measurements so far; empty before the first step."""
+        if self.monitor is None:
+            return {}
         seconds, reason = self.baseline
-        self.send(
-            {
-                "event": "end",
-                "finished": self.finished,
-                "baseline_s": seconds,
-                "baseline_reason": reason,
-                **self.monitor.now(),
-                **self.monitor.results(),
-            }
-        )
+        return {
+            "finished": self.finished,
+            "baseline_s": seconds,
+            "baseline_reason": reason,
+            **self.monitor.now(),
+            **self.monitor.results(),
+        }
 
 
 def _listen_once(number: int) -> None:
@@ -169,7 +173,14 @@ def main() -> None:
     except Exception as error:
         _wait_for_soft_exit()
         traceback.print_exc()
-        engine.send({"event": "error", "message": f"{error}", "kind": type(error).__name__})
+        engine.send(
+            {
+                "event": "error",
+                "message": f"{error}",
+                "kind": type(error).__name__,
+                "measured": engine.measured(),
+            }
+        )
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)  # i-PI's polling threads would keep the process alive

@@ -126,19 +126,22 @@ class Launcher:
 
     @property
     def partial_summary(self) -> dict[str, Any] | None:
-        """Summary of a run that was stopped, if it had started stepping."""
+        """Summary of a run that was stopped or failed, if it had started stepping."""
         return summarise(self.run, self._end) if self._end else None
 
     def _stats_file(self, driver: Driver) -> Path:
         return self.scratch / f"{driver.name}.json"
 
     def _start_engine(self) -> None:
+        models = {driver.name: driver.model for driver in self.run.drivers}
+        teacher = self.run.teacher if self.run.student else None
         settings = {
             "input": self.run.path.name,
             "structure": str(self.scratch / "atoms.extxyz"),
             "scratch": str(self.scratch),
             "stats": {d.name: [str(self._stats_file(d))] for d in self.run.drivers},
-            "teacher": self.run.teacher if self.run.student else None,
+            "teacher": teacher,
+            "teacher_model": models.get(teacher, "") if teacher else None,
             "baseline_steps": self.baseline_steps,
             "total_steps": self.total_steps,
             "events_fd": self._events_end,
@@ -236,6 +239,7 @@ class Launcher:
                 return
 
     def _engine_error(self, event: dict[str, Any]) -> str:
+        self._end = event["measured"] or None
         message = event["message"] or event["kind"]
         return f"i-PI stopped: {message} (details: {self.folder / 'i-pi.log'})"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mts_driver.drivers.holes import HoleRecorder
 from mts_driver.drivers.stats import read_stats
 from mts_driver.units import HARTREE_EV
 
@@ -25,10 +26,17 @@ class RunMonitor:
         Files with the counters of the drivers of each force field.
     send : callable
         Takes an event (a dictionary) for ``mts run``.
+    teacher : str or None
+        Specification of the teacher (empty if it is not known); None without a student to compare.
     """
 
     def __init__(
-        self, simulation: Any, stats: dict[str, list[Path]], send: Callable[[dict[str, Any]], None]
+        self,
+        simulation: Any,
+        stats: dict[str, list[Path]],
+        send: Callable[[dict[str, Any]], None],
+        *,
+        teacher: str | None,
     ) -> None:
         from ipi.utils.units import unit_to_internal
 
@@ -45,6 +53,11 @@ class RunMonitor:
         self.nmts = [int(n) for n in getattr(system.motion, "nmts", [1])]
         self.first_step = int(simulation.step)
         self.steps = 0
+        self.holes = (
+            None
+            if teacher is None
+            else HoleRecorder(simulation, Path.cwd(), timestep_fs=self.timestep_fs, teacher=teacher)
+        )
         self._times_ps: list[float] = []
         self._conserved_meV: list[float] = []
         self._temperatures: list[dict[str, float]] = []
@@ -54,6 +67,9 @@ class RunMonitor:
     def start(self) -> None:
         """Start the clock; the forces of the first structure have been evaluated by now."""
         self._calls_at_start = self._counters()
+        # a restarted run has seen its first structure before it stopped
+        if self.holes is not None and self.first_step == 0:
+            self.holes.look(0)
         self._start = self._end = time.perf_counter()
 
     def _counters(self) -> dict[str, dict[str, float]]:
@@ -80,6 +96,8 @@ class RunMonitor:
         econs = self.simulation.syslist[0].ensemble.econs
         self._conserved_meV.append(float(econs) * HARTREE_EV * 1e3 / self.natoms)
         self._temperatures.append(_mean([m.temperatures_K for m in self.monitors]))
+        if self.holes is not None:
+            self.holes.look(step)
         self._check_for_explosion(step)
         if self._end - self._last_report > _REPORT_EVERY_S:
             self._last_report = self._end
@@ -110,8 +128,13 @@ class RunMonitor:
         return max(found) if found else None
 
     def results(self) -> dict[str, Any]:
-        """Return the measurements for the summary; calls include the first structure's."""
+        """Return the measurements for the summary; calls include the first structure's.
+
+        The frames that are still held back are written first.
+        """
         now = self._counters()
+        if self.holes is not None:
+            self.holes.close()
         return {
             "natoms": self.natoms,
             "nbeads": int(self.simulation.syslist[0].beads.nbeads),
@@ -134,13 +157,14 @@ class RunMonitor:
             },
             "clip_events": sum(m.clip_events for m in self.monitors) if self.monitors else None,
             "max_force_difference_eV_A": self._largest_difference(),
+            **(self.holes.results() if self.holes else {"holes": None, "hard_frames": None}),
             "conserved_drift_meV_atom_ps": self._drift(),
             "temperatures_K": _mean([m.temperatures_K for m in self.monitors]) or None,
             "temperatures_second_half_K": self._second_half(),
         }
 
     def _drift(self) -> float | None:
-        if self.steps < 3:
+        if self.steps < 3 or not np.isfinite(self._conserved_meV).all():
             return None
         return float(np.polyfit(self._times_ps, self._conserved_meV, 1)[0])
 

@@ -56,12 +56,20 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
         key: end[key]
         for key in ("clip_events", "max_force_difference_eV_A", "conserved_drift_meV_atom_ps")
     }
+    found |= _holes(end)
     found["conserved_drift"] = end["conserved_drift_meV_atom_ps"]
     found |= _speedup(run, end, speed)
     for key in ("temperatures_K", "temperatures_second_half_K"):
         found[key] = end[key]
     if end["temperatures_K"] is None:
         found["temperatures_K_reason"] = "measured by splitting='respa-baoab' only"
+    return found
+
+
+def _holes(end: dict[str, Any]) -> dict[str, Any]:
+    found = {key: end[key] for key in ("holes", "hard_frames")}
+    if end["holes"] is None:
+        found["holes_reason"] = "the input has no teacher [1, 0] and student [-1, 1] to compare"
     return found
 
 

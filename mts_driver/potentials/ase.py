@@ -33,6 +33,10 @@ class AsePotential:
     The virial is minus the volume times the stress. A calculator without a stress gets a virial of
     **zeros** (i-PI cannot take NaN) and says so once on stderr: pressures are then meaningless and
     barostats must not be used. Replicas are evaluated one after the other, in float64.
+
+    Every evaluation starts from a calculator that has been reset. Many start their self-consistent
+    field from the density of the last one: forces would then depend on the frames before, a
+    restarted run would leave the uninterrupted one, and a failure would spoil the frame after it.
     """
 
     def __init__(self, calculator: Any, numbers: Sequence[int], *, name: str = "ase") -> None:
@@ -55,7 +59,7 @@ class AsePotential:
         Raises
         ------
         UserError
-            If the module or callable does not exist, or the callable rejects the arguments.
+            If the module or callable does not exist, or the callable fails with the arguments.
         """
         target, _, query = spec.partition("?")
         module_name, colon, attribute = target.partition(":")
@@ -83,10 +87,10 @@ class AsePotential:
             ) from error
         try:
             calculator = factory(**arguments)
-        except (TypeError, ValueError, KeyError, NotImplementedError) as error:
+        except Exception as error:
             raise UserError(
                 f"potential 'ase:{spec}': {attribute}(...) rejects {arguments or 'no arguments'}: "
-                f"{error}. Correct the part after '?'."
+                f"{type(error).__name__}: {error}. Correct the part after '?'."
             ) from error
         if not hasattr(calculator, "get_property"):
             raise UserError(
@@ -123,8 +127,10 @@ class AsePotential:
     ) -> tuple[float, np.ndarray, np.ndarray]:
         periodic = bool(np.any(cell))
         atoms = Atoms(self.numbers, positions, cell=cell, pbc=periodic)
-        atoms.calc = self.calculator
+        if hasattr(self.calculator, "reset"):
+            self.calculator.reset()
         try:
+            atoms.calc = self.calculator
             energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         except PropertyNotImplementedError as error:
             raise UserError(

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
+from mts_driver.potentials.ase import AsePotential
 
 EMT_SPEC = "ase:ase.calculators.emt:EMT"
 
@@ -70,7 +72,7 @@ def test_a_calculator_without_stress_gives_zeros_and_says_so_once(capsys, monkey
         ("ase:ase.calculators.emt:EMTT", "has no 'EMTT'"),
         ("ase:ase.calculators.emt:EMT?asap", "is not key=value"),
         ("ase:toy_calculators:ToyWater?size=1", "rejects {'size': 1}"),
-        ("ase:toy_calculators:ToyWater?fail=True", "rejects {'fail': True}: fail=True"),
+        ("ase:toy_calculators:ToyWater?fail=True", "rejects {'fail': True}: ValueError: fail=True"),
         ("ase:toy_calculators:NoForces", "gives no forces"),
         ("ase:toy_calculators:not_a_calculator", "is no ASE calculator"),
     ],
@@ -90,3 +92,40 @@ def test_an_element_that_the_calculator_does_not_know_is_named():
     x = torch.zeros(1, 3, dtype=torch.float64)
     with pytest.raises(UserError, match=r"failed for 1 atoms of U"):
         potential(x, 9 * torch.eye(3, dtype=torch.float64))
+
+
+class Remembers(Calculator):
+    """Starts from what the last call left unless it was reset, and breaks on a short bond."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own type)
+    guess = 0.0
+
+    def reset(self):
+        super().reset()
+        self.guess = 0.0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        length = self.atoms.get_distance(0, 1)
+        if not np.isfinite(self.guess) or length < 0.5:
+            self.guess = np.nan
+            raise RuntimeError("SCF not converged")
+        self.guess = 0.9 * length + 0.1 * self.guess
+        self.results = {"energy": self.guess, "forces": np.zeros((2, 3))}
+
+
+def test_an_evaluation_knows_nothing_of_earlier_ones_even_of_one_that_failed():
+    calculator = Remembers()
+    potential = AsePotential(calculator, [1, 1])
+    cell = torch.zeros(3, 3, dtype=torch.float64)
+
+    def energy(length):
+        x = torch.tensor([[0.0, 0, 0], [length, 0, 0]], dtype=torch.float64)
+        return potential(x, cell).energy.item()
+
+    first = energy(1.0)
+    energy(2.0)
+    assert energy(1.0) == first == 0.9
+    with pytest.raises(UserError, match="failed for 2 atoms of H: RuntimeError: SCF not converged"):
+        energy(0.4)
+    assert energy(1.0) == first

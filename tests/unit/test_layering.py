@@ -21,6 +21,9 @@ WRAPPERS = {
     "torch_geometric": ("mts_driver/potentials/so3lr", "mts_driver/bench/"),
     "mpi4py": ("mts_driver/drivers/mpi",),
     "zmq": ("mts_driver/drivers/zmq",),
+    "rdkit": ("mts_driver/distillation/molecules.py",),
+    "packmol": ("mts_driver/distillation/packing.py",),
+    "h5py": ("mts_driver/distillation/spice.py",),
 }
 # import names that are not the names of their distributions
 DISTRIBUTIONS = {

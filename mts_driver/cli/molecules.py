@@ -1,0 +1,52 @@
+"""``mts molecules``: the starting structures of the general student's training set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+KIND_NAMES = "g2, amino-acids, dipeptides, solutes, contacts, solutions, ions"
+
+
+def molecules(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The systems to write, NAME.extxyz.")
+    ],
+    seed: Annotated[int, typer.Option(min=0, help="Of conformers, contacts and packings.")] = 1,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A kind, can be given again [default: all of {KIND_NAMES}]."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUTPUT.")] = False,
+) -> None:
+    """Build molecules, contacts, solutions and ion pairs, one neutral system a frame.
+
+    `mts distill` then runs the teacher's dynamics on each.
+    """
+    from ase.io import write
+
+    from mts_driver.distillation.molecules import KINDS, starting_structures
+    from mts_driver.errors import UserError
+
+    if output.suffix != ".extxyz":
+        raise UserError(f"--output {output} must end in .extxyz.")
+    if output.exists() and not force:
+        raise UserError(f"--output {output} exists: choose another name, or give --force.")
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: the folder '{output.parent}' does not exist.")
+    kinds = list(dict.fromkeys(only)) if only else list(KINDS)
+    if unknown := sorted(set(kinds) - set(KINDS)):
+        raise UserError(f"--only {unknown[0]} is unknown: choose from {', '.join(KINDS)}.")
+    console = Console()
+    table = Table("kind", "systems", "atoms", "of a system")
+    systems = []
+    for kind in kinds:
+        made = starting_structures(kind, seed=seed)
+        sizes = [len(atoms) for atoms in made]
+        table.add_row(kind, str(len(made)), str(sum(sizes)), f"{min(sizes)}–{max(sizes)}")
+        systems += made
+    write(output, systems, format="extxyz")
+    console.print(table)
+    console.print(f"written: {output}, {len(systems)} systems")

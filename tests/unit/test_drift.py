@@ -1,0 +1,139 @@
+"""NVE-RESPA drift where its size is known: springs, and students that are wrong on purpose."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from analytic import Analytic
+from ase import Atoms
+
+from integrators.state import Evaluation
+from mts_driver.distillation.drift import (
+    drift_scan,
+    nve_respa_drift,
+    predicted_heating_K,
+)
+from mts_driver.distillation.nve import thermal_state
+from mts_driver.errors import UserError
+from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+
+OH_EV_A2 = 48.0
+"""With hydrogens of 4 Da the period is 16.2 fs: an outer step of 8 fs meets half of it."""
+
+
+def hydroxides(count=12):
+    """O-H pairs so far apart that only their springs act."""
+    atoms = Atoms()
+    for k in range(count):
+        atoms += Atoms("OH", [[10.0 * k, 0, 0], [10.0 * k + 0.97, 0, 0]])
+    return atoms
+
+
+def springs(k_eV_A2):
+    def energy(x):
+        lengths = (x[..., 1::2, :] - x[..., ::2, :]).norm(dim=-1)
+        return 0.5 * k_eV_A2 * (lengths - 0.97).square().sum(-1)
+
+    return Analytic(energy)
+
+
+def test_a_perfect_student_does_not_drift():
+    teacher, student = springs(OH_EV_A2), springs(OH_EV_A2)
+    steps = []
+    found = nve_respa_drift(
+        [hydroxides()],
+        teacher,
+        student,
+        outer_fs=8.0,
+        seeds=(1, 2),
+        report=lambda what, done, total: steps.append((what, done, total)),
+    )
+    # what is left is the beat of the bounded error of the inner step with the outer one
+    assert abs(found.mean) < 0.15 and found.standard_error < 0.05
+    assert found.max_force_difference_eV_A == 0.0
+    assert found.clip_events == found.blown_up == 0
+    assert teacher.calls == 2 * (250 + 1) and student.calls == 2 * (8 * 250 + 1)
+    assert steps[-1] == ("NVE drift at 8 fs", 500, 500)
+
+
+def test_a_soft_student_drifts_at_half_a_period_and_not_below():
+    teacher, soft = springs(OH_EV_A2), springs(0.95 * OH_EV_A2)
+    found = drift_scan(
+        [hydroxides()], teacher, soft, outer_steps_fs=(4.0, 8.0), picoseconds=1.0, seeds=(1, 2)
+    )
+    assert list(found) == [4.0, 8.0]
+    assert abs(found[4.0].mean) < 1.0
+    assert found[8.0].mean > 20.0
+    assert found[8.0].as_dict()["blown_up"] == found[8.0].blown_up
+    assert found[8.0].max_force_difference_eV_A > found[4.0].max_force_difference_eV_A > 0
+
+
+def test_a_run_that_blows_up_is_reported_and_ends_early():
+    teacher = springs(OH_EV_A2)
+    found = nve_respa_drift([hydroxides()], teacher, springs(0.5 * OH_EV_A2), outer_fs=8.0)
+    assert math.isinf(found.mean) and found.blown_up == 3
+    assert math.isnan(found.standard_error)
+    assert found.as_dict()["mean"] is None and found.as_dict()["values"] == [None] * 3
+    assert teacher.calls < 3 * 200
+
+
+@pytest.mark.parametrize("force", [math.nan, 1e6])
+def test_atoms_are_not_followed_to_nowhere(force):
+    def wrong(positions, cell):
+        assert positions.abs().max() < 1e3
+        forces = torch.full_like(positions, force)
+        forces[::2] *= -1
+        return Evaluation(positions.sum(), forces, torch.zeros(3, 3))
+
+    found = nve_respa_drift([hydroxides(2)], springs(OH_EV_A2), wrong, outer_fs=6.0, seeds=(1,))
+    assert math.isinf(found.mean)
+
+
+def test_velocities_are_those_of_the_temperature():
+    water = Atoms("OHH" * 400, np.random.default_rng(0).normal(size=(1200, 3)) * 0.01)
+    water.positions += np.repeat(np.arange(400)[:, None] * 5.0, 3, 0)
+    water.positions[1::3, 0] += 0.97
+    water.positions[2::3, 1] += 0.97
+    state = thermal_state(water, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=3)
+    assert state.masses[1::3].numpy() == pytest.approx(4.0 * EV_FS2_A2_PER_AMU)
+    assert state.masses.sum() == pytest.approx(water.get_masses().sum() * EV_FS2_A2_PER_AMU)
+    momentum = (state.masses[:, None] * state.velocities).sum(0)
+    assert momentum.abs().max() < 1e-9
+    twice_kinetic = (state.masses[:, None] * state.velocities.square()).sum(0)
+    assert twice_kinetic.mean() / 1200 / BOLTZMANN_EV_K == pytest.approx(300.0, rel=0.05)
+
+    nitrogen = thermal_state(
+        Atoms("N2", [[0, 0, 0], [1.1, 0, 0]]), temperature_K=300.0, hydrogen_mass_Da=4.0, seed=1
+    )
+    assert nitrogen.masses.numpy() == pytest.approx(14.007 * EV_FS2_A2_PER_AMU, rel=1e-4)
+
+
+def test_predicted_heating():
+    # DESIGN §6: 3.9 K for a meV/atom/ps at γ = 1/ps
+    assert predicted_heating_K(1.0, 1.0) == pytest.approx(3.868, abs=0.001)
+    assert predicted_heating_K(3.0, 10.0) == pytest.approx(1.160, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"outer_fs": 6.0, "inner_fs": 4.0}, "outer_fs=6 is not a multiple of inner_fs=4"),
+        ({"outer_fs": 0.5}, "outer_fs=0.5 is not a multiple"),
+        ({"outer_fs": -6.0}, "must be positive"),
+        ({"outer_fs": 6.0, "picoseconds": 0.03}, "picoseconds=0.03 are 5 outer steps"),
+        ({"outer_fs": 6.0, "seeds": ()}, "at least one frame and one seed"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(words, message):
+    with pytest.raises(UserError, match=message):
+        nve_respa_drift([hydroxides()], springs(1.0), springs(1.0), **words)
+
+
+def test_the_frames_are_of_one_system():
+    with pytest.raises(UserError, match="differ in their atoms"):
+        nve_respa_drift([hydroxides(1), hydroxides(2)], springs(1.0), springs(1.0), outer_fs=4.0)
+    teacher = springs(1.0)
+    with pytest.raises(UserError, match="not a multiple"):
+        drift_scan([hydroxides()], teacher, teacher, outer_steps_fs=(4.0, 4.5))
+    assert teacher.calls == 0
