@@ -103,6 +103,7 @@ def distill(
     from mts_driver.distillation.improve import frames_to_learn, until_clean
     from mts_driver.distillation.train import PLAIN_KINDS
     from mts_driver.errors import UserError
+    from mts_driver.memory import keep_memory
     from mts_driver.structures import read_systems
 
     if output.suffix != ".safetensors":
@@ -143,6 +144,7 @@ def distill(
         device=device,
         fragment_radius_A=fragment_radius_A,
     )
+    keep_memory()
     console = Console()
     with StageProgress(console) as progress:
         arguments: dict[str, Any] = {

@@ -111,12 +111,13 @@ class _Tangents(torch.autograd.Function):
         near, config = graph.near, model.config
         scaling = (model.shift2, model.scale2) if level else (model.shift, model.scale)
         dtype = table.detach().numpy().dtype.type
+        nothing = table.new_empty(0, config.channels)
         args = (
             *(near.first, near.neighbors, near.vectors, near.kind, along.numpy()),
             *(graph.by_element.row, table.detach().numpy(), START_A, cells_per_A(config.cutoff_A)),
             *(t.detach().view(len(t), 10, -1).numpy() for t in scaling),
             dtype(BOUND),
-            *([t.detach().contiguous().numpy() for t in sent] if sent else (None, None)),
+            *(t.detach().contiguous().numpy() for t in sent or 2 * [nothing]),
         )
         results = tangent_kernel.tangents(*args)
         ctx.args = (*args, *results)

@@ -24,7 +24,7 @@ def tangents(
     """Moments and network inputs, each followed by its derivative along ``along`` (M, 3).
 
     All (M, 10, C), the inputs in ``row``. ``sent``, ``dsent`` (M, C): what atoms tell their
-    neighbours, or None in the first sum. The other arguments are those of
+    neighbours; empty in the first sum. The other arguments are those of
     `mts_driver.potentials.student_kernel.forward`.
     """
     atoms, channels = first.size - 1, table.shape[3] - 1
@@ -46,7 +46,7 @@ def tangents(
                 dr = _shapes(vectors[p], along[a], along[b], shape, dshape)
                 pair = table[kind[a] * kinds + kind[b]]
                 _radial(pair, (vectors[p, 3] - r0) * inverse_h, dr * inverse_h, s, ds)
-                if sent is not None:
+                if sent.size:
                     for c in range(channels):
                         ds[c] = ds[c] * sent[b, c] + s[c] * dsent[b, c]
                         s[c] *= sent[b, c]
@@ -90,9 +90,8 @@ def tangents_back(
     kinds = int(math.sqrt(table.shape[0]) + 0.5)
     types, cells = table.shape[0], table.shape[1]
     to_table = np.zeros((CHUNKS, types, cells, 4, channels + 1), table.dtype)
-    told = 0 if sent is None else atoms
-    to_sent = np.zeros((CHUNKS, told, channels), table.dtype)
-    to_dsent = np.zeros((CHUNKS, told, channels), table.dtype)
+    to_sent = np.zeros((CHUNKS, sent.shape[0], channels), table.dtype)
+    to_dsent = np.zeros((CHUNKS, sent.shape[0], channels), table.dtype)
     one = table.dtype.type(1)
     for chunk in prange(CHUNKS):
         s = np.empty(channels, table.dtype)
@@ -124,7 +123,7 @@ def tangents_back(
                         of_s[c] += y * g[k, c] + dy * dg[k, c]
                         of_ds[c] += y * dg[k, c]
                 u, du = (vectors[p, 3] - r0) * inverse_h, dr * inverse_h
-                if sent is not None:
+                if sent.size:
                     _radial(table[t], u, du, s, ds)
                     q, dq = to_sent[chunk, b], to_dsent[chunk, b]
                     for c in range(channels):

@@ -4,6 +4,7 @@ import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 from mts_driver.drivers.run_input import RunInput
 from mts_driver.errors import UserError
@@ -90,6 +91,10 @@ def write_checkpoints_well() -> None:
 
     def exact_type(kind: type, value: Any) -> str:
         text = native_type(kind, value)
+        if kind in (str, dict):
+            # i-PI writes & and < as they are, as in ase:MODULE:CALLABLE?a=1&b=2, and cannot read
+            # that again
+            return escape(text)
         # i-PI leaves out what is printed like its default: keep its own form wherever it is exact
         return f"{value:25.17e}" if kind is float and float(text) != value else text
 

@@ -76,7 +76,8 @@ class FusedStudent:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Atomic energies (M,) eV, forces (M, 3) eV/Å and virials (R, 3, 3) eV."""
         net, hidden = self.model, self.model.config.hidden
-        first = self._forward(0, near, sorted_.row, None)
+        nothing = np.empty((0, self.model.config.channels), net.w1.detach().numpy().dtype)
+        first = self._forward(0, near, sorted_.row, nothing)
         blocks = _Blocks(sorted_.counts)
         a1 = blocks(first.inputs, net.w1, net.b1)
         h = silu(a1)

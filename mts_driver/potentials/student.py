@@ -102,7 +102,8 @@ class StudentModel(nn.Module):
             self.radial2 = normal(kinds, kinds, k, p, variance=2 / k)
             self.shift2 = constant(kinds, second, value=0.0, trained=False)
             self.scale2 = constant(kinds, second, value=1.0, trained=False)
-            self.wq = normal(kinds, h, p, variance=1 / h)
+            # all neighbours count alike at first; a random start trains more slowly
+            self.wq = normal(kinds, h, p, variance=0.01 / h)
         self.w2 = normal(kinds, h + second, h, variance=2 / (h + second))
         self.b2 = constant(kinds, h, value=0.0, trained=True)
         if config.direct:

@@ -50,7 +50,7 @@ def forward(first, last, near, vectors, kind, row, table, r0, inverse_h, shift, 
     The first arguments are those of `neighborhoods`; atom a's inputs go to ``row[a]``.
     ``table`` (T, G, 4, C + 1) holds the cubics of the radial functions in every grid cell, from
     ``r0`` on, the pair energy last. Inputs are the invariants, shifted and scaled by element and
-    bounded. ``sent`` (M, C) is what every atom tells its neighbours, or None in the first sum.
+    bounded. ``sent`` (M, C) is what every atom tells its neighbours; it is empty in the first sum.
     """
     atoms, channels = first.size - 1, table.shape[3] - 1
     kinds = int(math.sqrt(table.shape[0]) + 0.5)
@@ -68,7 +68,7 @@ def forward(first, last, near, vectors, kind, row, table, r0, inverse_h, shift, 
                 pair = table[kind[a] * kinds + kind[b]]
                 _radial(pair, (r - r0) * inverse_h, radial)
                 pair_energy[a] += radial[channels]
-                if sent is not None:
+                if sent.size:
                     for c in range(channels):
                         radial[c] *= sent[b, c]
                 _angular(vectors[p], r, shape)
@@ -108,13 +108,14 @@ def backward(
     replicas = atoms // atoms_per_replica
     forces = np.zeros((CHUNKS, atoms, 3))
     virials = np.zeros((CHUNKS, replicas, 3, 3))
-    answer = np.zeros((CHUNKS, atoms if sent is not None else 0, channels), table.dtype)
+    answer = np.zeros((CHUNKS, sent.shape[0], channels), table.dtype)
     zero = table.dtype.type(0.0)
     for chunk in prange(CHUNKS):
         radial = np.empty(channels + 1, table.dtype)
         slope = np.empty(channels + 1, table.dtype)
         scratch = np.empty((10, channels + 2), table.dtype)
         shape = np.empty(10, table.dtype)
+        felt = np.empty(channels, table.dtype)
         g = np.empty((10, channels + 2), table.dtype)
         d = np.empty(3)
         for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
@@ -125,6 +126,13 @@ def backward(
                 pair = table[kind[a] * kinds + kind[b]]
                 _radial_slope(pair, (r - r0) * inverse_h, radial, slope)
                 _angular(vectors[p], r, shape)
+                if sent.size:
+                    _answer(radial, g, shape, felt)
+                    for c in range(channels):
+                        answer[chunk, b, c] += felt[c]
+                    for c in range(channels):
+                        radial[c] *= sent[b, c]
+                        slope[c] *= sent[b, c]
                 ux, uy, uz = shape[1], shape[2], shape[3]
                 # Σ_c first over moments, then one sum a component: dE/dr at fixed direction, and
                 # the gradient in the direction, of which the part across the bond counts
@@ -135,12 +143,8 @@ def backward(
                     radius = g[0, c] + g[1, c] * ux + g[2, c] * uy + g[3, c] * uz
                     radius += g[4, c] * s4 + g[5, c] * s5 + g[6, c] * s6
                     radius += g[7, c] * s7 + g[8, c] * s8 + g[9, c] * s9
-                    turn, steep = radial[c], slope[c]
-                    if sent is not None:
-                        answer[chunk, b, c] += radius * turn
-                        turn *= sent[b, c]
-                        steep *= sent[b, c]
-                    along += radius * steep
+                    turn = radial[c]
+                    along += radius * slope[c]
                     gx += turn * (g[1, c] + g[4, c] * x2 + g[7, c] * uy + g[8, c] * uz)
                     gy += turn * (g[2, c] + g[5, c] * y2 + g[7, c] * ux + g[9, c] * uz)
                     gz += turn * (g[3, c] + g[6, c] * z2 + g[8, c] * ux + g[9, c] * uy)
@@ -155,6 +159,17 @@ def backward(
                     for n in range(3):
                         virials[chunk, a // atoms_per_replica, n, k] -= vectors[p, n] * d[k]
     return forces.sum(0), virials.sum(0), answer.sum(0)
+
+
+@njit(inline="always", fastmath=True)
+def _answer(radial, g, shape, out):
+    """Set ``out`` (C,) to dE/d(sent) of the neighbour, from one pair."""
+    for c in range(radial.size - 1):
+        out[c] = radial[c] * g[0, c]
+    for k in range(1, 10):
+        s = shape[k]
+        for c in range(radial.size - 1):
+            out[c] += radial[c] * s * g[k, c]
 
 
 @njit(fastmath=True)

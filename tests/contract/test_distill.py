@@ -6,16 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from ase.calculators.emt import EMT
 from ase.io import read, write
 
 from mts_driver.distillation.contacts import crowd, molecules
 from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.sampling import SamplingPlan, block
+from mts_driver.distillation.plan import SamplingPlan, block
+from mts_driver.distillation.sampling import Sampler
+from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student_file import read_student
@@ -36,10 +40,11 @@ def mts(folder, *words):
     )
 
 
-def test_killed_and_continued(tmp_path):
+def test_killed_continued_and_fine_tuned(tmp_path):
     atoms = molecule("CH3OH")
     write(tmp_path / "methanol.xyz", atoms)
-    words = ("distill", "methanol.xyz", "-o", "s.safetensors", "--minutes", "0.5", "--hidden", "16")
+    small = ("--hidden", "16", "--channels", "8", "--messages", "4")
+    words = ("distill", "methanol.xyz", "-o", "s.safetensors", "--minutes", "0.5", *small)
     first = mts(tmp_path, *words)
     labels = tmp_path / "s" / "labels.extxyz"
     for _ in range(600):
@@ -63,6 +68,10 @@ def test_killed_and_continued(tmp_path):
     # half a minute leaves an error of some 0.1 eV/Å; an untrained student has 1
     assert report["force_rmse_eV_A"]["all"] < 0.35 * report["teacher_force_rms_eV_A"]
     assert abs(report["xh_force_constant_error"]["mean"]) < 0.1
+    assert set(report["stretch"]) == {"C–H", "C–O", "O–H"}
+    assert set(report["nve_respa_drift_meV_atom_ps"]) == {"4.0", "6.0", "8.0", "10.0"}
+    assert report["student_ms"] < report["teacher_ms"] and report["wall_s"] > 10
+    assert "force constants" in (tmp_path / "s.html").read_text()
     assert (tmp_path / "s.png").stat().st_size > 10_000
     _, record = read_student(tmp_path / "s.safetensors")
     assert record["settings"]["teacher"] == "so3lr" and "mts distill" in record["command"]
@@ -77,6 +86,14 @@ def test_killed_and_continued(tmp_path):
     output, _ = third.communicate(timeout=60)
     assert third.returncode == 2 and "exists" in output and "--force" in output
 
+    words = ("distill", "methanol.xyz", "-o", "t.safetensors", "--minutes", "0.5", "--work", "s")
+    tuned, _ = mts(tmp_path, *words, "--from", "s.safetensors").communicate(timeout=300)
+    _, record = read_student(tmp_path / "t.safetensors")
+    assert record["settings"]["base"] == "s.safetensors", tuned
+    # the labels are those of the first run, so that the errors can be compared
+    assert record["labels"] == report["labels"] and record["sampling_s"] < 10
+    assert record["force_rmse_eV_A"]["all"] < 1.5 * report["force_rmse_eV_A"]["all"]
+
 
 def test_bad_words(tmp_path):
     write(tmp_path / "m.xyz", molecule("SiH4"))
@@ -85,6 +102,11 @@ def test_bad_words(tmp_path):
         (("m.xyz", "-o", "nowhere/s.safetensors"), "does not exist"),
         (("gone.xyz", "-o", "s.safetensors"), "does not exist"),
         (("m.xyz", "-o", "s.safetensors"), "element Si"),
+        (("-o", "s.safetensors"), "STRUCTURES is missing"),
+        (("m.xyz", "-o", "s.safetensors", "--messages", "2"), "messages=2 is too small"),
+        (("m.xyz", "-o", "s.safetensors", "--without", "md5"), "no such kind of labels"),
+        (("m.xyz", "-o", "s.safetensors", "--from", "water"), "knows H, O"),
+        (("-o", "s.safetensors", "--from-run", "nowhere"), "does not exist"),
     ):
         run = mts(tmp_path, "distill", *words)
         output, _ = run.communicate(timeout=60)
@@ -97,12 +119,67 @@ def test_labels_of_another_teacher_and_of_a_broken_one(tmp_path):
     atoms, path = molecule("H2O"), tmp_path / "labels.extxyz"
     labels = LabelFile(path, teacher="a")
     forces = np.zeros((3, 3))
-    labels.add(atoms, kind="md", split="train", energy_eV=1.0, forces_eV_A=forces)
+    where = {"kind": "md", "split": "train", "system": "a", "energy_eV": 1.0}
+    labels.add(atoms, **where, forces_eV_A=forces)
     with pytest.raises(UserError, match="NaN or infinity"):
-        labels.add(atoms, kind="md", split="train", energy_eV=1.0, forces_eV_A=forces * np.nan)
+        labels.add(atoms, **where, forces_eV_A=forces * np.nan)
     assert len(LabelFile(path, teacher="a").frames) == 1
     with pytest.raises(UserError, match=r"labels in .* are of the teacher 'a'"):
         LabelFile(path, teacher="b")
+
+
+def test_a_full_disk_keeps_what_was_labelled(tmp_path, monkeypatch):
+    path = tmp_path / "labels.extxyz"
+    labels = LabelFile(path, teacher="a")
+    where = {"kind": "md", "split": "train", "system": "a", "energy_eV": 1.0}
+    labels.add(molecule("H2O"), **where, forces_eV_A=np.zeros((3, 3)))
+
+    def full(target, *_, **__):
+        with open(target, "a") as file:
+            file.write("3\nProperties=spec")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mts_driver.distillation.labels.write", full)
+    with pytest.raises(UserError, match=r"No space left .* the 1 so far are kept"):
+        labels.add(molecule("H2O"), **where, forces_eV_A=np.zeros((3, 3)))
+    monkeypatch.undo()
+    assert len(LabelFile(path, teacher="a").frames) == 1
+
+
+class Moody(EMT):
+    """Fails on frames with a long O-H bond, as a self-consistent field might."""
+
+    longest_A = 1.3
+
+    def calculate(self, atoms=None, *args, **kwargs):
+        super().calculate(atoms, *args, **kwargs)
+        if max(atoms.get_distances(0, [1, 2])) > self.longest_A:
+            raise RuntimeError("SCF not converged")
+
+
+def sampler(path, labeller_spec):
+    labels = LabelFile(path, teacher=labeller_spec)
+    plan = SamplingPlan(temperature_K=300.0, calls=300)
+    labeller = Labeller(labeller_spec, labels)
+    return Sampler(molecule("H2O"), "water", labeller, plan, seed=1, report=lambda *_: None)
+
+
+def test_a_teacher_that_fails_on_some_frames_is_survived(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    made = sampler(tmp_path / "labels.extxyz", "ase:test_distill:Moody")
+    made.run()
+    assert 3 < len(made.labeller.failed) < 25
+    assert all("SCF not converged" in text for text in made.labeller.failed)
+    assert len(made.labels.of("shaken")) == made.plan.shaken
+    assert len(made.labels.of("stretched")) < made.plan.stretched
+
+
+def test_a_teacher_that_mostly_fails_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setattr(Moody, "longest_A", 0.98)
+    made = sampler(tmp_path / "labels.extxyz", "ase:test_distill:Moody")
+    with pytest.raises(UserError, match="SCF not converged"):
+        made.run()
 
 
 def test_time_blocks_do_not_touch():

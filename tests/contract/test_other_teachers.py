@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 
 from mts_driver.errors import UserError
@@ -24,12 +25,12 @@ def water_box():
     """Eight water molecules, turned at random, on a lattice with the density of the liquid."""
     rng = np.random.default_rng(4)
     side = 3.1
-    box = None
+    box = Atoms()
     for corner in np.ndindex(2, 2, 2):
         one = molecule("H2O")
         one.euler_rotate(*rng.uniform(0, 360, 3), center="COM")
         one.translate(side * np.array(corner) - one.positions[0])
-        box = one if box is None else box + one
+        box += one
     box.set_cell([2 * side] * 3)
     box.pbc = True
     box.rattle(0.03, seed=1)

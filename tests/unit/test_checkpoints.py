@@ -1,0 +1,19 @@
+"""Checkpoints of i-PI hold what their inputs held."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from mts_driver.drivers.checkpoints import write_checkpoints_well
+
+
+@pytest.mark.parametrize(
+    "spec", ["ase:tblite.ase:TBLite?method=GFN1-xTB&verbosity=0", "a<b", "so3lr"]
+)
+def test_any_model_survives(spec):
+    from ipi.utils import inputvalue
+
+    write_checkpoints_well()
+    text = ET.fromstring(f"<p>{inputvalue.write_type(dict, {'model': spec})}</p>").text
+    assert inputvalue.read_type(dict, text) == {"model": spec}
+    assert ET.fromstring(f"<p>{inputvalue.write_type(str, spec)}</p>").text.strip() == spec
