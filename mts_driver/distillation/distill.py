@@ -137,7 +137,7 @@ def distill(
     trainer = Trainer(
         model,
         TrainingSet.from_labels(labels, model.config, without=settings.without),
-        checkpoint=work / "training.pt",
+        checkpoint=training_file(work, output),
         budget_s=max(20.0, settings.minutes * 60 - (sampled - started)),
         seed=settings.seed,
         fine_tuning=fine_tuning,
@@ -166,6 +166,11 @@ def distill(
     result = report_on(model, labels, labeller, settings, facts, title=output.stem, report=report)
     save_student(model, output, result.summary())
     return result.write(output, json_file=json_file)
+
+
+def training_file(work: Path, output: Path) -> Path:
+    """Return the checkpoint of the training: several students can share a folder of labels."""
+    return work / f"{output.stem}-training.pt"
 
 
 def sample(

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from mts_driver.distillation.active import frames_of_run
-from mts_driver.distillation.distill import Settings, distill
+from mts_driver.distillation.distill import Settings, distill, training_file
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.student_run import Watched, run_and_watch
 from mts_driver.distillation.teachers import Labeller
@@ -81,13 +81,19 @@ def until_clean(
     Raises
     ------
     UserError
-        If there are holes after six rounds; the last student and all labels are kept.
+        If there are holes after six rounds, in which case the last student and all labels are
+        kept; or if a system is too big for the teacher.
     """
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
     labeller = Labeller(settings.teacher, labels, device=settings.device)
     rounds_file = work / "rounds.json"
     rounds = json.loads(rounds_file.read_text()) if rounds_file.exists() else []
     summary = json.loads((json_file or output.with_suffix(".json")).read_text())
+    if any(atoms.has("force_weight") for atoms in labels.of("md")):
+        raise UserError(
+            "--until-clean-ps runs the teacher on the whole system, but this one was cut into "
+            "fragments: run the student alone with `mts check --teacher none`."
+        )
     for number in range(len(rounds) + 1, MOST_ROUNDS + 1):
         model, _ = read_student(output)
         extra: list[Atoms] = []
@@ -106,12 +112,10 @@ def until_clean(
                 frame.info["system"] = name
             if watched.blown_up or watched.clean_ps < picoseconds - 1e-9:
                 extra += with_copies(watched.frames, f"round {number}")
-        rounds.append(found)
-        rounds_file.write_text(json.dumps(rounds, indent=2) + "\n")
         if not extra:
-            return _with_rounds(summary, rounds, output, json_file)
+            return _with_rounds(summary, [*rounds, found], output, json_file)
         # the sampling is done, so all of the round goes into labels of holes and training
-        (work / "training.pt").unlink(missing_ok=True)
+        training_file(work, output).unlink(missing_ok=True)
         summary = distill(
             systems,
             replace(settings, base=str(output), minutes=max(0.5, ROUND_SHARE * settings.minutes)),
@@ -122,6 +126,8 @@ def until_clean(
             extra=extra,
             json_file=json_file,
         )
+        rounds.append(found)
+        rounds_file.write_text(json.dumps(rounds, indent=2) + "\n")
         labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
         labeller = Labeller(settings.teacher, labels, device=settings.device)
     raise UserError(

@@ -126,7 +126,7 @@ def test_ci_runs_the_second_set_up_command():
 
 def test_constraints_pin_every_direct_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [project["optional-dependencies"][e] for e in ("so3lr", "analysis", "dev")]
+    extras = [project["optional-dependencies"][e] for e in ("so3lr", "analysis", "general", "dev")]
     wanted = [line for group in (project["dependencies"], *extras) for line in group]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
