@@ -3,29 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from ase import Atoms
 from torch import Tensor
 
-from integrators.bath import Bath
-from integrators.engine import run
-from integrators.levels import FULL, TwoLevel
-from integrators.propagators import kinetic_energy
-from integrators.splitting import FAST, OU, SLOW, Operation, respa_baoab
-from integrators.state import MDState, Potential, initial_state
-from mts_driver.errors import UserError
+from integrators.levels import FULL
+from integrators.splitting import FAST
+from integrators.state import MDState, Potential
+from mts_driver.distillation.dynamics import BlownUp, Protocol, advance, thermal_start
 from mts_driver.holes import Seen, Watch
-from mts_driver.structures import repartitioned_masses
-from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
-Report = Callable[[str, int, int], None]
+Report = Callable[[str, float, float], None]
 """``report(stage, done, total)``: called after every outer step."""
 
 MOST_HOLES = 20
 """Outer steps with a hole after which a trajectory is given up."""
-HOTTEST = 5.0
-"""Multiple of the target temperature at which a trajectory has blown up."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +68,8 @@ def run_and_watch(
         Equilibrated start; velocities are drawn at the target temperature.
     teacher, student : Potential
         Bound to these atoms.
-    picoseconds : float
-        Length of the run, ps.
-    outer_fs, inner_fs : float
-        Outer and inner time step, fs; the first is a multiple of the second.
-    temperature_K : float
-        Target, K.
-    friction_per_ps : float or Tensor of shape (N,)
-        Of the Langevin thermostat, 1/ps.
-    hydrogen_mass_Da : float
-        Mass of hydrogens after repartitioning, Da; 0 for natural masses.
-    seed : int
-        Of velocities and noise.
+    picoseconds, outer_fs, inner_fs, temperature_K, friction_per_ps, hydrogen_mass_Da, seed
+        See `mts_driver.distillation.dynamics.Protocol`.
     report : callable
         Told about every outer step.
 
@@ -97,103 +78,87 @@ def run_and_watch(
     UserError
         If a number is not positive, or the outer step is no multiple of the inner one.
     """
-    _require_positive(
-        picoseconds=picoseconds, outer_fs=outer_fs, inner_fs=inner_fs, temperature_K=temperature_K
+    protocol = Protocol(
+        picoseconds=picoseconds,
+        outer_fs=outer_fs,
+        inner_fs=inner_fs,
+        temperature_K=temperature_K,
+        friction_per_ps=friction_per_ps,
+        hydrogen_mass_Da=hydrogen_mass_Da,
+        seed=seed,
     )
-    n_inner = round(outer_fs / inner_fs)
-    if n_inner < 1 or abs(outer_fs / inner_fs - n_inner) > 1e-9:
-        raise UserError(
-            f"outer_fs={outer_fs:g} is no multiple of inner_fs={inner_fs:g}: the outer step is "
-            "made of whole inner steps."
-        )
-    watcher = _Watcher(atoms, round(1e3 * picoseconds / outer_fs), outer_fs, temperature_K, report)
-    state = _start(atoms, temperature_K, hydrogen_mass_Da, seed)
-    levels = TwoLevel(teacher, student)
-    blown_up = False
-    try:
-        state = levels.evaluate(state, SLOW)
+    frames: list[Atoms] = []
+
+    def keep(_: str, frame: Atoms) -> bool:
+        frames.append(frame)
+        return True
+
+    watcher = Watcher(Watch(atoms, keep), protocol, labelled=True)
+
+    def look(state: MDState) -> None:
         watcher.look(state)
-        run(
-            state,
-            levels,
-            respa_baoab(n_inner),
-            steps=watcher.steps,
-            timestep=outer_fs,
-            bath=Bath.from_temperature(
-                temperature_K=temperature_K, friction_per_ps=friction_per_ps
-            ),
-            seed=seed,
-            on_step=watcher.look,
-            on_op=watcher.check_heat,
-        )
-    except _BlownUp:
-        blown_up = True
-    watcher.watch.close(blown_up=blown_up)
+        report("student dynamics", state.step, protocol.steps)
+        watcher.give_up()
+
+    end = advance(thermal_start(atoms, protocol), teacher, student, protocol, look=look)
+    watcher.watch.close(blown_up=end is None)
     return Watched(
-        frames=sorted(watcher.frames, key=lambda frame: int(frame.info["step"])),
-        clean_ps=1e-3 * outer_fs * (watcher.done if watcher.hole is None else watcher.hole),
-        blown_up=blown_up,
+        frames=sorted(frames, key=lambda frame: int(frame.info["step"])),
+        clean_ps=watcher.clean_ps,
+        blown_up=end is None,
         max_force_difference_eV_A=watcher.watch.largest_eV_A,
     )
 
 
-class _BlownUp(Exception):
-    """Ends a trajectory from within."""
+class Watcher:
+    """Shows the end of every outer step to a `Watch`.
 
+    Parameters
+    ----------
+    watch : Watch
+        Judges the steps and keeps frames.
+    protocol : Protocol
+        Tells the time of a step.
+    labelled : bool
+        Whether there is a teacher, whose forces belong to the frames.
 
-class _Watcher:
-    """Observers of the engine, and what they saw: frames, steps done, step of the first hole."""
+    Attributes
+    ----------
+    done, hole : int, int or None
+        Outer steps seen, and the first of them with a hole.
+    """
 
-    def __init__(
-        self, atoms: Atoms, steps: int, outer_fs: float, temperature_K: float, report: Report
-    ) -> None:
-        self.steps, self._outer_fs, self._report = steps, outer_fs, report
-        self._hottest_eV = HOTTEST * 1.5 * len(atoms) * BOLTZMANN_EV_K * temperature_K
-        self.watch = Watch(atoms, self._keep)
-        self.frames: list[Atoms] = []
+    def __init__(self, watch: Watch, protocol: Protocol, *, labelled: bool) -> None:
+        self.watch = watch
         self.done = 0
         self.hole: int | None = None
-
-    def _keep(self, _: str, frame: Atoms) -> bool:
-        self.frames.append(frame)
-        return True
+        self._reason: str | None = None
+        self._outer_fs, self._labelled = protocol.outer_fs, labelled
 
     def look(self, state: MDState) -> None:
+        """See a state whose forces are known."""
         teacher, student = state.evaluations[FULL], state.evaluations[FAST]
         difference = (teacher.forces - student.forces).double().cpu().numpy()
+        label = (float(teacher.energy), teacher.forces.double().cpu().numpy())
         seen = Seen(
             step=state.step,
             time_fs=round(state.step * self._outer_fs, 6),
             positions=state.positions.cpu().numpy()[None],
             cell=state.cell.cpu().numpy(),
             differences=difference[None],
-            teacher=lambda _: (float(teacher.energy), teacher.forces.double().cpu().numpy()),
+            teacher=lambda _: label if self._labelled else None,
         )
-        reason = self.watch.look(seen)
-        if reason is not None and self.hole is None:
+        self._reason = self.watch.look(seen)
+        if self._reason is not None and self.hole is None:
             self.hole = state.step
         self.done = state.step
-        self._report("student dynamics", state.step, self.steps)
-        if reason == "not finite" or self.watch.holes > MOST_HOLES:
-            raise _BlownUp
 
-    def check_heat(self, _: int, op: Operation, state: MDState) -> None:
-        """Stop before a model is given positions that are lost; O stands between any two calls."""
-        if isinstance(op, OU):
-            kinetic_eV = float(kinetic_energy(state.velocities, state.masses))
-            if not kinetic_eV < self._hottest_eV:
-                raise _BlownUp
+    def give_up(self) -> None:
+        """End a trajectory that has shown something not finite, or too many holes."""
+        if self._reason == "not finite" or self.watch.holes > MOST_HOLES:
+            raise BlownUp
 
-
-def _require_positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (np.isfinite(value) and value > 0):
-            raise UserError(f"{name}={value:g}: give a finite number above 0.")
-
-
-def _start(atoms: Atoms, temperature_K: float, hydrogen_mass_Da: float, seed: int) -> MDState:
-    masses = torch.tensor(repartitioned_masses(atoms, hydrogen_mass_Da) * EV_FS2_A2_PER_AMU)
-    width = (BOLTZMANN_EV_K * temperature_K / masses).sqrt()[:, None]
-    velocities = width * torch.tensor(np.random.default_rng(seed).normal(size=(len(atoms), 3)))
-    cell = torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
-    return initial_state(torch.tensor(atoms.positions), velocities, masses, cell)
+    @property
+    def clean_ps(self) -> float:
+        """Time until the first hole, or seen so far, ps."""
+        return 1e-3 * self._outer_fs * (self.done if self.hole is None else self.hole)

@@ -126,25 +126,21 @@ def backward(
                 pair = table[kind[a] * kinds + kind[b]]
                 _radial_slope(pair, (r - r0) * inverse_h, radial, slope)
                 _angular(vectors[p], r, shape)
+                _felt(g, shape, felt)
                 if sent.size:
-                    _answer(radial, g, shape, felt)
                     for c in range(channels):
-                        answer[chunk, b, c] += felt[c]
+                        answer[chunk, b, c] += felt[c] * radial[c]
                     for c in range(channels):
                         radial[c] *= sent[b, c]
                         slope[c] *= sent[b, c]
                 ux, uy, uz = shape[1], shape[2], shape[3]
-                # Σ_c first over moments, then one sum a component: dE/dr at fixed direction, and
+                # one sum over channels a component: dE/dr at fixed direction, and
                 # the gradient in the direction, of which the part across the bond counts
-                s4, s5, s6, s7, s8, s9 = shape[4], shape[5], shape[6], shape[7], shape[8], shape[9]
                 x2, y2, z2 = ux + ux, uy + uy, uz + uz
                 along, gx, gy, gz = slope[channels], zero, zero, zero
                 for c in range(channels):
-                    radius = g[0, c] + g[1, c] * ux + g[2, c] * uy + g[3, c] * uz
-                    radius += g[4, c] * s4 + g[5, c] * s5 + g[6, c] * s6
-                    radius += g[7, c] * s7 + g[8, c] * s8 + g[9, c] * s9
                     turn = radial[c]
-                    along += radius * slope[c]
+                    along += felt[c] * slope[c]
                     gx += turn * (g[1, c] + g[4, c] * x2 + g[7, c] * uy + g[8, c] * uz)
                     gy += turn * (g[2, c] + g[5, c] * y2 + g[7, c] * ux + g[9, c] * uz)
                     gz += turn * (g[3, c] + g[6, c] * z2 + g[8, c] * ux + g[9, c] * uy)
@@ -162,14 +158,21 @@ def backward(
 
 
 @njit(inline="always", fastmath=True)
-def _answer(radial, g, shape, out):
-    """Set ``out`` (C,) to dE/d(sent) of the neighbour, from one pair."""
-    for c in range(radial.size - 1):
-        out[c] = radial[c] * g[0, c]
-    for k in range(1, 10):
-        s = shape[k]
-        for c in range(radial.size - 1):
-            out[c] += radial[c] * s * g[k, c]
+def _felt(g, shape, out):
+    """Set ``out`` (C,) to the derivative of the energy by a pair's radial functions."""
+    for c in range(out.size):
+        out[c] = (
+            g[0, c]
+            + g[1, c] * shape[1]
+            + g[2, c] * shape[2]
+            + g[3, c] * shape[3]
+            + g[4, c] * shape[4]
+            + g[5, c] * shape[5]
+            + g[6, c] * shape[6]
+            + g[7, c] * shape[7]
+            + g[8, c] * shape[8]
+            + g[9, c] * shape[9]
+        )
 
 
 @njit(fastmath=True)

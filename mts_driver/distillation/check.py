@@ -1,0 +1,213 @@
+"""Is a student good for a system? Teacher and student run it together, and the run is judged."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from integrators.state import MDState, Potential
+from mts_driver.distillation.check_run import CheckRun
+from mts_driver.distillation.check_state import SAVE_EVERY_S, StateFile
+from mts_driver.distillation.dynamics import Protocol, advance, thermal_start
+from mts_driver.distillation.student_run import Report
+from mts_driver.equilibrate import FRICTION_PER_PS
+from mts_driver.relax import relax
+
+STATE_FILE = "state.pt"
+RELAX_STEPS = 200
+TOLERANCE_K, SIGNIFICANT = 5.0, 3.0
+"""A mean temperature is wrong if it is off by more, and by so many standard errors."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is checked, and how; part of the report.
+
+    Attributes
+    ----------
+    student, teacher : str
+        What the user calls them; the teacher may be "none".
+    student_sha256 : str
+        Of the student's file.
+    """
+
+    student: str
+    student_sha256: str
+    teacher: str
+    picoseconds: float
+    outer_fs: float
+    inner_fs: float
+    hydrogen_mass_Da: float
+    temperature_K: float
+    friction_per_ps: float
+    hydrogen_friction_per_ps: float
+    equilibrate_ps: float
+    seed: int
+
+    def protocol(self, numbers: Sequence[int]) -> Protocol:
+        """Return how atoms with these atomic numbers are run.
+
+        Raises
+        ------
+        UserError
+            See `Protocol`.
+        """
+        hydrogen = torch.as_tensor(numbers) == 1
+        friction = torch.full(hydrogen.shape, self.friction_per_ps, dtype=torch.float64)
+        friction[hydrogen] = self.hydrogen_friction_per_ps
+        return Protocol(
+            picoseconds=self.picoseconds,
+            outer_fs=self.outer_fs,
+            inner_fs=self.inner_fs,
+            temperature_K=self.temperature_K,
+            friction_per_ps=friction,
+            hydrogen_mass_Da=self.hydrogen_mass_Da,
+            seed=self.seed,
+        )
+
+
+def check(
+    atoms: Atoms,
+    teacher: Potential | None,
+    student: Potential,
+    settings: Settings,
+    *,
+    work: Path,
+    report: Report,
+    force: bool = False,
+    save_every_s: float = SAVE_EVERY_S,
+) -> dict[str, Any]:
+    """Relax and equilibrate with the student, run it beside its teacher, and report what showed.
+
+    A check that was killed continues from the state in ``work``, on the same trajectory.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        The system; its bonds are those that should last.
+    teacher, student : Potential
+        Bound to these atoms; without a teacher only bonds and temperatures are watched.
+    work : Path
+        Folder of the state, ``holes.extxyz`` and ``hard.extxyz``.
+    report : callable
+        ``report(stage, done, total)``.
+    force : bool
+        Whether the state of another check in ``work`` may be replaced.
+    save_every_s : float
+        Time between two writes of the state, s.
+
+    Returns
+    -------
+    dict
+        JSON-able: the settings and the findings; None for what could not be measured.
+
+    Raises
+    ------
+    UserError
+        If a setting does not make sense, or ``work`` holds the state of another check.
+    """
+    protocol = settings.protocol(atoms.numbers)
+    cold = thermal_start(atoms, protocol)  # finds masses that cannot be repartitioned
+    arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+    structure = sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    work.mkdir(parents=True, exist_ok=True)
+    file = StateFile(
+        work / STATE_FILE,
+        {**asdict(settings), "structure_sha256": structure},
+        every_s=save_every_s,
+        force=force,
+    )
+    saved = file.load()
+    run = CheckRun(atoms, protocol, file, saved, report, labelled=teacher is not None)
+    start: MDState | None
+    if saved is None:
+        settled = _settled(atoms, student, protocol, settings.equilibrate_ps, report)
+        start = None if settled is None else thermal_start(settled, protocol)
+    else:
+        start = replace(
+            cold,
+            **{key: saved[key] for key in ("step", "positions", "velocities", "heat")},
+            clip_events=torch.tensor(saved["clip_events"]),
+        )
+    blown_up_in = "equilibration" if start is None else None
+    if start is not None:
+        end = advance(start, teacher, student, protocol, look=run.look, on_op=run.tally.on_op)
+        run.close(blown_up=end is None)
+        blown_up_in = "dynamics" if end is None else None
+    found = {
+        **asdict(settings),
+        "atoms": len(atoms),
+        "blown_up": blown_up_in is not None,
+        "blown_up_in": blown_up_in,
+        **run.results(),
+        "threads": torch.get_num_threads(),
+    }
+    return {key: _finite(value) for key, value in found.items()}
+
+
+def _settled(
+    atoms: Atoms, student: Potential, protocol: Protocol, picoseconds: float, report: Report
+) -> Atoms | None:
+    """Relaxed and equilibrated with the student alone; None if that blew up."""
+    if picoseconds == 0:
+        return atoms
+    relaxed, force = relax(
+        atoms,
+        student,
+        steps=RELAX_STEPS,
+        report=lambda step, force: report(f"relaxation, {force:.1f} eV/Å", step, RELAX_STEPS),
+    )
+    if not math.isfinite(force):
+        return None
+    gentle = replace(
+        protocol,
+        picoseconds=picoseconds,
+        friction_per_ps=FRICTION_PER_PS,
+        seed=protocol.seed + 1,
+    )
+    end = advance(
+        thermal_start(relaxed, gentle),
+        None,
+        student,
+        gentle,
+        look=lambda state: report("equilibration with the student", state.step, gentle.steps),
+    )
+    if end is None:
+        return None
+    relaxed.positions = end.positions.numpy()
+    return relaxed
+
+
+def finish(work: Path) -> None:
+    """Remove the state of a check whose report is written, and the folder if nothing is in it."""
+    (work / STATE_FILE).unlink(missing_ok=True)
+    if not any(work.iterdir()):
+        work.rmdir()
+
+
+def problems(found: dict[str, Any]) -> list[str]:
+    """Return what speaks against the student in a report of `check`; empty if nothing does."""
+    out = []
+    if found["blown_up"]:
+        out.append(f"the trajectory blew up in the {found['blown_up_in']}")
+    if found["holes"]:
+        out.append(f"{found['holes']} outer steps with a hole")
+    if found["broken_bonds"]:
+        out.append(f"{found['broken_bonds']} broken bonds between heavy atoms")
+    for name, measured in found["temperature_at_O_K"].items():
+        if measured is None:
+            continue
+        off = measured["mean"] - found["temperature_K"]
+        if abs(off) > max(TOLERANCE_K, SIGNIFICANT * (measured["stderr"] or math.inf)):
+            out.append(f"{name} atoms are {off:+.0f} K off")
+    return out
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,169 @@
+"""Dynamics of a student in this process, beside its teacher or alone, to the end or a blow-up."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from integrators.bath import Bath
+from integrators.engine import OpObserver, StepObserver, run
+from integrators.levels import SingleLevel, TwoLevel
+from integrators.propagators import kinetic_energy
+from integrators.splitting import FAST, OU, SLOW, Kick, Operation, Splitting, respa_baoab
+from integrators.state import MDState, Potential, initial_state
+from mts_driver.errors import UserError
+from mts_driver.structures import repartitioned_masses
+from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+
+HOTTEST = 5.0
+"""Multiple of the target temperature at which a trajectory has blown up."""
+
+
+class BlownUp(Exception):
+    """Ends a trajectory from within; observers may raise it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """How the student is run.
+
+    Attributes
+    ----------
+    picoseconds : float
+        Length of the run, ps.
+    outer_fs, inner_fs : float
+        Outer and inner time step, fs; the first is a multiple of the second.
+    temperature_K : float
+        Target, K.
+    friction_per_ps : float or Tensor of shape (N,)
+        Of the Langevin thermostat, 1/ps.
+    hydrogen_mass_Da : float
+        Mass of hydrogens after repartitioning, Da; 0 for natural masses.
+    seed : int
+        Of velocities and noise.
+
+    Raises
+    ------
+    UserError
+        If a number is not positive, or the outer step is no multiple of the inner one.
+    """
+
+    picoseconds: float
+    outer_fs: float
+    inner_fs: float
+    temperature_K: float
+    friction_per_ps: float | Tensor
+    hydrogen_mass_Da: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("picoseconds", "outer_fs", "inner_fs", "temperature_K"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise UserError(f"{name}={value:g}: give a finite number above 0.")
+        friction = torch.as_tensor(self.friction_per_ps)
+        if not bool((torch.isfinite(friction) & (friction >= 0)).all()):
+            raise UserError(
+                f"friction_per_ps={float(friction.min()):g}: give a finite number, 0 or above."
+            )
+        if self.n_inner < 1 or abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9:
+            raise UserError(
+                f"outer_fs={self.outer_fs:g} is no multiple of inner_fs={self.inner_fs:g}: the "
+                "outer step is made of whole inner steps."
+            )
+        if self.steps < 1:
+            raise UserError(
+                f"picoseconds={self.picoseconds:g} is less than one outer step of "
+                f"{self.outer_fs:g} fs: give a longer time."
+            )
+
+    @property
+    def n_inner(self) -> int:
+        """Inner steps an outer step."""
+        return round(self.outer_fs / self.inner_fs)
+
+    @property
+    def steps(self) -> int:
+        """Outer steps."""
+        return round(1e3 * self.picoseconds / self.outer_fs)
+
+
+def thermal_start(atoms: Atoms, protocol: Protocol) -> MDState:
+    """Return the atoms with their masses and with velocities drawn at the target temperature.
+
+    Raises
+    ------
+    UserError
+        If the masses cannot be repartitioned.
+    """
+    masses_Da = repartitioned_masses(atoms, protocol.hydrogen_mass_Da)
+    masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
+    width = (BOLTZMANN_EV_K * protocol.temperature_K / masses).sqrt()[:, None]
+    normal = np.random.default_rng(protocol.seed).normal(size=(len(atoms), 3))
+    cell = torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
+    return initial_state(torch.tensor(atoms.positions), width * torch.tensor(normal), masses, cell)
+
+
+def advance(
+    state: MDState,
+    teacher: Potential | None,
+    student: Potential,
+    protocol: Protocol,
+    *,
+    look: StepObserver,
+    on_op: OpObserver | None = None,
+) -> MDState | None:
+    """Run RESPA-BAOAB from a state of any step to the last one of the protocol.
+
+    Parameters
+    ----------
+    teacher : Potential or None
+        None runs the student alone, with the same inner steps.
+    look : callable
+        Sees the state with all forces known: the one given, and that after every outer step.
+    on_op : callable, optional
+        Sees the state after every operation of the splitting.
+
+    Returns
+    -------
+    MDState or None
+        None if the trajectory blew up: five times the target temperature, or ``look`` said so.
+    """
+    levels = SingleLevel(student) if teacher is None else TwoLevel(teacher, student)
+    hottest_eV = HOTTEST * 1.5 * len(state.masses) * BOLTZMANN_EV_K * protocol.temperature_K
+
+    def watch_heat(k: int, op: Operation, now: MDState) -> None:
+        # stops before a model is given positions that are lost; O stands between any two calls
+        if isinstance(op, OU) and not float(kinetic_energy(now.velocities, now.masses)) < (
+            hottest_eV
+        ):
+            raise BlownUp
+        if on_op is not None:
+            on_op(k, op, now)
+
+    try:
+        state = levels.evaluate(state, FAST if teacher is None else SLOW)
+        look(state)
+        return run(
+            state,
+            levels,
+            respa_baoab(protocol.n_inner) if teacher is not None else _inner(protocol.n_inner),
+            steps=protocol.steps - state.step,
+            timestep=protocol.outer_fs,
+            bath=Bath.from_temperature(
+                temperature_K=protocol.temperature_K, friction_per_ps=protocol.friction_per_ps
+            ),
+            seed=protocol.seed,
+            on_step=look,
+            on_op=watch_heat,
+        )
+    except BlownUp:
+        return None
+
+
+def _inner(n: int) -> Splitting:
+    """Return RESPA-BAOAB without its slow kicks: ``n`` steps of BAOAB."""
+    kept = (op for op in respa_baoab(n) if not (isinstance(op, Kick) and op.level == SLOW))
+    return Splitting(tuple(kept), f"{n} x baoab")

@@ -1,0 +1,164 @@
+"""Averages over a trajectory that are summed up while it runs, so that no frame has to be kept."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.neighborlist import natural_cutoffs, neighbor_list
+from torch import Tensor
+
+from integrators.levels import FULL
+from integrators.splitting import FAST, Operation
+from integrators.state import MDState
+from integrators.thermometer import Thermometer
+from mts_driver.analysis.statistics import block_average
+from mts_driver.distillation.bonds import BOND_FACTOR
+from mts_driver.distillation.contacts import LARGEST_MOLECULE, molecules
+
+BLOCKS = 20
+SKIPPED = 0.1
+"""Share of a run that temperatures and energies leave out, since its velocities are fresh."""
+FEWEST_ALIKE = 5
+"""Molecules of one formula that make a solvent."""
+BROKEN = 1.4
+"""A heavy bond this many times as long as at the start is broken."""
+
+
+class Tally:
+    """Sums of temperatures, energies and force errors, and the longest bonds.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        The structure before anything was done with the student: its bonds are the reference.
+    steps : int
+        Outer steps of the run.
+    labelled : bool
+        Whether there is a teacher to compare with.
+
+    Attributes
+    ----------
+    sums : dict of str to Tensor
+        All that a restarted run has to know.
+    """
+
+    def __init__(self, atoms: Atoms, *, steps: int, labelled: bool) -> None:
+        hydrogen = torch.tensor(atoms.numbers == 1)
+        kinds = {"H": hydrogen, "heavy": ~hydrogen}
+        self._kinds = {name: mask for name, mask in kinds.items() if bool(mask.any())}
+        self._groups = force_groups(atoms) if labelled else {}
+        self._labelled = labelled
+        self._first = int(SKIPPED * steps) + 1
+        self._steps = steps - self._first + 1
+        self._thermometer = Thermometer(self._kinds)
+        self._bonds = _Bonds(atoms)
+        blocks = min(BLOCKS, self._steps)
+        self.sums = {name: torch.zeros(blocks, dtype=torch.float64) for name in self._kinds}
+        self.sums |= {name: torch.zeros(blocks, dtype=torch.float64) for name in ("U", "count")}
+        self.sums["square error"] = torch.zeros(len(self._groups), dtype=torch.float64)
+        self.sums["frames"] = torch.zeros(())
+        self.sums["longest"] = torch.zeros(len(self._bonds), dtype=torch.float64)
+
+    def on_op(self, k: int, op: Operation, state: MDState) -> None:
+        """Read the temperature behind every O."""
+        self._thermometer(k, op, state)
+
+    def look(self, state: MDState) -> None:
+        """Add the state after an outer step, or the first one, with all forces known."""
+        sums = self.sums
+        if self._thermometer.count and state.step >= self._first:
+            block = (state.step - self._first) * len(sums["count"]) // self._steps
+            for name in self._kinds:
+                sums[name][block] += self._thermometer.temperatures_K[name]
+            sums["U"][block] += state.evaluations[FULL].energy.cpu().item()
+            sums["count"][block] += 1
+        self._thermometer.reset()
+        if self._labelled:
+            difference = state.evaluations[FULL].forces - state.evaluations[FAST].forces
+            squares = difference.double().square().mean(-1).cpu()
+            for k, mask in enumerate(self._groups.values()):
+                sums["square error"][k] += squares[mask].mean()
+            sums["frames"] += 1
+        ratios = self._bonds.ratios(state.positions.cpu().numpy())
+        sums["longest"] = torch.maximum(sums["longest"], torch.tensor(ratios))
+
+    def results(self) -> dict[str, Any]:
+        """Return the averages with the keys of the report; what was never seen is None."""
+        frames = int(self.sums["frames"])
+        rmse = (self.sums["square error"] / max(frames, 1)).sqrt().tolist()
+        longest, to_hydrogen = self.sums["longest"].numpy(), self._bonds.to_hydrogen
+        return {
+            "temperature_at_O_K": {name: self._mean(name) for name in self._kinds},
+            "mean_potential_energy_eV": self._mean("U"),
+            "force_rmse_eV_A": dict(zip(self._groups, rmse, strict=True)) if frames else None,
+            "longest_xh_bond_ratio": _largest(longest[to_hydrogen]),
+            "longest_heavy_bond_ratio": _largest(longest[~to_hydrogen]),
+            "broken_bonds": int((longest[~to_hydrogen] > BROKEN).sum()),
+        }
+
+    def _mean(self, name: str) -> dict[str, float | None] | None:
+        """Mean over all steps, with the standard error from the scatter of the blocks."""
+        count = self.sums["count"]
+        seen = count > 0
+        if not bool(seen.any()):
+            return None
+        error = block_average((self.sums[name] / count)[seen].numpy()).stderr
+        return {
+            "mean": float(self.sums[name].sum() / count.sum()),
+            "stderr": None if math.isnan(error) else error,
+        }
+
+
+def force_groups(atoms: Atoms) -> dict[str, Tensor]:
+    """Return masks (N,) of all atoms, of every element, and of solute and solvent if there are two.
+
+    The solvent are all molecules of the commonest formula, if there are at least five.
+    """
+    symbols = np.array(atoms.get_chemical_symbols())
+    groups = {"all": np.ones(len(atoms), bool)}
+    groups |= {str(element): symbols == element for element in np.unique(symbols)}
+    member = molecules(atoms)
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for molecule in np.flatnonzero(np.bincount(member) <= LARGEST_MOLECULE).tolist():
+        formula = tuple(sorted(symbols[member == molecule].tolist()))
+        alike.setdefault(formula, []).append(molecule)
+    commonest = max(alike.values(), key=len, default=[])
+    solvent = np.isin(member, commonest)
+    if len(commonest) >= FEWEST_ALIKE and not solvent.all():
+        groups |= {"solute": ~solvent, "solvent": solvent}
+    return {name: torch.tensor(mask) for name, mask in groups.items()}
+
+
+class _Bonds:
+    """Lengths of all bonds of a structure, relative to what they should be.
+
+    Bonds to hydrogen are compared with the sum of their covalent radii, which are their lengths at
+    rest to 0.03 Å; the others, single or double, with their own lengths in the structure.
+    """
+
+    def __init__(self, atoms: Atoms) -> None:
+        i, j, vectors = neighbor_list("ijD", atoms, natural_cutoffs(atoms, mult=BOND_FACTOR))
+        once = i < j
+        self._i, self._j = i[once], j[once]
+        # positions are not wrapped later, so a bond keeps the image that it starts in
+        self._shifts = vectors[once] - (atoms.positions[self._j] - atoms.positions[self._i])
+        self.to_hydrogen = (atoms.numbers[self._i] == 1) | (atoms.numbers[self._j] == 1)
+        radii = covalent_radii[atoms.numbers]
+        at_rest, lengths = radii[self._i] + radii[self._j], self._lengths(atoms.positions)
+        self._reference = np.where(self.to_hydrogen, at_rest, lengths)
+
+    def __len__(self) -> int:
+        return len(self._i)
+
+    def ratios(self, positions: np.ndarray) -> np.ndarray:
+        return self._lengths(positions) / self._reference
+
+    def _lengths(self, positions: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(positions[self._j] - positions[self._i] + self._shifts, axis=1)
+
+
+def _largest(ratios: np.ndarray) -> float | None:
+    return float(ratios.max()) if len(ratios) else None
