@@ -73,8 +73,9 @@ def check(
     from hashlib import sha256
 
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.distillation.check import Settings, finish, problems
+    from mts_driver.distillation.check import Settings, finish
     from mts_driver.distillation.check import check as run_check
+    from mts_driver.distillation.verdict import problems
     from mts_driver.errors import UserError
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential

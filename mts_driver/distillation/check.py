@@ -20,8 +20,6 @@ from mts_driver.relax import relax
 
 STATE_FILE = "state.pt"
 RELAX_STEPS = 200
-TOLERANCE_K, SIGNIFICANT = 5.0, 3.0
-"""A mean temperature is wrong if it is off by more, and by so many standard errors."""
 
 
 @dataclass(frozen=True)
@@ -188,24 +186,6 @@ def finish(work: Path) -> None:
     (work / STATE_FILE).unlink(missing_ok=True)
     if not any(work.iterdir()):
         work.rmdir()
-
-
-def problems(found: dict[str, Any]) -> list[str]:
-    """Return what speaks against the student in a report of `check`; empty if nothing does."""
-    out = []
-    if found["blown_up"]:
-        out.append(f"the trajectory blew up in the {found['blown_up_in']}")
-    if found["holes"]:
-        out.append(f"{found['holes']} outer steps with a hole")
-    if found["broken_bonds"]:
-        out.append(f"{found['broken_bonds']} broken bonds between heavy atoms")
-    for name, measured in found["temperature_at_O_K"].items():
-        if measured is None:
-            continue
-        off = measured["mean"] - found["temperature_K"]
-        if abs(off) > max(TOLERANCE_K, SIGNIFICANT * (measured["stderr"] or math.inf)):
-            out.append(f"{name} atoms are {off:+.0f} K off")
-    return out
 
 
 def _finite(value: Any) -> Any:

@@ -69,7 +69,8 @@ class CheckRun:
 
     def look(self, state: MDState) -> None:
         """See the first state, and that after every outer step, with all forces known."""
-        # saved before anything is counted: a restart evaluates this state again, and looks again
+        self.tally.end_step(state.step)
+        # saved before the state is looked at: a restart evaluates this state again, and looks again
         self._file.save(lambda: self._memory(state))
         self.watcher.look(state)
         self._clip_events = int(state.clip_events)

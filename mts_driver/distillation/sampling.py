@@ -29,7 +29,8 @@ Report = Callable[[str, float, float], None]
 """``report(stage, done, total)``: called after every teacher call or two."""
 
 TIMESTEP_FS = 2.0
-HYDROGEN_MASS_DA = 4.0
+HYDROGEN_MASS_DA = 3.0
+"""At 4 Da methane would have no mass left for its carbon."""
 FRICTION_PER_PS = 10.0
 STAGES = ("equil", "md", "warm", "hot")
 

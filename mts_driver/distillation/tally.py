@@ -48,42 +48,48 @@ class Tally:
     def __init__(self, atoms: Atoms, *, steps: int, labelled: bool) -> None:
         hydrogen = torch.tensor(atoms.numbers == 1)
         kinds = {"H": hydrogen, "heavy": ~hydrogen}
-        self._kinds = {name: mask for name, mask in kinds.items() if bool(mask.any())}
+        kinds = {name: mask for name, mask in kinds.items() if bool(mask.any())}
+        self._counts = {name: int(mask.sum()) for name, mask in kinds.items()} | {"all": len(atoms)}
+        self._thermometer = Thermometer(kinds)
         self._groups = force_groups(atoms) if labelled else {}
         self._labelled = labelled
         self._first = int(SKIPPED * steps) + 1
-        self._steps = steps - self._first + 1
-        self._thermometer = Thermometer(self._kinds)
+        self._averaged = steps - self._first + 1
         self._bonds = _Bonds(atoms)
-        blocks = min(BLOCKS, self._steps)
-        self.sums = {name: torch.zeros(blocks, dtype=torch.float64) for name in self._kinds}
-        self.sums |= {name: torch.zeros(blocks, dtype=torch.float64) for name in ("U", "count")}
+        # total and count of every block
+        shape = (2, min(BLOCKS, self._averaged))
+        self.sums = {name: torch.zeros(shape, dtype=torch.float64) for name in (*self._counts, "U")}
         self.sums["square error"] = torch.zeros(len(self._groups), dtype=torch.float64)
-        self.sums["frames"] = torch.zeros(())
+        self.sums["frames"] = torch.zeros((), dtype=torch.int64)
         self.sums["longest"] = torch.zeros(len(self._bonds), dtype=torch.float64)
 
     def on_op(self, k: int, op: Operation, state: MDState) -> None:
         """Read the temperature behind every O."""
         self._thermometer(k, op, state)
 
+    def end_step(self, step: int) -> None:
+        """Add the temperatures of the outer step that has just ended; before anything is saved."""
+        for name, temperature_K in self._thermometer.temperatures_K.items():
+            self._add(name, step, temperature_K)
+        self._thermometer.reset()
+
     def look(self, state: MDState) -> None:
         """Add the state after an outer step, or the first one, with all forces known."""
-        sums = self.sums
-        if self._thermometer.count and state.step >= self._first:
-            block = (state.step - self._first) * len(sums["count"]) // self._steps
-            for name in self._kinds:
-                sums[name][block] += self._thermometer.temperatures_K[name]
-            sums["U"][block] += state.evaluations[FULL].energy.cpu().item()
-            sums["count"][block] += 1
-        self._thermometer.reset()
+        self._add("U", state.step, state.evaluations[FULL].energy.cpu().item())
         if self._labelled:
             difference = state.evaluations[FULL].forces - state.evaluations[FAST].forces
             squares = difference.double().square().mean(-1).cpu()
-            for k, mask in enumerate(self._groups.values()):
-                sums["square error"][k] += squares[mask].mean()
-            sums["frames"] += 1
+            means = [squares[mask].mean() for mask in self._groups.values()]
+            self.sums["square error"] += torch.stack(means)
+            self.sums["frames"] += 1
         ratios = self._bonds.ratios(state.positions.cpu().numpy())
-        sums["longest"] = torch.maximum(sums["longest"], torch.tensor(ratios))
+        self.sums["longest"] = torch.maximum(self.sums["longest"], torch.tensor(ratios))
+
+    def _add(self, name: str, step: int, value: float) -> None:
+        if step >= self._first:
+            sums = self.sums[name]
+            block = (step - self._first) * sums.shape[1] // self._averaged
+            sums[:, block] += torch.tensor([value, 1.0], dtype=sums.dtype)
 
     def results(self) -> dict[str, Any]:
         """Return the averages with the keys of the report; what was never seen is None."""
@@ -91,7 +97,11 @@ class Tally:
         rmse = (self.sums["square error"] / max(frames, 1)).sqrt().tolist()
         longest, to_hydrogen = self.sums["longest"].numpy(), self._bonds.to_hydrogen
         return {
-            "temperature_at_O_K": {name: self._mean(name) for name in self._kinds},
+            "temperature_at_O_K": {
+                name: mean and {**mean, "atoms": count}
+                for name, count in self._counts.items()
+                for mean in [self._mean(name)]
+            },
             "mean_potential_energy_eV": self._mean("U"),
             "force_rmse_eV_A": dict(zip(self._groups, rmse, strict=True)) if frames else None,
             "longest_xh_bond_ratio": _largest(longest[to_hydrogen]),
@@ -101,13 +111,13 @@ class Tally:
 
     def _mean(self, name: str) -> dict[str, float | None] | None:
         """Mean over all steps, with the standard error from the scatter of the blocks."""
-        count = self.sums["count"]
+        total, count = self.sums[name]
         seen = count > 0
         if not bool(seen.any()):
             return None
-        error = block_average((self.sums[name] / count)[seen].numpy()).stderr
+        error = block_average((total / count)[seen].numpy()).stderr
         return {
-            "mean": float(self.sums[name].sum() / count.sum()),
+            "mean": float(total.sum() / count.sum()),
             "stderr": None if math.isnan(error) else error,
         }
 

@@ -15,7 +15,7 @@ from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import with_charge
 
 KEPT = 8
-FEWEST_TRIED, MOST_FAILED = 20, 0.2
+FEWEST_TRIED, MOST_FAILED = 20, 0.5
 """Sampling ends when more than this share of at least so many frames has failed."""
 
 
@@ -69,7 +69,7 @@ class Labeller:
         Raises
         ------
         UserError
-            If it fails on a fifth of the frames.
+            If it fails on half of the displaced frames.
         """
         self._tried += 1
         try:

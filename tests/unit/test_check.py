@@ -1,6 +1,7 @@
 """mts check: what is measured, what is found, and a check that is continued after a kill."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from typer.testing import CliRunner
 
 from integrators.state import Evaluation, initial_state
 from mts_driver.cli.check import check as command
-from mts_driver.distillation.check import STATE_FILE, Settings, check, finish, problems
+from mts_driver.distillation.check import STATE_FILE, Settings, check, finish
 from mts_driver.distillation.tally import Tally, force_groups
+from mts_driver.distillation.verdict import problems
 from mts_driver.errors import UserError
 from mts_driver.structures import read_structure
 
@@ -25,7 +27,7 @@ WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 class Springs:
     """A water molecule of springs; remembers what it was asked about last.
 
-    ``push`` makes O-H bonds repel beyond 1.02 Å; ``wind`` is a constant force on the oxygen, eV/Å.
+    ``push`` makes O-H bonds repel beyond 0.98 Å; ``wind`` is a constant force on the oxygen, eV/Å.
     """
 
     def __init__(self, *, push=0.0, wind=0.0):
@@ -36,7 +38,7 @@ class Springs:
         x = positions.detach().requires_grad_()
         bonds = (x[1:] - x[0]).norm(dim=-1)
         energy = 25 * (bonds - 0.96).square().sum() + 2.5 * ((x[1] - x[2]).norm() - 1.5).square()
-        energy = energy - self.push * (bonds - 1.02).clamp_min(0).square().sum()
+        energy = energy - self.push * (bonds - 0.98).clamp_min(0).square().sum()
         energy = energy - self.wind * x[0, 0]
         (slope,) = torch.autograd.grad(energy, x)
         return Evaluation(energy.detach(), -slope, positions.new_zeros(3, 3))
@@ -65,7 +67,13 @@ def checked(work, teacher, student, *, report=lambda *_: None, force=False, ever
 def test_a_perfect_student(tmp_path):
     reports, teacher = [], Springs()
     found = checked(
-        tmp_path, teacher, Springs(), report=lambda *words: reports.append(words), picoseconds=3
+        tmp_path,
+        teacher,
+        Springs(),
+        report=lambda *words: reports.append(words),
+        picoseconds=3,
+        friction_per_ps=20.0,
+        hydrogen_friction_per_ps=20.0,
     )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["steps"] == 500 and teacher.calls == 501
@@ -74,11 +82,11 @@ def test_a_perfect_student(tmp_path):
     assert (found["holes"], found["clip_events"], found["broken_bonds"]) == (0, 0, 0)
     assert not found["blown_up"] and problems(found) == []
     for measured in found["temperature_at_O_K"].values():
-        assert abs(measured["mean"] - 300) < 5 * measured["stderr"] < 500
+        assert abs(measured["mean"] - 300) < 60 and 5 < measured["stderr"] < 60
     assert 1.0 < found["longest_xh_bond_ratio"] < 1.3
     assert found["longest_heavy_bond_ratio"] is None
-    # nine springs and rotations less: 3/2 kT in the bonds and the angle
-    assert found["mean_potential_energy_eV"]["mean"] == pytest.approx(0.0388, rel=0.3)
+    # three springs with kT/2 each
+    assert found["mean_potential_energy_eV"]["mean"] == pytest.approx(0.0388, rel=0.5)
     assert found["wall_s"] > 0 and found["s_per_ps"] == pytest.approx(found["wall_s"] / 3)
     assert {r[0].partition(",")[0] for r in reports} >= {
         "dynamics",
@@ -101,7 +109,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("student", [Springs(), Springs(push=35.0)], ids=["good", "with holes"])
+@pytest.mark.parametrize("student", [Springs(), Springs(push=20.0)], ids=["good", "with holes"])
 def test_a_killed_check_is_the_uninterrupted_one(tmp_path, student):
     def kill(stage, done, _):
         if stage.startswith("dynamics") and done == 55:
@@ -170,22 +178,21 @@ def test_bonds_across_the_cell_and_broken_ones():
     atoms.wrap(eps=0)
     tally = Tally(atoms, steps=10, labelled=False)
 
-    def look(moved):
+    def look(stretch):
         x = torch.tensor(atoms.positions)
-        x[moved] += torch.tensor(moved_by)
-        state = initial_state(x, torch.zeros(8, 3), torch.ones(8))
-        tally.look(state)
+        x[other] += stretch * torch.tensor(bond)
+        state = initial_state(x, torch.zeros_like(x), torch.ones(8))
+        nothing = Evaluation(torch.zeros(()), torch.zeros_like(x), torch.zeros(3, 3))
+        tally.look(replace(state, evaluations={"full": nothing}))
         return tally.results()
 
-    other, mine = [1, 5, 6, 7], atoms.get_distance(0, 1, mic=True, vector=True)
-    moved_by = 0.3 * mine
-    found = look(other)
+    bond = atoms.get_distance(0, 1, mic=True, vector=True)
+    other = [1, *(k for k in range(2, 8) if atoms.get_distance(1, k, mic=True) < 1.2)]
+    found = look(0.3)
     assert found["longest_heavy_bond_ratio"] == pytest.approx(1.3) and found["broken_bonds"] == 0
     assert found["longest_xh_bond_ratio"] == pytest.approx(1.09 / 1.07, abs=0.02)
-    moved_by = 0.5 * mine
-    assert look(other)["broken_bonds"] == 1
-    moved_by = 0.0 * mine
-    assert look(other)["longest_heavy_bond_ratio"] == pytest.approx(1.5)
+    assert look(0.5)["broken_bonds"] == 1
+    assert look(0.0)["longest_heavy_bond_ratio"] == pytest.approx(1.5)
 
 
 def test_numbers_that_make_no_sense(tmp_path):

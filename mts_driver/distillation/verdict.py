@@ -1,0 +1,38 @@
+"""What speaks against a student, read from the report of a check."""
+
+import math
+from typing import Any
+
+TOLERANCE_K, SIGNIFICANT = 5.0, 3.0
+"""A mean temperature is wrong if it is off by more, and by so many standard errors."""
+
+
+def problems(found: dict[str, Any]) -> list[str]:
+    """Return what speaks against the student in a report of `check`; empty if nothing does."""
+    out = []
+    if found["blown_up"]:
+        out.append(f"the trajectory blew up in the {found['blown_up_in']}")
+    if found["holes"]:
+        out.append(f"{found['holes']} outer steps with a hole")
+    if found["broken_bonds"]:
+        out.append(f"{found['broken_bonds']} broken bonds between heavy atoms")
+    for name, measured in found["temperature_at_O_K"].items():
+        if measured is not None:
+            off = measured["mean"] - found["temperature_K"]
+            error = max(measured["stderr"] or 0.0, _canonical_error_K(name, measured, found))
+            if abs(off) > max(TOLERANCE_K, SIGNIFICANT * error):
+                out.append(f"{name} atoms are {off:+.0f} K off")
+    return out
+
+
+def _canonical_error_K(name: str, measured: dict[str, Any], found: dict[str, Any]) -> float:
+    """Return the standard error of a mean temperature for what the thermostat exchanges.
+
+    Energy comes and goes with the friction γ and is half kinetic, so that over a time t the
+    variance is that of one reading, 2 T²/3N, over γ t. A short run shows too small a scatter.
+    """
+    friction = found["hydrogen_friction_per_ps" if name == "H" else "friction_per_ps"]
+    exchanged = friction * found["simulated_ps"]
+    if not exchanged:
+        return 0.0
+    return float(found["temperature_K"] * math.sqrt(2 / (3 * measured["atoms"] * exchanged)))
