@@ -48,13 +48,13 @@ def summary_of(input_xml):
     return json.loads((input_xml.parent / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("scale", [2.2, 3.0])
+@pytest.mark.parametrize("scale", [5.0, 10.0])
 def test_a_damaged_student_leaves_labelled_frames(tmp_path, scale):
     """The first has holes and lives; the second blows up, and leaves what led there."""
     pytest.importorskip("so3krates_torch")
     input_xml = water_run(tmp_path / "run", scale=scale)
     done = mts("run", input_xml, "--baseline-steps", 0)
-    if scale == 3.0:
+    if scale == 10.0:
         assert done.returncode == 2
         assert "the trajectory has blown up" in done.stderr
     else:
@@ -62,9 +62,11 @@ def test_a_damaged_student_leaves_labelled_frames(tmp_path, scale):
     assert "steps with a hole of the student: " in done.stderr
     assert_nothing_is_left(input_xml)
     summary = summary_of(input_xml)
-    assert summary["completed"] == (scale != 3.0)
+    assert summary["completed"] == (scale != 10.0)
     frames = read(input_xml.parent / "holes.extxyz", ":")
-    assert summary["holes"] == len(frames) > 0
+    # frames with absurd forces, on the way out, are counted but not kept
+    assert summary["holes"] >= len(frames) > 0
+    assert summary["holes"] == len(frames) or scale == 10.0
     assert summary["max_force_difference_eV_A"] == pytest.approx(
         max(f.info["max_force_difference_eV_A"] for f in frames)
     )
