@@ -7,10 +7,11 @@ from ase import Atoms
 from ase.io import iread, write
 
 from integrators.state import Potential
-from mts_driver.distillation.fragments import fragments, topology
+from mts_driver.distillation.fragments import fragments
 from mts_driver.distillation.plan import SamplingPlan
 from mts_driver.distillation.sampling import HYDROGEN_MASS_DA, TIMESTEP_FS, Report, Sampler
 from mts_driver.distillation.teachers import Labeller
+from mts_driver.distillation.topology import topology
 from mts_driver.equilibrate import equilibrate
 from mts_driver.relax import relax
 from mts_driver.structures import repartitioned_masses

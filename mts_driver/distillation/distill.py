@@ -125,20 +125,19 @@ def distill(
         If the teacher does not know an element or fails on a frame of its own dynamics, a
         structure is unusable, or the student to start from does not fit.
     """
-    started = time.monotonic()
     work.mkdir(parents=True, exist_ok=True)
     model, fine_tuning = _starting_model(systems, settings)
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
     labeller = Labeller(settings.teacher, labels, device=settings.device)
-    sample(systems, settings, labeller, model if fine_tuning else None, work, report)
+    base = model if fine_tuning else None
+    sampling_s = sample(systems, settings, labeller, base, work, output.stem, report)
     _label_extra(extra, labeller, report)
-    sampled = time.monotonic()
 
     trainer = Trainer(
         model,
         TrainingSet.from_labels(labels, model.config, without=settings.without),
         checkpoint=training_file(work, output),
-        budget_s=max(20.0, settings.minutes * 60 - (sampled - started)),
+        budget_s=max(20.0, settings.minutes * 60 - sampling_s),
         seed=settings.seed,
         fine_tuning=fine_tuning,
     )
@@ -147,8 +146,6 @@ def distill(
         lambda s, f, k: report(f"training, loss {f + k:.4f}", s, trainer.budget_s), judge
     )
     set_offsets(model, labels)
-    trained = time.monotonic()
-
     facts = {
         "labels": {k: len(labels.of(k)) for k in sorted({a.info["kind"] for a in labels.frames})},
         "failed_labels": labeller.failed,
@@ -156,9 +153,9 @@ def distill(
         "drift_during_training_meV_atom_ps": [
             [share, value if math.isfinite(value) else None] for share, value in trainer.judged
         ],
-        "sampling_s": sampled - started,
+        "sampling_s": sampling_s,
         "training_s": trainer.elapsed_s,
-        "wall_s": trained - started,
+        "wall_s": sampling_s + trainer.elapsed_s,
         "settings": asdict(settings),
         "command": command,
         "mts_driver": __version__,
@@ -179,14 +176,22 @@ def sample(
     labeller: Labeller,
     base: StudentModel | None,
     work: Path,
+    student: str,
     report: Report,
-) -> None:
-    """Label frames of every system until its share of the time is spent, as planned at first."""
+) -> float:
+    """Label frames of every system until its share of the time is spent, as planned at first.
+
+    Returns the time that all sessions have spent on it for ``student``, s: another one that is made
+    from the same labels has all its time for the training.
+    """
     # the first run's plan is kept, so that a resumed one does not start new stages
-    plan_file = work / "calls.json"
-    planned = json.loads(plan_file.read_text()) if plan_file.exists() else {}
+    plan_file = work / "plan.json"
+    plan: dict[str, Any] = {"calls": {}, "sampling_s": {}}
+    if plan_file.exists():
+        plan = json.loads(plan_file.read_text())
+    planned, spent = plan["calls"], plan["sampling_s"]
     for number, atoms in enumerate(systems):
-        name = str(atoms.info["system"])
+        name, started = str(atoms.info["system"]), time.monotonic()
 
         def tell(what: str, done: float, total: float, number: int = number) -> None:
             several = f", system {number + 1} of {len(systems)}" if len(systems) > 1 else ""
@@ -202,8 +207,8 @@ def sample(
                 teacher_ms = milliseconds(labeller.teacher(atoms), atoms)
             share_s = SAMPLING_SHARE * settings.minutes * 60 / len(systems)
             planned[name] = max(60, int(share_s * 1e3 / (1.3 * teacher_ms)))
-            plan_file.write_text(json.dumps(planned, indent=2) + "\n")
-        plan = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
+            plan_file.write_text(json.dumps(plan, indent=2) + "\n")
+        calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
         if radius_A:
             if base is None:
                 raise UserError(
@@ -214,7 +219,7 @@ def sample(
                 atoms,
                 name,
                 labeller,
-                plan,
+                calls,
                 seed=settings.seed,
                 report=tell,
                 student=Student(base, atoms.numbers),
@@ -222,7 +227,10 @@ def sample(
                 snapshots=work / f"{name}-snapshots.extxyz",
             ).run()
         else:
-            Sampler(atoms, name, labeller, plan, seed=settings.seed, report=tell).run()
+            Sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
+        spent[student] = spent.get(student, 0.0) + time.monotonic() - started
+        plan_file.write_text(json.dumps(plan, indent=2) + "\n")
+    return spent[student]
 
 
 def _starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[StudentModel, bool]:

@@ -14,7 +14,10 @@ STIFFNESS_WEIGHT = 30.0
 LEAST_CONSTANT_EV_A2 = 15.0
 """Softer bonds, such as torn ones, count with their absolute error in units of this."""
 LARGE_FORCE_EV_A = 4.0
-"""Forces beyond this count less: close contacts and torn bonds need the sign, not the digits."""
+"""Forces and errors beyond this count less: close contacts and torn bonds need the sign, not the
+digits, and no single atom may decide where a step goes."""
+LARGE_STIFFNESS_ERROR = 0.3
+"""The same for relative errors of force constants."""
 
 
 def loss(
@@ -39,15 +42,16 @@ def loss(
     Returns
     -------
     tuple of Tensor
-        Mean of |ΔF|²/3 over force_rms², atoms with large forces discounted, and
-        ``stiffness_weight`` times the mean of (Δk/k)² over bonds.
+        Mean of |ΔF|²/3 over force_rms², and ``stiffness_weight`` times the mean of (Δk/k)² over
+        bonds; large forces and large errors are discounted.
     """
     graphs = [*frames, *(g for p in pairs for g in (p.plus, p.minus))]
     batch = collate(graphs)
     target, weight = batch.forces.to(model.w1.device), batch.weight.to(model.w1.device)
     forces = student_forces(model, batch)
-    counted = weight / (1.0 + target.square().sum(-1) / LARGE_FORCE_EV_A**2)
     squared = (forces - target).square().mean(-1)
+    large = target.square().sum(-1) + 3.0 * squared.detach()
+    counted = weight / (1.0 + large / LARGE_FORCE_EV_A**2)
     force_part = (counted * squared).sum() / weight.sum().clamp_min(1.0) / force_rms**2
     parts = forces.cpu().split([len(g.near.kind) for g in graphs])[len(frames) :]
     errors = [
@@ -57,4 +61,6 @@ def loss(
     ]
     if not errors:
         return force_part, torch.zeros_like(force_part)
-    return force_part, stiffness_weight * torch.cat(errors).square().mean()
+    squared = torch.cat(errors).square()
+    counted = 1.0 / (1.0 + squared.detach() / LARGE_STIFFNESS_ERROR**2)
+    return force_part, stiffness_weight * (counted * squared).mean()

@@ -13,7 +13,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.distance import cdist
 
-from mts_driver.distillation.fragments import centers, cut, formal_charge, fragments, topology
+from mts_driver.distillation.fragments import centers, cut, fragments
+from mts_driver.distillation.topology import formal_charge, topology
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 
