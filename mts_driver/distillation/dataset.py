@@ -131,7 +131,7 @@ class StiffPair:
 
         eV/Å², shape (B,).
         """
-        work = ((plus - minus)[self.atoms] * self.steps).sum(-1)
+        work = ((plus - minus)[self.atoms].to(self.steps) * self.steps).sum(-1)
         square = self.steps.square().sum(-1)
         zeros = torch.zeros_like(self.constants)
         return -zeros.index_add(0, self.bond, work) / zeros.index_add(0, self.bond, square)

@@ -1,6 +1,7 @@
 """Student files: safetensors with a JSON header; loading one runs no code from it."""
 
 import json
+import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -97,4 +98,10 @@ def load_student(
     """Load a student for atoms of the given atomic ``numbers``; see `find_student`."""
     model, _ = read_student(find_student(spec))
     name = f"the student {spec!r}"
+    if model.config.direct:
+        print(
+            f"{name} gives forces directly: its energies and virials are sent as zeros, so that "
+            "constant-pressure runs must not be made with it.",
+            file=sys.stderr,
+        )
     return Student(model.to(getattr(torch, dtype)), numbers, device=device, dtype=dtype, name=name)

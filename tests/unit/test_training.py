@@ -113,6 +113,23 @@ def test_stiff_pairs_give_the_force_constants():
     assert len(StiffPair.of(*frames, config).constants) == len(pair.constants) - 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_stiffness_loss_vanishes_for_the_right_constants(dtype):
+    """And grows as the square of a small error, as a student has that ends training."""
+    frames, _ = stiff_frames(molecule("CH3CH2OH"), 40.0, np.random.default_rng(3))
+    student = model([labelled()], messages=4, dtype=dtype)
+    pair = StiffPair.of(*frames, student.config)
+    forces = [student_forces(student, g).detach() for g in (pair.plus, pair.minus)]
+    exact = pair.force_constants(*forces)
+
+    def stiffness(error_eV_A2):
+        pair.constants.copy_(exact + error_eV_A2)
+        return loss(student, [], [pair], force_rms=1.0)[1].item()
+
+    assert stiffness(0.0) == pytest.approx(0.0, abs=1e-6)
+    assert stiffness(0.2) == pytest.approx(4 * stiffness(0.1), rel=0.1)
+
+
 def test_stiff_bonds_share_no_atom_and_have_the_right_step():
     atoms = molecule("C6H6")
     skeleton = Skeleton.of(atoms)
