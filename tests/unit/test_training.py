@@ -167,6 +167,9 @@ def training_set(frames, pairs, config):
 
 def test_training_learns_and_continues_from_its_checkpoint(tmp_path):
     frames = [labelled(seed=k) for k in range(3)]
+    for frame in frames:  # springs to the ideal places: something that can be learned
+        springs = -20.0 * (frame.positions - molecule("CH3CH2OH").positions)
+        frame.set_array("teacher_forces", springs)
     config = StudentConfig(elements=("H", "C", "O"), channels=6, messages=4, hidden=16)
     pairs = [stiff_frames(molecule("CH3CH2OH"), 40.0, np.random.default_rng(3))[0]]
     data = training_set(frames, pairs, config)
@@ -181,10 +184,10 @@ def test_training_learns_and_continues_from_its_checkpoint(tmp_path):
             seed=1,
         )
 
-    first, values = trainer(4.0), []
+    first, values = trainer(12.0), []
     first.run(lambda s, f, k: values.append(f + k))
-    assert np.mean(values[-5:]) < 0.3 * np.mean(values[:5])
-    again = trainer(4.0)
+    assert np.mean(values[-5:]) < 0.5 * np.mean(values[:5])
+    again = trainer(12.0)
     assert again.steps == first.steps and again.elapsed_s == first.elapsed_s
     for name, value in first.average.state_dict().items():
         torch.testing.assert_close(again.average.state_dict()[name], value, rtol=0, atol=0)
