@@ -136,7 +136,7 @@ def _drift(summary: Mapping[str, Any]) -> str:
     header = ("outer / inner (fs)", "meV/atom/ps", "heating (K)", "largest |ΔF| (eV/Å)", "clipped")
     first = next(iter(drifts.values()))
     note = (
-        f"{len(first['values'])} runs of {first['picoseconds']:g} ps each; heating = "
+        f"{len(first['values'])} runs of {first['picoseconds']:.3g} ps each; heating = "
         f"drift/(3 k<sub>B</sub>γ) at γ = {FRICTION_PER_PS:g}/ps."
     )
     return html.section(title, html.table(header, rows, raw=True) + f'<p class="note">{note}</p>')
