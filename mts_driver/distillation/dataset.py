@@ -14,7 +14,7 @@ from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.fast_student import compress, pad_neighbors
 from mts_driver.potentials.fused import ByElement, Near
 from mts_driver.potentials.neighbors import VerletList
-from mts_driver.potentials.student import StudentConfig, StudentModel
+from mts_driver.potentials.student import StudentConfig, StudentModel, invariants
 
 
 @dataclass(frozen=True)
@@ -173,21 +173,23 @@ def collate(graphs: Sequence[Graph]) -> Graph:
 
 
 def normalise(model: StudentModel, graphs: Sequence[Graph]) -> None:
-    """Set the input shift and scale of every element from up to 64 frames, without gradients."""
-    from mts_driver.potentials.student import invariants
+    """Set the input shift and scale of every element from some frames of every system.
 
-    batch = collate(graphs[:: max(1, len(graphs) // 64)])
+    A rare element may have seen too little for its own spread: no input is scaled by more than
+    three times what its spread over all elements would ask for.
+    """
+    batch = collate(_some_of_each(graphs))
     kind, neighbors, vectors = batch.padded(model.config.cutoff_A, model.w1)
-    order, counts = (
-        torch.from_numpy(batch.by_element.order).to(kind.device),
-        batch.by_element.counts,
-    )
+    order = torch.from_numpy(batch.by_element.order).to(kind.device)
+    counts = batch.by_element.counts
 
     def measure(x: Tensor, shift: Tensor, scale: Tensor) -> None:
-        for e in range(batch.kinds):
-            if (mine := x[kind == e]).shape[0] > 1:
-                shift[e] = mine.mean(0)
-                scale[e] = 1.0 / mine.std(0).clamp_min(1e-2 * float(mine.std()) + 1e-6)
+        present = [e for e, count in enumerate(counts) if count > 1]
+        spread = torch.stack([x[kind == e].std(0) for e in present])
+        least = (spread.square().mean(0).sqrt() / 3).clamp_min(1e-6)
+        for e, own in zip(present, spread, strict=True):
+            shift[e] = x[kind == e].mean(0)
+            scale[e] = 1.0 / torch.maximum(own, least)
 
     with torch.no_grad():
         x = invariants(model.moments(model.radial, kind, neighbors, vectors)).flatten(1)
@@ -196,6 +198,15 @@ def normalise(model: StudentModel, graphs: Sequence[Graph]) -> None:
             sent = model.read(x[order], counts)[1][order.argsort()]
             y = invariants(model.moments(model.radial2, kind, neighbors, vectors, sent)).flatten(1)
             measure(y, model.shift2, model.scale2)
+
+
+def _some_of_each(graphs: Sequence[Graph], most: int = 64) -> list[Graph]:
+    """Return about ``most`` graphs, spread over all systems and at least two of each."""
+    systems: dict[bytes, list[Graph]] = {}
+    for graph in graphs:
+        systems.setdefault(graph.near.kind.tobytes(), []).append(graph)
+    each = max(2, most // len(systems))
+    return [g for found in systems.values() for g in found[:: max(1, len(found) // each)][:each]]
 
 
 def check_frames(frames: Sequence[Atoms], config: StudentConfig) -> None:

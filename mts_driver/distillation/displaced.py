@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from mts_driver.distillation.bonds import Bond, Molecules, find_bonds
+from mts_driver.distillation.bonds import Bond, Molecules, by_kind, find_bonds
 from mts_driver.distillation.contacts import molecules
 
 STIFF_STEP_A = 0.02
@@ -57,7 +57,7 @@ def stretch(atoms: Atoms, skeleton: Skeleton, rng: np.random.Generator) -> None:
     """Give one X-H bond in eight a length between 0.72 and 2 Å, and stretch heavy bonds, in place.
 
     Of the heavy bonds outside rings one in eight changes, at most one a molecule; the smaller side
-    of the molecule moves along.
+    of the molecule moves along. Rare kinds of bonds get their turn in every frame.
     """
     for bond in _some(skeleton.to_hydrogen, rng):
         vector = bond.vector(atoms)
@@ -106,6 +106,9 @@ def stiff_steps(
 
 
 def _some(bonds: list[Bond], rng: np.random.Generator) -> list[Bond]:
-    """Each with one chance in eight, and at least one if there is any."""
-    chosen = [b for b in bonds if rng.random() < SHARE_STRETCHED]
-    return chosen or [bonds[k] for k in rng.permutation(len(bonds))[:1]]
+    """Each with one chance in eight, at least one of every kind, and in random order."""
+    chosen = []
+    for alike in by_kind(bonds).values():
+        lucky = [b for b in alike if rng.random() < SHARE_STRETCHED]
+        chosen += lucky or [alike[rng.integers(len(alike))]]
+    return [chosen[k] for k in rng.permutation(len(chosen))]

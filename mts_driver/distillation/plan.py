@@ -27,7 +27,7 @@ class SamplingPlan:
     @property
     def stretched(self) -> int:
         """Frames with bonds much shorter and longer than in equilibrium."""
-        return max(4, self.calls // 20)
+        return max(4, self.calls // 12)
 
     @property
     def shaken(self) -> int:
