@@ -1,5 +1,6 @@
 """The whole distillation: sample and label, train, measure. Every stage can be resumed."""
 
+import copy
 import json
 import math
 import time
@@ -222,7 +223,8 @@ def sample(
                 calls,
                 seed=settings.seed,
                 report=tell,
-                student=Student(base, atoms.numbers),
+                # a student takes the gradients off its model, which is trained later
+                student=Student(copy.deepcopy(base), atoms.numbers),
                 radius_A=radius_A,
                 snapshots=work / f"{name}-snapshots.extxyz",
             ).run()
