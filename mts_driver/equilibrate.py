@@ -15,6 +15,7 @@ from integrators.engine import run
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
 from integrators.state import MDState, Potential, initial_state
+from mts_driver.tensors import cell_of
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
 FRICTION_PER_PS = 10.0
@@ -78,4 +79,4 @@ def largest_difference(atoms: Atoms, teacher: Potential, student: Potential) -> 
 
 
 def _tensors(atoms: Atoms) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.tensor(atoms.positions), torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
+    return torch.tensor(atoms.positions), cell_of(atoms)

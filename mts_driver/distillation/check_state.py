@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from mts_driver.errors import UserError
-from mts_driver.holes import Keep, Watch
+from mts_driver.holes import Watch
 
 STATE_FILE = "state.pt"
 SAVE_EVERY_S = 30.0
@@ -22,9 +22,6 @@ SAVE_EVERY_S = 30.0
 
 class ResumableWatch(Watch):
     """A `Watch` that can be put aside between two outer steps."""
-
-    def __init__(self, start: Atoms, keep: Keep) -> None:
-        super().__init__(start, keep)
 
     def saved(self) -> dict[str, Any]:
         """Return its memory in plain types; the hardest frame as extended XYZ."""

@@ -20,12 +20,13 @@ from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.measure import drift_judge, milliseconds, report_on
 from mts_driver.distillation.plan import SamplingPlan
 from mts_driver.distillation.sampling import Sampler
-from mts_driver.distillation.teachers import Labeller, cell_of
+from mts_driver.distillation.teachers import Labeller
 from mts_driver.distillation.train import Trainer, TrainingSet
 from mts_driver.errors import UserError
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentConfig, StudentModel, check_config
 from mts_driver.potentials.student_file import find_student, read_student, save_student
+from mts_driver.tensors import cell_of
 
 SAMPLING_SHARE = 0.4
 """Share of the time budget that goes into labels, the rest into training."""
@@ -238,17 +239,16 @@ def sample(
 def _starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[StudentModel, bool]:
     """Return the student to train, and whether it has been trained before."""
     torch.manual_seed(settings.seed)
+    elements = {symbol for atoms in systems for symbol in atoms.get_chemical_symbols()}
     if settings.base is not None:
         model, _ = read_student(find_student(settings.base))
-        needed = {symbol for atoms in systems for symbol in atoms.get_chemical_symbols()}
-        if unknown := sorted(needed - set(model.config.elements)):
+        if unknown := sorted(elements - set(model.config.elements)):
             raise UserError(
                 f"--from {settings.base}: this student knows {', '.join(model.config.elements)}, "
                 f"but the structure holds {', '.join(unknown)}: start from another student, or "
                 "from none."
             )
         return model.to(getattr(torch, settings.dtype)), True
-    elements = {symbol for atoms in systems for symbol in atoms.get_chemical_symbols()}
     config = StudentConfig(
         elements=tuple(sorted(elements, key=lambda symbol: atomic_numbers[symbol])),
         channels=settings.channels,

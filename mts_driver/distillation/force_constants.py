@@ -13,6 +13,7 @@ from ase.geometry import get_distances
 
 from integrators.state import Potential
 from mts_driver.distillation.bonds import Bond, by_kind, find_bonds
+from mts_driver.tensors import cell_of
 
 DISPLACEMENT_A = 0.015
 """Of the bond length, either way; the cubic term of the energy cancels."""
@@ -107,7 +108,7 @@ def bond_force_constants(
         Empty if nothing is bonded.
     """
     bonds = _chosen(find_bonds(frame), max_bonds, rng)
-    cell = torch.tensor(np.array(frame.cell) * frame.pbc[:, None])
+    cell = cell_of(frame)
     constants = np.zeros((len(bonds), 2))
     groups = _far_apart(frame, bonds)
     for done, group in enumerate(groups):

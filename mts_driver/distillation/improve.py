@@ -12,6 +12,7 @@ from ase import Atoms
 from mts_driver.distillation.active import frames_of_run
 from mts_driver.distillation.distill import Settings, distill, training_file
 from mts_driver.distillation.labels import LabelFile
+from mts_driver.distillation.measure import inner_fs_of
 from mts_driver.distillation.student_run import Watched, run_and_watch
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
@@ -152,7 +153,7 @@ def _watch(
         Student(model, start.numbers),
         picoseconds=picoseconds,
         outer_fs=settings.outer_fs,
-        inner_fs=settings.outer_fs / round(settings.outer_fs),
+        inner_fs=inner_fs_of(settings.outer_fs),
         temperature_K=settings.temperature_K,
         friction_per_ps=FRICTION_PER_PS,
         hydrogen_mass_Da=HYDROGEN_MASS_DA,

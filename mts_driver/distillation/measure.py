@@ -54,7 +54,7 @@ def drift_judge(
             teacher,
             Student(model, frames[0].numbers),
             outer_fs=settings.outer_fs,
-            inner_fs=_inner_fs(settings.outer_fs),
+            inner_fs=inner_fs_of(settings.outer_fs),
             picoseconds=JUDGE_PS,
             temperature_K=settings.temperature_K,
             seeds=JUDGE_SEEDS,
@@ -95,11 +95,11 @@ def report_on(
                 labeller.teacher(frames[0]),
                 student_for(frames[0]),
                 outer_steps_fs=(outer,),
-                inner_fs=_inner_fs(outer),
+                inner_fs=inner_fs_of(outer),
                 picoseconds=float(np.clip(affordable, *SCAN_PS)),
                 temperature_K=settings.temperature_K,
                 seeds=SCAN_SEEDS,
-                report=lambda what, done, total: report(what, done, total),
+                report=report,
             )
     constants, curves = [], dict[str, StretchCurve]()
     rng = np.random.default_rng(settings.seed)
@@ -140,6 +140,6 @@ def _drift_frames(labels: LabelFile) -> list[Atoms]:
     return frames[:: max(1, len(frames) // 3)]
 
 
-def _inner_fs(outer_fs: float) -> float:
-    """About 1 fs, a whole number of times in the outer step."""
+def inner_fs_of(outer_fs: float) -> float:
+    """Return the inner step of about 1 fs that fits a whole number of times into the outer one."""
     return outer_fs / max(1, round(outer_fs))

@@ -13,6 +13,7 @@ from integrators.levels import SLOW, TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import Evaluation, MDState, Potential, initial_state
 from mts_driver.structures import repartitioned_masses
+from mts_driver.tensors import cell_of
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
 ENERGY_BOUND_EV = 0.25
@@ -96,7 +97,7 @@ def thermal_state(
     normal = torch.tensor(np.random.default_rng(seed).normal(size=atoms.positions.shape))
     velocities = normal * (BOLTZMANN_EV_K * temperature_K / masses).sqrt()[:, None]
     velocities -= (masses[:, None] * velocities).sum(0) / masses.sum()
-    cell = torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
+    cell = cell_of(atoms)
     return initial_state(torch.tensor(atoms.positions), velocities, masses, cell)
 
 

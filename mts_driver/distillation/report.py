@@ -16,6 +16,7 @@ from integrators.state import Potential
 from mts_driver.distillation.drift import Drift, predicted_heating_K
 from mts_driver.distillation.force_constants import ForceConstants
 from mts_driver.distillation.stretch import StretchCurve
+from mts_driver.tensors import cell_of
 
 FRICTION_PER_PS = 1.0
 """At which the heating is predicted."""
@@ -60,7 +61,7 @@ class Evaluated:
             key = atoms.numbers.tobytes()
             if key not in students:
                 students[key] = student_for(atoms)
-            cell = torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
+            cell = cell_of(atoms)
             found = students[key](torch.tensor(atoms.positions), cell).forces.numpy()
             kept = np.ones(len(atoms), bool)
             if atoms.has("force_weight"):
@@ -203,7 +204,7 @@ class DistillationReport:
 def milliseconds_per_call(potential: Potential, atoms: Atoms, *, calls: int = 12) -> float:
     """Median time of a call on slightly moving atoms, ms; the first two calls don't count."""
     rng = np.random.default_rng(0)
-    cell = torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
+    cell = cell_of(atoms)
     times = []
     for _ in range(calls + 2):
         positions = torch.tensor(atoms.positions + 0.005 * rng.normal(size=(len(atoms), 3)))

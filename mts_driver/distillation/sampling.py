@@ -20,9 +20,10 @@ from integrators.state import MDState, initial_state
 from mts_driver.distillation.contacts import crowd
 from mts_driver.distillation.displaced import Skeleton, shake, stiff_steps, stretch
 from mts_driver.distillation.plan import SamplingPlan, block
-from mts_driver.distillation.teachers import Labeller, cell_of, kept_info
+from mts_driver.distillation.teachers import Labeller, kept_info
 from mts_driver.relax import relax
 from mts_driver.structures import repartitioned_masses
+from mts_driver.tensors import cell_of
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
 Report = Callable[[str, float, float], None]

@@ -14,6 +14,7 @@ from ase import Atoms
 
 from integrators.state import Potential
 from mts_driver.distillation.bonds import Bond, Molecules, by_kind, find_bonds
+from mts_driver.tensors import cell_of
 
 POINTS = 27
 XH_RANGE_A = (0.7, 2.0)
@@ -155,7 +156,7 @@ def _curve(
 ) -> StretchCurve:
     lengths = _lengths_A(frame, bond, points)
     unit = torch.tensor(bond.vector(frame) / np.linalg.norm(bond.vector(frame)))
-    cell = torch.tensor(np.array(frame.cell) * frame.pbc[:, None])
+    cell = cell_of(frame)
     forces: dict[str, list[float]] = {"teacher": [], "student": []}
     energies: dict[str, list[float]] = {"teacher": [], "student": []}
     for length in lengths:

@@ -13,6 +13,7 @@ from mts_driver.distillation.labels import LabelFile
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import with_charge
+from mts_driver.tensors import cell_of
 
 KEPT = 8
 FEWEST_TRIED, MOST_FAILED = 20, 0.5
@@ -100,11 +101,6 @@ class Labeller:
 
 OPTIONAL_KINDS = ("shaken", "contacts", "stretched", "stiff", "stiff-test", "hole")
 """Frames so far from equilibrium that a teacher may fail on some of them."""
-
-
-def cell_of(atoms: Atoms) -> torch.Tensor:
-    """Return the cell, zeros for an isolated molecule, Å, shape (3, 3)."""
-    return torch.tensor(np.array(atoms.cell) * atoms.pbc[:, None])
 
 
 def kept_info(atoms: Atoms) -> dict[str, Any]:
