@@ -28,7 +28,7 @@ def distill(
             "stands for the charge of a fragment."
         ),
     ] = "so3lr",
-    minutes: Annotated[float, typer.Option(min=0.5, help="Time for sampling and training.")] = 10.0,
+    minutes: Annotated[float, typer.Option(min=0.5, help="For sampling and training.")] = 10.0,
     base: Annotated[
         str | None,
         typer.Option(

@@ -99,7 +99,7 @@ class Trainer:
         self.model, self.data, self.checkpoint = model, data, checkpoint
         self.budget_s, self.stiffness_weight = budget_s, stiffness_weight
         self.rate = FINE_TUNING_RATE if fine_tuning else LEARNING_RATE
-        self.elapsed_s, self.steps = 0.0, 0
+        self.elapsed_s, self.compile_s, self.steps = 0.0, 0.0, 0
         self.judged: list[tuple[float, float]] = []
         self._rng = np.random.default_rng(seed)
         self._optimizer = torch.optim.Adam(
@@ -129,6 +129,9 @@ class Trainer:
             What matters in the end, the smaller the better: asked now and then in the second half.
             The best model is returned, and training ends when two answers running are worse.
         """
+        started = time.monotonic()
+        self._gradients()  # the first use on a machine compiles kernels, for up to a minute
+        self.compile_s = time.monotonic() - started
         started = time.monotonic() - self.elapsed_s
         saved = self.elapsed_s
         while self.elapsed_s < self.budget_s:
@@ -163,6 +166,17 @@ class Trainer:
             # a short warm-up, then half a cosine down to a hundredth
             warm = min(1.0, (self.steps + 1) / 50)
             group["lr"] = self.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * share)))
+        force_part, stiff_part = self._gradients()
+        self._optimizer.step()
+        self.steps += 1
+        decay = min(EMA_DECAY, self.steps / (self.steps + 10))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+        return force_part, stiff_part
+
+    def _gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of the loss of a random batch; its two parts."""
         frames = [self.data.frames[k] for k in self._draw(self.data.frames, self._frames_a_batch)]
         pairs = [self.data.pairs[k] for k in self._draw(self.data.pairs, self._pairs_a_batch)]
         force_part, stiff_part = loss(
@@ -175,12 +189,6 @@ class Trainer:
         self._optimizer.zero_grad()
         (force_part + stiff_part).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self._optimizer.step()
-        self.steps += 1
-        decay = min(EMA_DECAY, self.steps / (self.steps + 10))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
         return force_part, stiff_part
 
     def _draw(self, available: Sequence[object], count: int) -> np.ndarray:

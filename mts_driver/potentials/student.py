@@ -93,13 +93,18 @@ class StudentModel(nn.Module):
         def constant(*shape: int, value: float, trained: bool) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, value), requires_grad=trained)
 
-        self.radial = normal(kinds, kinds, k, c, variance=2 / k)
+        def smooth(channels: int) -> nn.Parameter:
+            # slow harmonics first: what no data has touched, such as rare pairs, stays smooth
+            harmonic = torch.arange(1, k + 1)[:, None]
+            return nn.Parameter(torch.randn(kinds, kinds, k, channels) / harmonic)
+
+        self.radial = smooth(c)
         self.shift = constant(kinds, first, value=0.0, trained=False)
         self.scale = constant(kinds, first, value=1.0, trained=False)
         self.w1 = normal(kinds, first, h, variance=1 / first)
         self.b1 = constant(kinds, h, value=0.0, trained=True)
         if p:
-            self.radial2 = normal(kinds, kinds, k, p, variance=2 / k)
+            self.radial2 = smooth(p)
             self.shift2 = constant(kinds, second, value=0.0, trained=False)
             self.scale2 = constant(kinds, second, value=1.0, trained=False)
             # all neighbours count alike at first; a random start trains more slowly
