@@ -59,8 +59,8 @@ def distill(
     ] = 6.0,
     channels: Annotated[int, typer.Option(help="Radial functions of the student.")] = 16,
     messages: Annotated[
-        int, typer.Option(help="The same of its message pass; 0: none, at half the cost.")
-    ] = 16,
+        int, typer.Option(help="The same of its message pass; 0: none, at 0.6 of the cost.")
+    ] = 8,
     hidden: Annotated[int, typer.Option(help="Width of the student's networks.")] = 64,
     direct: Annotated[
         bool,

@@ -76,7 +76,7 @@ class Settings:
     temperature_K: float = 300.0
     outer_fs: float = 6.0
     channels: int = 16
-    messages: int = 16
+    messages: int = 8
     hidden: int = 64
     direct: bool = False
     dtype: str = "float32"

@@ -56,7 +56,7 @@ class StudentConfig:
     elements: tuple[str, ...]
     cutoff_A: float = 3.5
     channels: int = 16
-    messages: int = 16
+    messages: int = 8
     radial: int = 12
     hidden: int = 64
     direct: bool = False
