@@ -15,8 +15,8 @@ from integrators.engine import run
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
 from integrators.state import MDState, Potential, initial_state
-from mts_driver.tensors import cell_of
-from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.units import EV_FS2_A2_PER_AMU
 
 FRICTION_PER_PS = 10.0
 """High, so that the energy of a bad start is gone within half a picosecond."""
@@ -49,8 +49,7 @@ def equilibrate(
     """
     masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
     x, cell = _tensors(atoms)
-    width = (BOLTZMANN_EV_K * temperature_K / masses).sqrt()[:, None]
-    velocities = torch.tensor(np.random.default_rng(seed).normal(size=x.shape)) * width
+    velocities = thermal_velocities(masses, temperature_K, seed)
     steps = round(1000 * picoseconds / timestep_fs)
 
     def show(state: MDState) -> None:

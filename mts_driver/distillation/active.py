@@ -1,14 +1,13 @@
 """Active learning: the frames at which a student is wrong, from its own dynamics or from a run."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread
 
+from mts_driver.distillation.labels import complete_frames
 from mts_driver.distillation.student_run import Watched, run_and_watch
 from mts_driver.errors import UserError
 from mts_driver.holes import HARD_FILE, HOLES_FILE, MOST_FRAMES
@@ -48,22 +47,10 @@ def frames_of_run(folder: Path, *, most: int = MOST_FRAMES) -> list[Atoms]:
     folder = folder.parent if folder.is_file() else folder
     if not folder.is_dir():
         raise UserError(f"run folder {str(folder)!r} does not exist: give that of an `mts run`.")
-    frames = [
-        frame for name in (HOLES_FILE, HARD_FILE) for frame in _complete_frames(folder / name)
-    ]
+    frames = [frame for name in (HOLES_FILE, HARD_FILE) for frame in complete_frames(folder / name)]
     if not frames:
         _explain_no_frames(folder)
     return sorted(_distinct(frames)[:most], key=lambda frame: float(frame.info["time_fs"]))
-
-
-def _complete_frames(path: Path) -> Iterator[Atoms]:
-    """Yield the frames of a file up to the first that is cut short; none if it does not exist."""
-    if not path.exists():
-        return
-    try:
-        yield from iread(path, index=":", format="extxyz")
-    except (ValueError, OSError, KeyError, IndexError):
-        return
 
 
 def _distinct(frames: list[Atoms]) -> list[Atoms]:

@@ -175,45 +175,6 @@ def nve_respa_drift(
     )
 
 
-def drift_scan(
-    atoms_list: Sequence[Atoms],
-    teacher: Potential,
-    student: Potential,
-    *,
-    outer_steps_fs: Sequence[float] = (4.0, 6.0, 8.0, 10.0),
-    inner_fs: float = 1.0,
-    picoseconds: float = 2.0,
-    temperature_K: float = 300.0,
-    hydrogen_mass_Da: float = 4.0,
-    seeds: Sequence[int] = (1, 2, 3),
-    report: Report | None = None,
-) -> dict[float, Drift]:
-    """Return `nve_respa_drift` for several outer steps (fs); the arguments are the same.
-
-    Raises
-    ------
-    UserError
-        As `nve_respa_drift`, before the first run if an outer step is no multiple of the inner one.
-    """
-    for outer_fs in outer_steps_fs:
-        inner_steps(outer_fs, inner_fs)
-    return {
-        outer_fs: nve_respa_drift(
-            atoms_list,
-            teacher,
-            student,
-            outer_fs=outer_fs,
-            inner_fs=inner_fs,
-            picoseconds=picoseconds,
-            temperature_K=temperature_K,
-            hydrogen_mass_Da=hydrogen_mass_Da,
-            seeds=seeds,
-            report=report,
-        )
-        for outer_fs in outer_steps_fs
-    }
-
-
 def inner_steps(outer_fs: float, inner_fs: float) -> int:
     """Return how many inner steps make an outer one.
 

@@ -15,7 +15,7 @@ from integrators.splitting import FAST, OU, SLOW, Kick, Operation, Splitting, re
 from integrators.state import MDState, Potential, initial_state
 from mts_driver.errors import UserError
 from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of
+from mts_driver.tensors import cell_of, thermal_velocities
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
 HOTTEST = 5.0
@@ -101,10 +101,8 @@ def thermal_start(atoms: Atoms, protocol: Protocol) -> MDState:
     """
     masses_Da = repartitioned_masses(atoms, protocol.hydrogen_mass_Da)
     masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
-    width = (BOLTZMANN_EV_K * protocol.temperature_K / masses).sqrt()[:, None]
-    normal = np.random.default_rng(protocol.seed).normal(size=(len(atoms), 3))
-    cell = cell_of(atoms)
-    return initial_state(torch.tensor(atoms.positions), width * torch.tensor(normal), masses, cell)
+    velocities = thermal_velocities(masses, protocol.temperature_K, protocol.seed)
+    return initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms))
 
 
 def advance(

@@ -33,8 +33,13 @@ class LabelFile:
     def __init__(self, path: Path, *, teacher: str) -> None:
         self.path = path
         self.teacher = teacher
-        self.frames: list[Atoms] = list(_complete_frames(path)) if path.exists() else []
+        self.frames: list[Atoms] = list(complete_frames(path))
         for atoms in self.frames:
+            if not {"kind", "split", "system", "teacher_energy"} <= set(atoms.info):
+                raise UserError(
+                    f"'{path}' is not a file of labels of this version of mts-driver (a frame has "
+                    f"only {sorted(atoms.info)}): give another --work folder, or remove the file."
+                )
             if atoms.info.get("teacher") != teacher:
                 raise UserError(
                     f"labels in '{path}' are of the teacher {atoms.info.get('teacher')!r}, this "
@@ -104,15 +109,11 @@ class LabelFile:
         self.frames.append(frame)
 
 
-def _complete_frames(path: Path) -> Iterator[Atoms]:
-    """Yield the frames up to the first that is cut short."""
+def complete_frames(path: Path) -> Iterator[Atoms]:
+    """Yield the frames of a file up to the first that is cut short; none if it does not exist."""
+    if not path.exists():
+        return
     try:
-        for atoms in iread(path, index=":", format="extxyz"):
-            if not {"kind", "split", "system", "teacher_energy"} <= set(atoms.info):
-                raise UserError(
-                    f"'{path}' is not a file of labels of this version of mts-driver (a frame has "
-                    f"only {sorted(atoms.info)}): give another --work folder, or remove the file."
-                )
-            yield atoms
+        yield from iread(path, index=":", format="extxyz")
     except (ValueError, OSError, KeyError, IndexError):
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
-from mts_driver.distillation.drift import Drift, drift_scan, nve_respa_drift
+from mts_driver.distillation.drift import Drift, nve_respa_drift
 from mts_driver.distillation.force_constants import ForceConstants, bond_force_constants
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.report import DistillationReport, Evaluated, milliseconds_per_call
@@ -90,11 +90,11 @@ def report_on(
         steps_a_ps = sum(1e3 / fs for fs in outer_fs) * len(SCAN_SEEDS)
         affordable = SCAN_SHARE * settings.minutes * 60e3 / (teacher_ms * steps_a_ps)
         for outer in outer_fs:
-            drifts |= drift_scan(
+            drifts[outer] = nve_respa_drift(
                 frames,
                 labeller.teacher(frames[0]),
                 student_for(frames[0]),
-                outer_steps_fs=(outer,),
+                outer_fs=outer,
                 inner_fs=inner_fs_of(outer),
                 picoseconds=float(np.clip(affordable, *SCAN_PS)),
                 temperature_K=settings.temperature_K,

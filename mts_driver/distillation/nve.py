@@ -13,8 +13,8 @@ from integrators.levels import SLOW, TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import Evaluation, MDState, Potential, initial_state
 from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of
-from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.units import EV_FS2_A2_PER_AMU
 
 ENERGY_BOUND_EV = 0.25
 """Change of the energy per atom that ends a run: about six times the thermal energy at 300 K."""
@@ -94,8 +94,7 @@ def thermal_state(
     """Return the frame with Maxwell-Boltzmann velocities and no total momentum."""
     mass = hydrogen_mass_Da if bool((atoms.numbers == 1).any()) else 0.0
     masses = torch.tensor(repartitioned_masses(atoms, mass) * EV_FS2_A2_PER_AMU)
-    normal = torch.tensor(np.random.default_rng(seed).normal(size=atoms.positions.shape))
-    velocities = normal * (BOLTZMANN_EV_K * temperature_K / masses).sqrt()[:, None]
+    velocities = thermal_velocities(masses, temperature_K, seed)
     velocities -= (masses[:, None] * velocities).sum(0) / masses.sum()
     cell = cell_of(atoms)
     return initial_state(torch.tensor(atoms.positions), velocities, masses, cell)

@@ -23,8 +23,8 @@ from mts_driver.distillation.plan import SamplingPlan, block
 from mts_driver.distillation.teachers import Labeller, kept_info
 from mts_driver.relax import relax
 from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of
-from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.units import EV_FS2_A2_PER_AMU
 
 Report = Callable[[str, float, float], None]
 """``report(stage, done, total)``: called after every teacher call or two."""
@@ -159,9 +159,7 @@ class Sampler:
         if atoms.has("velocities_A_fs"):
             velocities = torch.tensor(atoms.get_array("velocities_A_fs"))
         else:
-            rng = np.random.default_rng(self.seed)
-            width = (BOLTZMANN_EV_K * temperature_K / masses).sqrt()[:, None]
-            velocities = torch.tensor(rng.normal(size=atoms.positions.shape)) * width
+            velocities = thermal_velocities(masses, temperature_K, self.seed)
         cell = cell_of(self.atoms)
         state = initial_state(torch.tensor(atoms.positions), velocities, masses, cell)
         return MDState(**{**state.__dict__, "step": step})

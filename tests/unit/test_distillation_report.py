@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.io import read
 
 from integrators.state import Evaluation
-from mts_driver.distillation.drift import Drift, drift_scan
+from mts_driver.distillation.drift import Drift, nve_respa_drift
 from mts_driver.distillation.force_constants import ForceConstants, bond_force_constants
 from mts_driver.distillation.report import (
     DistillationReport,
@@ -63,9 +63,12 @@ def report():
         forces=forces,
         constants=bond_force_constants(box, teacher, student, max_bonds=6, rng=rng),
         curves=stretch_curves(box, teacher, student, points=14),
-        drifts=drift_scan(
-            [box], teacher, student, outer_steps_fs=(4.0, 6.0), picoseconds=0.06, seeds=(1, 2)
-        ),
+        drifts={
+            outer_fs: nve_respa_drift(
+                [box], teacher, student, outer_fs=outer_fs, picoseconds=0.06, seeds=(1, 2)
+            )
+            for outer_fs in (4.0, 6.0)
+        },
         student_ms=milliseconds_per_call(student, box, calls=3),
         teacher_ms=milliseconds_per_call(teacher, box, calls=3),
         facts={
