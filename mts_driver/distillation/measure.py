@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OUTER_STEPS_FS = (4.0, 6.0, 8.0, 10.0)
 SCAN_SEEDS = (1, 2, 3)
 JUDGE_SEEDS, JUDGE_PS = (1, 2), 0.3
-SCAN_SHARE, SCAN_PS = 0.15, (0.1, 2.0)
+SCAN_SHARE, SCAN_PS = 0.25, (0.1, 2.0)
 """The drift scan takes this share of the time budget, and runs between so many picoseconds."""
 FRAMES_FOR_CONSTANTS = 2
 STRETCHED_SYSTEMS = 4
