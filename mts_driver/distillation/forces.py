@@ -9,7 +9,13 @@ from mts_driver.distillation import tangent_kernel
 from mts_driver.distillation.dataset import Graph
 from mts_driver.potentials.fused import FusedStudent
 from mts_driver.potentials.radial_table import START_A, cells_per_A, radial_table
-from mts_driver.potentials.student import BOUND, StudentModel
+from mts_driver.potentials.student import (
+    BOUND,
+    LOUDEST,
+    StudentModel,
+    bounded,
+    bounded_slope,
+)
 
 
 def student_forces(model: StudentModel, graph: Graph) -> Tensor:
@@ -70,7 +76,8 @@ def _energy_along(model: StudentModel, graph: Graph, along: Tensor) -> Tensor:
     if config.messages:
         q, dq = _by_element(states, counts, model.wq)
         table = radial_table(model, model.radial2, repulsion=False)
-        level = _Tangents.apply(table, model, 1, graph, along, (1.0 + q)[row], dq[row])
+        sent, dsent = 1.0 + bounded(q, LOUDEST), dq * bounded_slope(q, LOUDEST)
+        level = _Tangents.apply(table, model, 1, graph, along, sent[row], dsent[row])
         more, dmore = _by_element(level, counts, model.w2[:, config.hidden :])
         a2, da2 = a2 + more, da2 + dmore
     _, dh = _silu(a2, da2)

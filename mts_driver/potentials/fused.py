@@ -8,7 +8,14 @@ from torch import Tensor
 
 from mts_driver.potentials import student_kernel
 from mts_driver.potentials.radial_table import START_A, cells_per_A, radial_table
-from mts_driver.potentials.student import BOUND, StudentModel, direct_forces
+from mts_driver.potentials.student import (
+    BOUND,
+    LOUDEST,
+    StudentModel,
+    bounded,
+    bounded_slope,
+    direct_forces,
+)
 
 silu, silu_backward = torch.nn.functional.silu, torch.ops.aten.silu_backward
 
@@ -84,7 +91,8 @@ class FusedStudent:
         a2 = blocks(h, net.w2[:, :hidden], net.b2)
         levels = [first]
         if self.model.config.messages:
-            sent = blocks(h, net.wq).add_(1.0)[sorted_.row]
+            q = blocks(h, net.wq)
+            sent = (1.0 + bounded(q, LOUDEST))[sorted_.row]
             levels.append(self._forward(1, near, sorted_.row, sent.numpy()))
             a2 += blocks(levels[1].inputs, net.w2[:, hidden:])
         if self.model.config.direct:
@@ -99,7 +107,8 @@ class FusedStudent:
         if self.model.config.messages:
             grad = blocks(g2, net.w2[:, hidden:].mT)
             forces, virials, answer = self._backward(1, near, levels[1], grad, atoms_per_replica)
-            g1 += blocks(torch.from_numpy(answer)[sorted_.order], net.wq.mT)
+            answer = torch.from_numpy(answer)[sorted_.order] * bounded_slope(q, LOUDEST)
+            g1 += blocks(answer, net.wq.mT)
         grad = blocks(silu_backward(g1, a1), net.w1.mT)
         more, stress, _ = self._backward(0, near, first, grad, atoms_per_replica)
         return energy, forces + more, virials + stress

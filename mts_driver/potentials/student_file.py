@@ -15,7 +15,7 @@ from mts_driver.errors import UserError
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentConfig, StudentModel
 
-FORMAT = 2
+FORMAT = 3
 UNITS = {"length": "Å", "energy": "eV"}
 
 
