@@ -25,6 +25,8 @@ from mts_driver.potentials.student import StudentConfig, StudentModel
 LEARNING_RATE = 4e-3
 FINE_TUNING_RATE = 1.5e-3
 EMA_DECAY = 0.998
+DAMPING = 0.1
+"""Decay of the fastest harmonic, per unit of learning rate and step; the others' with n²."""
 ATOMS_A_BATCH, ATOMS_IN_PAIRS = 400, 400
 """Atoms of plain frames and of stiff pairs that a step sees, about."""
 SAVE_EVERY_S = 20.0
@@ -168,12 +170,21 @@ class Trainer:
             group["lr"] = self.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * share)))
         force_part, stiff_part = self._gradients()
         self._optimizer.step()
+        self._damp(group["lr"])
         self.steps += 1
         decay = min(EMA_DECAY, self.steps / (self.steps + 10))
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
         return force_part, stiff_part
+
+    def _damp(self, rate: float) -> None:
+        """Let the fast harmonics of pairs of elements that no data asks for fade."""
+        with torch.no_grad():
+            for name, weights in self.model.named_parameters():
+                if name in ("radial", "radial2"):
+                    share = torch.arange(1, weights.shape[2] + 1) / weights.shape[2]
+                    weights *= 1.0 - rate * DAMPING * share[:, None].to(weights) ** 2
 
     def _gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of the loss of a random batch; its two parts."""
