@@ -184,7 +184,7 @@ class Trainer:
             for name, weights in self.model.named_parameters():
                 if name in ("radial", "radial2"):
                     share = torch.arange(1, weights.shape[2] + 1) / weights.shape[2]
-                    weights *= 1.0 - rate * DAMPING * share[:, None].to(weights) ** 2
+                    weights.mul_(1.0 - rate * DAMPING * share[:, None].to(weights) ** 2)
 
     def _gradients(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradients of the loss of a random batch; its two parts."""
