@@ -6,9 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from ase.io import read
 from running import MTS, assert_nothing_is_left, family, kill, start, wait_for
 
 from mts_driver.analysis.report import write_report
@@ -61,6 +59,15 @@ def test_killed_and_restarted_is_the_uninterrupted_run(tmp_path, victim):
     """kill -9 of either driver or of everything's parent; the rest is as if nothing had been."""
     (tmp_path / "whole").mkdir()
     whole, folder = run_folder(tmp_path / "whole", "water64"), run_folder(tmp_path, "water64")
+    for run in (whole, folder):
+        # i-PI removes the momentum of the centre of mass once more at a restart, which changes the
+        # last bit of positions; sooner or later that turns a float32 digit of a force
+        text = (run / "input.xml").read_text()
+        (run / "input.xml").write_text(
+            text.replace(
+                "<motion mode='dynamics'>", "<motion mode='dynamics'><fixcom>False</fixcom>"
+            )
+        )
     process = start("run", folder / "input.xml", "--steps", 60, "--baseline-steps", 0)
     rows = folder / "simulation.out"
     wait_for(lambda: rows.exists() and len(rows.read_text().splitlines()) > 12, what="few steps")
@@ -72,12 +79,8 @@ def test_killed_and_restarted_is_the_uninterrupted_run(tmp_path, victim):
     assert_nothing_is_left(folder / "input.xml")
     mts("run", folder / "input.xml", "--restart", "--steps", 60, "--baseline-steps", 0)
     mts("run", whole / "input.xml", "--steps", 60, "--baseline-steps", 0)
-    # i-PI continues with the last bit of positions off, 4e-16 Å; when that turns a float32 digit of
-    # a force, the sixth digit of what is printed can change. Other noise would change the first.
-    rows = [np.loadtxt(f / "simulation.out") for f in (folder, whole)]
-    np.testing.assert_allclose(*rows, rtol=1e-4)
-    frames = [read(f / "simulation.pos_0.xyz", ":") for f in (folder, whole)]
-    np.testing.assert_allclose(*([a.positions for a in run] for run in frames), atol=1e-3)
+    for name in ("simulation.out", "simulation.pos_0.xyz"):
+        assert (folder / name).read_text() == (whole / name).read_text()
 
 
 @pytest.mark.slow
