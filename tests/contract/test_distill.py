@@ -1,5 +1,6 @@
 """mts distill with the real teacher: killed in the middle, continued, and what it leaves behind."""
 
+import itertools
 import json
 import os
 import signal
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.io import read, write
+from scipy.spatial.distance import cdist
 
 from mts_driver.distillation.contacts import crowd, molecules
 from mts_driver.distillation.labels import LabelFile
@@ -250,3 +253,21 @@ def test_crowded_molecules_stay_whole(structures):
             assert atoms.get_distance(a, b, mic=True) == pytest.approx(
                 start.get_distance(a, b, mic=True)
             )
+
+
+def test_molecules_of_a_gas_meet_in_pairs():
+    a = molecule("CH3CH2OH")
+    atoms = Atoms()
+    for k in range(6):
+        atoms += Atoms(a.numbers, a.positions + [30.0 * k, 0.0, 0.0])
+    start = atoms.copy()
+    crowd(atoms, np.random.default_rng(0))
+    whole = [slice(9 * k, 9 * k + 9) for k in range(6)]
+    nearest = np.full((6, 6), np.inf)
+    for m, k in itertools.permutations(range(6), 2):
+        nearest[m, k] = cdist(atoms.positions[whole[m]], atoms.positions[whole[k]]).min()
+    assert ((nearest < 3.6).sum(1) == 1).all()  # spheres of two carbons touch at 3.4 Å
+    for part in whole:
+        np.testing.assert_allclose(
+            atoms[part].get_all_distances(), start[part].get_all_distances(), atol=1e-9
+        )
