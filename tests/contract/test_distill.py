@@ -259,7 +259,7 @@ def test_molecules_of_a_gas_meet_in_pairs():
     a = molecule("CH3CH2OH")
     atoms = Atoms()
     for k in range(6):
-        atoms += Atoms(a.numbers, a.positions + [30.0 * k, 0.0, 0.0])
+        atoms += Atoms(a.numbers, a.positions + np.array([30.0 * k, 0.0, 0.0]))
     start = atoms.copy()
     crowd(atoms, np.random.default_rng(0))
     whole = [slice(9 * k, 9 * k + 9) for k in range(6)]
