@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import covalent_radii
-from ase.neighborlist import natural_cutoffs, neighbor_list
 from torch import Tensor
 
 from integrators.levels import FULL
@@ -15,7 +13,7 @@ from integrators.splitting import FAST, Operation
 from integrators.state import MDState
 from integrators.thermometer import Thermometer
 from mts_driver.analysis.statistics import block_average
-from mts_driver.distillation.bonds import BOND_FACTOR
+from mts_driver.distillation.bond_watch import BondLengths, NewBonds
 from mts_driver.distillation.contacts import LARGEST_MOLECULE, molecules
 
 BLOCKS = 20
@@ -28,7 +26,7 @@ BROKEN = 1.4
 
 
 class Tally:
-    """Sums of temperatures, energies and force errors, and the longest bonds.
+    """Sums of temperatures, energies and force errors, the longest bonds, and new ones.
 
     Parameters
     ----------
@@ -55,13 +53,14 @@ class Tally:
         self._labelled = labelled
         self._first = int(SKIPPED * steps) + 1
         self._averaged = steps - self._first + 1
-        self._bonds = _Bonds(atoms)
+        self._bonds, self._new_bonds = BondLengths(atoms), NewBonds(atoms)
         # total and count of every block
         shape = (2, min(BLOCKS, self._averaged))
         self.sums = {name: torch.zeros(shape, dtype=torch.float64) for name in (*self._counts, "U")}
         self.sums["square error"] = torch.zeros(len(self._groups), dtype=torch.float64)
         self.sums["frames"] = torch.zeros((), dtype=torch.int64)
         self.sums["longest"] = torch.zeros(len(self._bonds), dtype=torch.float64)
+        self.sums["new bonds"] = torch.zeros((0, 2), dtype=torch.int64)
 
     def on_op(self, k: int, op: Operation, state: MDState) -> None:
         """Read the temperature behind every O."""
@@ -82,8 +81,12 @@ class Tally:
             means = [squares[mask].mean() for mask in self._groups.values()]
             self.sums["square error"] += torch.stack(means)
             self.sums["frames"] += 1
-        ratios = self._bonds.ratios(state.positions.cpu().numpy())
-        self.sums["longest"] = torch.maximum(self.sums["longest"], torch.tensor(ratios))
+        positions = state.positions.cpu().numpy()
+        ratios = torch.tensor(self._bonds.ratios(positions))
+        self.sums["longest"] = torch.maximum(self.sums["longest"], ratios)
+        if found := self._new_bonds.new(positions):
+            pairs = [self.sums["new bonds"], torch.tensor(sorted(found))]
+            self.sums["new bonds"] = torch.cat(pairs).unique(dim=0)
 
     def _add(self, name: str, step: int, value: float) -> None:
         if step >= self._first:
@@ -107,6 +110,7 @@ class Tally:
             "longest_xh_bond_ratio": _largest(longest[to_hydrogen]),
             "longest_heavy_bond_ratio": _largest(longest[~to_hydrogen]),
             "broken_bonds": int((longest[~to_hydrogen] > BROKEN).sum()),
+            "new_bonds": len(self.sums["new bonds"]),
         }
 
     def _mean(self, name: str) -> dict[str, float | None] | None:
@@ -140,34 +144,6 @@ def force_groups(atoms: Atoms) -> dict[str, Tensor]:
     if len(commonest) >= FEWEST_ALIKE and not solvent.all():
         groups |= {"solute": ~solvent, "solvent": solvent}
     return {name: torch.tensor(mask) for name, mask in groups.items()}
-
-
-class _Bonds:
-    """Lengths of all bonds of a structure, relative to what they should be.
-
-    Bonds to hydrogen are compared with the sum of their covalent radii, which are their lengths at
-    rest to 0.03 Å; the others, single or double, with their own lengths in the structure.
-    """
-
-    def __init__(self, atoms: Atoms) -> None:
-        i, j, vectors = neighbor_list("ijD", atoms, natural_cutoffs(atoms, mult=BOND_FACTOR))
-        once = i < j
-        self._i, self._j = i[once], j[once]
-        # positions are not wrapped later, so a bond keeps the image that it starts in
-        self._shifts = vectors[once] - (atoms.positions[self._j] - atoms.positions[self._i])
-        self.to_hydrogen = (atoms.numbers[self._i] == 1) | (atoms.numbers[self._j] == 1)
-        radii = covalent_radii[atoms.numbers]
-        at_rest, lengths = radii[self._i] + radii[self._j], self._lengths(atoms.positions)
-        self._reference = np.where(self.to_hydrogen, at_rest, lengths)
-
-    def __len__(self) -> int:
-        return len(self._i)
-
-    def ratios(self, positions: np.ndarray) -> np.ndarray:
-        return self._lengths(positions) / self._reference
-
-    def _lengths(self, positions: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(positions[self._j] - positions[self._i] + self._shifts, axis=1)
 
 
 def _largest(ratios: np.ndarray) -> float | None:

@@ -16,6 +16,8 @@ def problems(found: dict[str, Any]) -> list[str]:
         out.append(f"{found['holes']} outer steps with a hole")
     if found["broken_bonds"]:
         out.append(f"{found['broken_bonds']} broken bonds between heavy atoms")
+    if found["new_bonds"]:
+        out.append(f"{found['new_bonds']} bonds between atoms that were apart at the start")
     for name, measured in found["temperature_at_O_K"].items():
         if measured is not None:
             off = measured["mean"] - found["temperature_K"]

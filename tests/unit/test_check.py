@@ -196,6 +196,22 @@ def test_bonds_across_the_cell_and_broken_ones():
     assert look(0.0)["longest_heavy_bond_ratio"] == pytest.approx(1.5)
 
 
+def test_a_hydrogen_that_falls_onto_another_molecule():
+    atoms = molecule("NH3") + molecule("HF")  # whose hydrogen is the lower one
+    atoms.positions[4:] += [0.0, 0.0, 6.0]
+    tally = Tally(atoms, steps=10, labelled=False)
+    for apart_A, bonds in ((1.6, 0), (1.15, 1), (1.1, 1), (3.0, 1)):
+        x = torch.tensor(atoms.positions)
+        x[4:] += x[0] + torch.tensor([0.0, 0.0, apart_A]) - x[5]
+        state = initial_state(x, torch.zeros_like(x), torch.ones(6))
+        nothing = Evaluation(torch.zeros(()), torch.zeros_like(x), torch.zeros(3, 3))
+        tally.look(replace(state, evaluations={"full": nothing}))
+        found = tally.results()
+        assert (found["new_bonds"], found["broken_bonds"]) == (bonds, 0)
+    found |= {"blown_up": False, "holes": 0, "temperature_at_O_K": {}}
+    assert problems(found) == ["1 bonds between atoms that were apart at the start"]
+
+
 def test_numbers_that_make_no_sense(tmp_path):
     for choices, words in (
         ({"inner_fs": 4.0}, "no multiple"),
