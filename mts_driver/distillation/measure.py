@@ -117,6 +117,7 @@ def report_on(
     return DistillationReport(
         title=f"{title}, a student of {settings.teacher}",
         forces=Evaluated.on_frames(test, student_for),
+        contacts=Evaluated.on_frames(labels.of("contacts-test"), student_for),
         constants=ForceConstants.joined(constants),
         curves=list(curves.values()),
         drifts=drifts,

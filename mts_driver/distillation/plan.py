@@ -40,6 +40,11 @@ class SamplingPlan:
         return max(4, self.calls // 15)
 
     @property
+    def contact_tests(self) -> int:
+        """The same from test frames."""
+        return max(2, self.contacts // 6)
+
+    @property
     def stiff_pairs(self) -> int:
         """Pairs of frames for the force constants along bonds."""
         return max(4, self.calls // 12)

@@ -18,6 +18,8 @@ from mts_driver.distillation.force_constants import ForceConstants
 from mts_driver.distillation.stretch import StretchCurve
 from mts_driver.tensors import cell_of
 
+STRONG_EV_A = (2.0, 20.0)
+"""A force of a close contact that decides whether atoms part; beyond, digits don't matter."""
 FRICTION_PER_PS = 1.0
 """At which the heating is predicted."""
 
@@ -113,6 +115,19 @@ class Evaluated:
             "test_atoms": len(self),
         }
 
+    def strong_forces(self) -> dict[str, Any] | None:
+        """Errors where the teacher's force is strong, and how often the student's is opposite."""
+        strength = np.linalg.norm(self.teacher, axis=1)
+        strong = (strength > STRONG_EV_A[0]) & (strength < STRONG_EV_A[1])
+        if not strong.any():
+            return None
+        along = (self.teacher * self.student)[strong].sum(axis=1)
+        return {
+            "force_rmse_eV_A": self.rmse(strong),
+            "opposite": float((along < 0).mean()),
+            "atoms": int(strong.sum()),
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class DistillationReport:
@@ -126,6 +141,8 @@ class DistillationReport:
         On held-out frames.
     constants : ForceConstants
         Along bonds of held-out frames; may be empty.
+    contacts : Evaluated, optional
+        On held-out frames with close contacts.
     curves : sequence of StretchCurve
         One for each kind of bond.
     drifts : mapping of float to Drift
@@ -140,6 +157,7 @@ class DistillationReport:
     title: str
     forces: Evaluated
     constants: ForceConstants = field(default_factory=lambda: ForceConstants.joined([]))
+    contacts: Evaluated | None = None
     curves: Sequence[StretchCurve] = ()
     drifts: Mapping[float, Drift] = field(default_factory=dict)
     student_ms: float
@@ -163,6 +181,7 @@ class DistillationReport:
             "force_constant_error_by_bond": self.constants.errors_by_kind() or None,
             "nve_respa_drift_meV_atom_ps": drifts or None,
             "predicted_heating_K": heating or None,
+            "close_contacts": self.contacts and self.contacts.strong_forces(),
             "stretch": {curve.bond: curve.as_dict() for curve in self.curves} or None,
             "student_ms": self.student_ms,
             "teacher_ms": self.teacher_ms,

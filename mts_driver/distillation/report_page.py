@@ -7,13 +7,13 @@ from html import escape
 from typing import Any
 
 from mts_driver.distillation import report_html as html
-from mts_driver.distillation.report import FRICTION_PER_PS
+from mts_driver.distillation.report import FRICTION_PER_PS, STRONG_EV_A
 
 SHOWN = {
     "force_rmse_eV_A", "force_rmse_by_system_eV_A", "teacher_force_rms_eV_A", "test_atoms",
     "max_force_difference_eV_A", "xh_force_constant_error", "heavy_force_constant_error",
     "force_constant_error_by_bond", "nve_respa_drift_meV_atom_ps", "predicted_heating_K",
-    "stretch", "student_ms", "teacher_ms", "labels", "settings", "command",
+    "stretch", "close_contacts", "student_ms", "teacher_ms", "labels", "settings", "command",
 }  # fmt: skip
 """Keys of the summary that have a place of their own; all others are listed with the provenance."""
 
@@ -42,6 +42,7 @@ def page(title: str, summary: Mapping[str, Any], picture: bytes) -> str:
         "</div>",
         _drift(summary),
         _stretch(summary),
+        _contacts(summary),
         _provenance(summary),
     ]
     return html.document(title, body)
@@ -149,7 +150,6 @@ def _stretch(summary: Mapping[str, Any]) -> str:
     for bond, curve in summary["stretch"].items():
         pairs = zip(curve["teacher_eV_A"], curve["student_eV_A"], strict=True)
         known = [(a, b) for a, b in pairs if b is not None]
-        worst = max((abs(a - b) for a, b in known if a < 0), default=0.0)
         unsafe = curve["unsafe_lengths_A"]
         holes = f"{len(unsafe)}, {unsafe[0]:.2f} to {unsafe[-1]:.2f} Å" if unsafe else ""
         rows.append(
@@ -158,13 +158,27 @@ def _stretch(summary: Mapping[str, Any]) -> str:
                 f"{curve['lengths_A'][0]:.2f} to {curve['lengths_A'][-1]:.2f}",
                 f"{-min(curve['teacher_eV_A']):.2f}",
                 f"{-min((b for _, b in known), default=0.0):.2f}",
-                f"{worst:.2f}",
+                html.number(curve["torn_force_rmse_eV_A"], ".2f"),
                 f'<span class="bad">{holes}</span>' if holes else "none",
             )
         )
     header = ("bond", "lengths (Å)", "strongest pull, teacher (eV/Å)", "student",
-              "largest |ΔF| where the teacher pulls", "lengths in a hole")  # fmt: skip
+              "rms error, torn bond (eV/Å)", "lengths in a hole")  # fmt: skip
     return html.section("Stretched bonds", html.table(header, rows, raw=True))
+
+
+def _contacts(summary: Mapping[str, Any]) -> str:
+    found = summary["close_contacts"]
+    if found is None:
+        return ""
+    opposite = html.percent(found["opposite"], sign=False)
+    return html.section(
+        "Close contacts",
+        f"<p>Where molecules were pushed into one another, and the teacher's force on an atom is "
+        f"{STRONG_EV_A[0]:g} to {STRONG_EV_A[1]:g} eV/Å: RMSE {found['force_rmse_eV_A']:.2f} eV/Å; "
+        f"the student's force points the opposite way on {opposite} of "
+        f"{found['atoms']:,} atoms.</p>",
+    )
 
 
 def _provenance(summary: Mapping[str, Any]) -> str:

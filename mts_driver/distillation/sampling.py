@@ -93,9 +93,11 @@ class Sampler:
         for rng, frame in self._sources("shaken", self.plan.shaken):
             shake(frame, rng)
             self._label(frame, "shaken")
-        for rng, frame in self._sources("contacts", self.plan.contacts):
-            crowd(frame, rng)
-            self._label(frame, "contacts")
+        for split, count in (("train", self.plan.contacts), ("test", self.plan.contact_tests)):
+            kind = "contacts" if split == "train" else "contacts-test"
+            for rng, frame in self._sources(kind, count, split=split):
+                crowd(frame, rng)
+                self._label(frame, kind, split)
         for rng, frame in self._sources("stretched", self.plan.stretched):
             stretch(frame, bonds(frame), rng)
             self._label(frame, "stretched")
@@ -206,6 +208,7 @@ class Sampler:
 NAMES = {
     "shaken": "displaced frames",
     "contacts": "close contacts",
+    "contacts-test": "close contacts to test with",
     "stretched": "stretched bonds",
     "stiff": "force constants",
     "stiff-test": "force constants to test with",

@@ -22,6 +22,8 @@ HEAVY_RANGE = (0.75, 1.6)
 """Shares of the length in the frame."""
 TOLERANCE_EV_A = 0.25
 """Force below which a sign means nothing: what 0.005 Å at the minimum of an O-H bond make."""
+TORN = 1.15
+"""Beyond this many times its length at rest a bond counts as torn: 1.1 Å for O-H."""
 CANDIDATES = 40
 """Bonds of a kind among which the one with most room is taken."""
 
@@ -52,13 +54,21 @@ class StretchCurve:
     teacher_eV: np.ndarray
     student_eV: np.ndarray
 
+    @property
+    def torn_force_rmse_eV_A(self) -> float:
+        """Root mean square of student − teacher beyond 1.15 of the length at rest, eV/Å."""
+        torn = self.lengths_A > TORN * self.lengths_A[np.argmin(self.teacher_eV)]
+        return float(np.sqrt(((self.student_eV_A - self.teacher_eV_A)[torn] ** 2).mean()))
+
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; null stands for a number that is not finite."""
         names = ("lengths_A", "teacher_eV_A", "student_eV_A", "teacher_eV", "student_eV")
         arrays = {name: getattr(self, name) for name in names}
         arrays["unsafe_lengths_A"] = unsafe_lengths(self)
+        error = self.torn_force_rmse_eV_A
         return {
             "atoms": list(self.atoms),
+            "torn_force_rmse_eV_A": round(error, 4) if np.isfinite(error) else None,
             **{
                 name: [round(x, 4) if np.isfinite(x) else None for x in values.tolist()]
                 for name, values in arrays.items()

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.io import read
 
 from integrators.state import Evaluation
+from mts_driver.distillation.contacts import crowd
 from mts_driver.distillation.drift import Drift, nve_respa_drift
 from mts_driver.distillation.force_constants import ForceConstants, bond_force_constants
 from mts_driver.distillation.report import (
@@ -57,10 +58,14 @@ def report():
 
     forces = Evaluated.on_frames([frames[0], piece, frames[0]], student_for)
     assert bound == [192, 12]
+    near = box.copy()
+    crowd(near, np.random.default_rng(1))
+    contacts = Evaluated.on_frames([labelled(near, teacher, system="water")], student_for)
     rng = np.random.default_rng(0)
     return DistillationReport(
         title="water & so3lr",
         forces=forces,
+        contacts=contacts,
         constants=bond_force_constants(box, teacher, student, max_bonds=6, rng=rng),
         curves=stretch_curves(box, teacher, student, points=14),
         drifts={
@@ -94,6 +99,10 @@ def test_the_student_of_water_is_what_it_is_said_to_be(report):
     drift = summary["nve_respa_drift_meV_atom_ps"]["6.0"]
     assert len(drift["values"]) == 2 and drift["mean"] == pytest.approx(np.mean(drift["values"]))
     assert summary["predicted_heating_K"]["6.0"] == pytest.approx(3.868 * drift["mean"], rel=1e-3)
+    close = summary["close_contacts"]
+    assert 10 < close["atoms"] < 192 and close["opposite"] < 0.1
+    assert summary["force_rmse_eV_A"]["all"] < close["force_rmse_eV_A"] < 2.0
+    assert 0.0 < summary["stretch"]["O–H"]["torn_force_rmse_eV_A"] < 1.0
     assert summary["teacher_ms"] > 3 * summary["student_ms"] > 0
     assert summary["wall_s"] == 600.5 and summary["labels"] == {"md": 223, "stiff": 500}
 
