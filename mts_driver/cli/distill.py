@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+SHORT_TRAINING = 0.5
+"""Of the time for sampling: less is worth a word."""
+
 
 def distill(
     structures: Annotated[
@@ -160,6 +163,12 @@ def distill(
     console.print(_table(summary))
     for failure in summary["failed_labels"][:3]:
         console.print(f"left out: {failure}", highlight=False)
+    if summary["training_s"] < SHORT_TRAINING * summary["sampling_s"]:
+        console.print(
+            f"[yellow]only {summary['training_s']:.0f} s of training[/] after "
+            f"{summary['sampling_s']:.0f} s of sampling: the same labels give a better student with "
+            f"--work {arguments['work']}, another --output and more --minutes."
+        )
     target = json_file or output.with_suffix(".json")
     console.print(f"written: {output}, {target}, {output.with_suffix('.html')} and .png")
 

@@ -1,13 +1,17 @@
 """Systems that are too big for the teacher: snapshots by a student, labels on fragments of them."""
 
+import statistics
+import time
 from functools import partial
 from pathlib import Path
 
+import torch
 from ase import Atoms
 from ase.io import iread, write
 
 from integrators.state import Potential
 from mts_driver.distillation.fragments import fragments
+from mts_driver.distillation.measure import milliseconds
 from mts_driver.distillation.plan import SamplingPlan
 from mts_driver.distillation.sampling import HYDROGEN_MASS_DA, TIMESTEP_FS, Report, Sampler
 from mts_driver.distillation.teachers import Labeller
@@ -15,12 +19,15 @@ from mts_driver.distillation.topology import topology
 from mts_driver.equilibrate import equilibrate
 from mts_driver.relax import relax
 from mts_driver.structures import repartitioned_masses
+from mts_driver.tensors import cell_of
 
+RELAX_STEPS = 200
 SNAPSHOTS, FIRST_PS, SPACING_PS = 6, 1.0, 0.3
 TEST_SNAPSHOTS = 1
 """The last; none of its fragments is trained on."""
 COMPLETE_A = 5.0
 """An atom's force counts if all within this distance of it are in the fragment."""
+TIMED_PIECES = 4
 FRAGMENT_SHARE = 0.5
 """Share of the calls that goes to undisturbed fragments, the rest to displaced ones."""
 
@@ -56,12 +63,21 @@ class FragmentSampler(Sampler):
         self.bonds = topology(atoms)
 
     @staticmethod
-    def milliseconds(atoms: Atoms, radius_A: float, labeller: Labeller) -> float:
-        """Time of a teacher call on one fragment, ms; half of it are lists that serve once."""
-        from mts_driver.distillation.measure import milliseconds
-
-        piece = fragments(atoms, count=1, seed=0, radius_A=radius_A, complete_A=COMPLETE_A)[0]
-        return 2.0 * milliseconds(labeller.teacher(piece), piece)
+    def costs(
+        atoms: Atoms, radius_A: float, labeller: Labeller, student: Potential
+    ) -> tuple[float, float]:
+        """Time of all snapshots, s, and of one label, ms, most of it for lists that serve once."""
+        picoseconds = FIRST_PS + (SNAPSHOTS - 1) * SPACING_PS
+        steps = RELAX_STEPS + 1e3 * picoseconds / TIMESTEP_FS
+        snapshots_s = 1e-3 * steps * milliseconds(student, atoms)
+        times = []
+        for piece in fragments(
+            atoms, count=TIMED_PIECES, seed=0, radius_A=radius_A, complete_A=COMPLETE_A
+        ):
+            started = time.perf_counter()
+            labeller.teacher(piece)(torch.tensor(piece.positions), cell_of(piece))
+            times.append(time.perf_counter() - started)
+        return snapshots_s, 1e3 * statistics.median(times[1:])  # the first compiles kernels
 
     def run(self) -> None:
         """Make snapshots, label fragments of them, then displaced fragments."""
@@ -119,7 +135,10 @@ class FragmentSampler(Sampler):
 
     def _relaxed(self) -> Atoms:
         relaxed, _ = relax(
-            self.atoms, self.student, report=lambda k, f: self.report("relaxation", k, 200)
+            self.atoms,
+            self.student,
+            steps=RELAX_STEPS,
+            report=lambda k, f: self.report("relaxation", k, RELAX_STEPS),
         )
-        self.report("relaxation", 200, 200)
+        self.report("relaxation", RELAX_STEPS, RELAX_STEPS)
         return relaxed

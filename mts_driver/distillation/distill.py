@@ -1,9 +1,6 @@
 """The whole distillation: sample and label, train, measure. Every stage can be resumed."""
 
-import copy
-import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +12,9 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from mts_driver import __version__
-from mts_driver.distillation.big_systems import FragmentSampler
 from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.measure import drift_judge, milliseconds, report_on
-from mts_driver.distillation.plan import SamplingPlan
-from mts_driver.distillation.sampling import Sampler
+from mts_driver.distillation.measure import drift_judge, report_on
+from mts_driver.distillation.sample import sample
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.distillation.train import Trainer, TrainingSet
 from mts_driver.errors import UserError
@@ -27,11 +22,6 @@ from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentConfig, StudentModel, check_config
 from mts_driver.potentials.student_file import find_student, read_student, save_student
 from mts_driver.tensors import cell_of
-
-SAMPLING_SHARE = 0.4
-"""Share of the time budget that goes into labels, the rest into training."""
-WHOLE_ATOMS = 2000
-"""Larger systems are cut into fragments."""
 
 Report = Callable[[str, float, float], None]
 
@@ -66,7 +56,7 @@ class Settings:
         Torch device for the teacher and the training.
     fragment_radius_A : float, optional
         Of the pieces that a system is cut into, Å; 0: never; None: only if it has more than
-        `WHOLE_ATOMS` atoms.
+        2000 atoms.
     """
 
     structures: tuple[str, ...]
@@ -172,70 +162,6 @@ def distill(
 def training_file(work: Path, output: Path) -> Path:
     """Return the checkpoint of the training: several students can share a folder of labels."""
     return work / f"{output.stem}-training.pt"
-
-
-def sample(
-    systems: Sequence[Atoms],
-    settings: Settings,
-    labeller: Labeller,
-    base: StudentModel | None,
-    work: Path,
-    student: str,
-    report: Report,
-) -> float:
-    """Label frames of every system until its share of the time is spent, as planned at first.
-
-    Returns the time that all sessions have spent on it for ``student``, s: another one that is made
-    from the same labels has all its time for the training.
-    """
-    # the first run's plan is kept, so that a resumed one does not start new stages
-    plan_file = work / "plan.json"
-    plan: dict[str, Any] = {"calls": {}, "sampling_s": {}}
-    if plan_file.exists():
-        plan = json.loads(plan_file.read_text())
-    planned, spent = plan["calls"], plan["sampling_s"]
-    for number, atoms in enumerate(systems):
-        name, started = str(atoms.info["system"]), time.monotonic()
-
-        def tell(what: str, done: float, total: float, number: int = number) -> None:
-            several = f", system {number + 1} of {len(systems)}" if len(systems) > 1 else ""
-            report(what + several, done, total)
-
-        radius_A = settings.fragment_radius_A
-        if radius_A is None:
-            radius_A = 10.0 if len(atoms) > WHOLE_ATOMS else 0.0
-        if name not in planned:
-            if radius_A:
-                teacher_ms = FragmentSampler.milliseconds(atoms, radius_A, labeller)
-            else:
-                teacher_ms = milliseconds(labeller.teacher(atoms), atoms)
-            share_s = SAMPLING_SHARE * settings.minutes * 60 / len(systems)
-            planned[name] = max(60, int(share_s * 1e3 / (1.3 * teacher_ms)))
-            plan_file.write_text(json.dumps(plan, indent=2) + "\n")
-        calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
-        if radius_A:
-            if base is None:
-                raise UserError(
-                    f"structure {name!r} has {len(atoms)} atoms and is cut into fragments, whose "
-                    "snapshots come from a student: give one with --from, such as general."
-                )
-            FragmentSampler(
-                atoms,
-                name,
-                labeller,
-                calls,
-                seed=settings.seed,
-                report=tell,
-                # a student takes the gradients off its model, which is trained later
-                student=Student(copy.deepcopy(base), atoms.numbers),
-                radius_A=radius_A,
-                snapshots=work / f"{name}-snapshots.extxyz",
-            ).run()
-        else:
-            Sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
-        spent[student] = spent.get(student, 0.0) + time.monotonic() - started
-        plan_file.write_text(json.dumps(plan, indent=2) + "\n")
-    return spent[student]
 
 
 def _starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[StudentModel, bool]:

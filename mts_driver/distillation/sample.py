@@ -1,0 +1,102 @@
+"""Labels for all systems of a distillation, within their share of its time."""
+
+import copy
+import json
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+
+from mts_driver.distillation.big_systems import FragmentSampler
+from mts_driver.distillation.measure import milliseconds
+from mts_driver.distillation.plan import SamplingPlan
+from mts_driver.distillation.sampling import Report, Sampler
+from mts_driver.distillation.teachers import Labeller
+from mts_driver.errors import UserError
+from mts_driver.potentials.fast_student import Student
+from mts_driver.potentials.student import StudentModel
+
+if TYPE_CHECKING:
+    from mts_driver.distillation.distill import Settings
+
+SAMPLING_SHARE = 0.4
+"""Share of the time budget that goes into labels, the rest into training."""
+BESIDE_TEACHER = 1.3
+"""Time of a label over that of its teacher call."""
+FEWEST_CALLS = 60
+WHOLE_ATOMS = 2000
+"""Larger systems are cut into fragments."""
+FRAGMENT_RADIUS_A = 10.0
+
+
+def sample(
+    systems: Sequence[Atoms],
+    settings: "Settings",
+    labeller: Labeller,
+    base: StudentModel | None,
+    work: Path,
+    student: str,
+    report: Report,
+) -> float:
+    """Label frames of every system until its share of the time is spent, as planned at first.
+
+    Returns the time that all sessions have spent on it for ``student``, s: another one that is made
+    from the same labels has all its time for the training.
+
+    Raises
+    ------
+    UserError
+        If a system has to be cut into fragments and there is no student ``base`` to run it.
+    """
+    # the first run's plan is kept, so that a resumed one does not start new stages
+    plan_file = work / "plan.json"
+    plan: dict[str, Any] = {"calls": {}, "sampling_s": {}}
+    if plan_file.exists():
+        plan = json.loads(plan_file.read_text())
+    planned, spent = plan["calls"], plan["sampling_s"]
+    share_s = SAMPLING_SHARE * settings.minutes * 60 / len(systems)
+    for number, atoms in enumerate(systems):
+        name, started = str(atoms.info["system"]), time.monotonic()
+
+        def tell(what: str, done: float, total: float, number: int = number) -> None:
+            several = f", system {number + 1} of {len(systems)}" if len(systems) > 1 else ""
+            report(what + several, done, total)
+
+        radius_A = settings.fragment_radius_A
+        if radius_A is None:
+            radius_A = FRAGMENT_RADIUS_A if len(atoms) > WHOLE_ATOMS else 0.0
+        sampler: Any = Sampler
+        if radius_A:
+            runner = _runner(base, atoms)
+            if name not in planned:
+                first_s, label_ms = FragmentSampler.costs(atoms, radius_A, labeller, runner)
+            sampler = partial(
+                FragmentSampler,
+                student=runner,
+                radius_A=radius_A,
+                snapshots=work / f"{name}-snapshots.extxyz",
+            )
+        elif name not in planned:
+            first_s = 0.0
+            label_ms = BESIDE_TEACHER * milliseconds(labeller.teacher(atoms), atoms)
+        if name not in planned:
+            planned[name] = max(FEWEST_CALLS, int((share_s - first_s) * 1e3 / label_ms))
+            plan_file.write_text(json.dumps(plan, indent=2) + "\n")
+        calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
+        sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
+        spent[student] = spent.get(student, 0.0) + time.monotonic() - started
+        plan_file.write_text(json.dumps(plan, indent=2) + "\n")
+    return spent[student]
+
+
+def _runner(base: StudentModel | None, atoms: Atoms) -> Student:
+    if base is None:
+        raise UserError(
+            f"structure {atoms.info['system']!r} has {len(atoms)} atoms and is cut into fragments, "
+            "whose snapshots come from a student: give one with --from, such as general."
+        )
+    # a student takes the gradients off its model, which is trained later
+    return Student(copy.deepcopy(base), atoms.numbers)
