@@ -166,8 +166,8 @@ def distill(
     if summary["training_s"] < SHORT_TRAINING * summary["sampling_s"]:
         console.print(
             f"[yellow]only {summary['training_s']:.0f} s of training[/] after "
-            f"{summary['sampling_s']:.0f} s of sampling: the same labels give a better student with "
-            f"--work {arguments['work']}, another --output and more --minutes."
+            f"{summary['sampling_s']:.0f} s of sampling: for a better student of the same labels "
+            f"give --work {arguments['work']}, another --output and more --minutes."
         )
     target = json_file or output.with_suffix(".json")
     console.print(f"written: {output}, {target}, {output.with_suffix('.html')} and .png")
