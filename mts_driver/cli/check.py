@@ -168,7 +168,10 @@ def _table(found: dict[str, Any]) -> Table:
         row(f"force RMSE, {name}", value, "{:.3f} eV/Å")
     row("longest X–H bond over covalent radii", found["longest_xh_bond_ratio"], "{:.2f}")
     row("longest heavy bond over its start", found["longest_heavy_bond_ratio"], "{:.2f}")
-    table.add_row("broken heavy bonds, new bonds", f"{found['broken_bonds']}, {found['new_bonds']}")
+    table.add_row(
+        "broken heavy bonds, new bonds",
+        f"{found['broken_bonds']}, {sum(found['new_bonds'].values())}",
+    )
     energy = found["mean_potential_energy_eV"]
     row("mean potential energy", energy, _with_error(energy, ".3f") + " eV")
     row("wall clock", found["s_per_ps"], "{:.1f} s/ps")

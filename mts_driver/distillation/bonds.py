@@ -45,8 +45,13 @@ def find_bonds(atoms: Atoms) -> list[Bond]:
     bonds = []
     for a, b in zip(i[i < j].tolist(), j[i < j].tolist(), strict=True):
         fixed, moving = sorted((a, b), key=lambda k: (symbols[k] == "H", symbols[k], k))
-        bonds.append(Bond(f"{symbols[fixed]}–{symbols[moving]}", moving, fixed))
+        bonds.append(Bond(kind_of(symbols[fixed], symbols[moving]), moving, fixed))
     return bonds
+
+
+def kind_of(first: str, second: str) -> str:
+    """Name of a bond between two elements: hydrogen last, otherwise by letter."""
+    return "–".join(sorted((first, second), key=lambda symbol: (symbol == "H", symbol)))
 
 
 def by_kind(bonds: list[Bond]) -> dict[str, list[Bond]]:

@@ -1,6 +1,7 @@
 """Averages over a trajectory that are summed up while it runs, so that no frame has to be kept."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from integrators.state import MDState
 from integrators.thermometer import Thermometer
 from mts_driver.analysis.statistics import block_average
 from mts_driver.distillation.bond_watch import BondLengths, NewBonds
+from mts_driver.distillation.bonds import kind_of
 from mts_driver.distillation.contacts import LARGEST_MOLECULE, molecules
 
 BLOCKS = 20
@@ -51,6 +53,7 @@ class Tally:
         self._thermometer = Thermometer(kinds)
         self._groups = force_groups(atoms) if labelled else {}
         self._labelled = labelled
+        self._symbols = np.array(atoms.get_chemical_symbols())
         self._first = int(SKIPPED * steps) + 1
         self._averaged = steps - self._first + 1
         self._bonds, self._new_bonds = BondLengths(atoms), NewBonds(atoms)
@@ -98,6 +101,7 @@ class Tally:
         """Return the averages with the keys of the report; what was never seen is None."""
         frames = int(self.sums["frames"])
         rmse = (self.sums["square error"] / max(frames, 1)).sqrt().tolist()
+        new = self._symbols[self.sums["new bonds"].numpy()]
         longest, to_hydrogen = self.sums["longest"].numpy(), self._bonds.to_hydrogen
         return {
             "temperature_at_O_K": {
@@ -110,7 +114,7 @@ class Tally:
             "longest_xh_bond_ratio": _largest(longest[to_hydrogen]),
             "longest_heavy_bond_ratio": _largest(longest[~to_hydrogen]),
             "broken_bonds": int((longest[~to_hydrogen] > BROKEN).sum()),
-            "new_bonds": len(self.sums["new bonds"]),
+            "new_bonds": dict(Counter(kind_of(*pair) for pair in new).most_common()),
         }
 
     def _mean(self, name: str) -> dict[str, float | None] | None:

@@ -16,8 +16,9 @@ def problems(found: dict[str, Any]) -> list[str]:
         out.append(f"{found['holes']} outer steps with a hole")
     if found["broken_bonds"]:
         out.append(f"{found['broken_bonds']} broken bonds between heavy atoms")
-    if found["new_bonds"]:
-        out.append(f"{found['new_bonds']} bonds between atoms that were apart at the start")
+    if new := found["new_bonds"]:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in new.items())
+        out.append(f"bonds between atoms that were apart at the start: {kinds}")
     for name, measured in found["temperature_at_O_K"].items():
         if measured is not None:
             off = measured["mean"] - found["temperature_K"]
