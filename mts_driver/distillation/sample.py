@@ -3,7 +3,7 @@
 import copy
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,28 +68,36 @@ def sample(
         radius_A = settings.fragment_radius_A
         if radius_A is None:
             radius_A = FRAGMENT_RADIUS_A if len(atoms) > WHOLE_ATOMS else 0.0
-        sampler: Any = Sampler
+        sampler: Callable[..., Sampler] = Sampler
+        runner = None
         if radius_A:
             runner = _runner(base, atoms)
-            if name not in planned:
-                first_s, label_ms = FragmentSampler.costs(atoms, radius_A, labeller, runner)
             sampler = partial(
                 FragmentSampler,
                 student=runner,
                 radius_A=radius_A,
                 snapshots=work / f"{name}-snapshots.extxyz",
             )
-        elif name not in planned:
-            first_s = 0.0
-            label_ms = BESIDE_TEACHER * milliseconds(labeller.teacher(atoms), atoms)
         if name not in planned:
-            planned[name] = max(FEWEST_CALLS, int((share_s - first_s) * 1e3 / label_ms))
+            planned[name] = _affordable(atoms, share_s, labeller, runner, radius_A)
             plan_file.write_text(json.dumps(plan, indent=2) + "\n")
         calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
         sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
         spent[student] = spent.get(student, 0.0) + time.monotonic() - started
         plan_file.write_text(json.dumps(plan, indent=2) + "\n")
     return spent[student]
+
+
+def _affordable(
+    atoms: Atoms, seconds: float, labeller: Labeller, runner: Student | None, radius_A: float
+) -> int:
+    """How many labels fit into the time; snapshots of a system that is cut come off it first."""
+    if runner is None:
+        first_s = 0.0
+        label_ms = BESIDE_TEACHER * milliseconds(labeller.teacher(atoms), atoms)
+    else:
+        first_s, label_ms = FragmentSampler.costs(atoms, radius_A, labeller, runner)
+    return max(FEWEST_CALLS, int((seconds - first_s) * 1e3 / label_ms))
 
 
 def _runner(base: StudentModel | None, atoms: Atoms) -> Student:
