@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
 SHARE_OF_MOLECULES = 0.1
+"""Of every kind, and at least one."""
 LARGEST_MOLECULE = 40
 """Atoms; a protein is not turned round."""
 REACH_A = 3.4
@@ -51,7 +52,7 @@ def crowd(atoms: Atoms, rng: np.random.Generator) -> None:
     pairs = rng.permutation(alone)[: len(alone) // 2 * 2].reshape(-1, 2)
     for first, second in pairs:
         _meet(atoms, np.flatnonzero(member == first), np.flatnonzero(member == second), rng)
-    for molecule in small[rng.random(len(small)) < SHARE_OF_MOLECULES]:
+    for molecule in rng.permutation(_some_of_each(atoms, member, small, rng)):
         mine = np.flatnonzero(member == molecule)
         _turn(atoms, mine, rng)
         i, j, d = neighbor_list("ijD", atoms, REACH_A)
@@ -59,6 +60,21 @@ def crowd(atoms: Atoms, rng: np.random.Generator) -> None:
         if len(outside):
             pair = outside[rng.integers(len(outside))]
             atoms.positions[mine] += d[pair] * (1.0 - rng.uniform(CLOSEST, 1.0))
+
+
+def _some_of_each(
+    atoms: Atoms, member: np.ndarray, candidates: np.ndarray, rng: np.random.Generator
+) -> list[int]:
+    """Draw molecules from every formula among the candidates: a lone ion gets its turn."""
+    alike: dict[bytes, list[int]] = {}
+    for molecule in candidates.tolist():
+        formula = np.sort(atoms.numbers[member == molecule]).tobytes()
+        alike.setdefault(formula, []).append(molecule)
+    chosen = []
+    for found in alike.values():
+        lucky = [molecule for molecule in found if rng.random() < SHARE_OF_MOLECULES]
+        chosen += lucky or [found[rng.integers(len(found))]]
+    return chosen
 
 
 def _meet(atoms: Atoms, first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> None:

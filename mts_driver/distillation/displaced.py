@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 
 from mts_driver.distillation.bonds import Bond, Molecules, by_kind, find_bonds
 from mts_driver.distillation.contacts import molecules
@@ -14,6 +15,7 @@ XH_LENGTHS_A = (0.72, 2.0)
 HEAVY_STRETCH = (0.8, 1.5)
 """Shortest and longest, of what a bond between heavy atoms is in the frame."""
 SHARE_STRETCHED = 0.125
+LONGEST_HYDROGEN_BOND_A = 2.4
 LARGEST_SHAKEN_A = 0.12
 
 
@@ -57,15 +59,16 @@ def stretch(atoms: Atoms, skeleton: Skeleton, rng: np.random.Generator) -> None:
     """Give one X-H bond in eight a length between 0.72 and 2 Å, and stretch heavy bonds, in place.
 
     Of the heavy bonds outside rings one in eight changes, at most one a molecule; the smaller side
-    of the molecule moves along. Rare kinds of bonds get their turn in every frame.
+    of the molecule moves along. Rare kinds of bonds get their turn in every frame, and so do rare
+    kinds of hydrogen bonds: the proton between the two is where a student of both may fail.
     """
-    for bond in _some(skeleton.to_hydrogen, rng):
+    for bond in _some(_by_acceptor(atoms, skeleton.to_hydrogen), rng):
         vector = bond.vector(atoms)
         atoms.positions[bond.moving] += vector * (
             rng.uniform(*XH_LENGTHS_A) / np.linalg.norm(vector) - 1.0
         )
     done = set()
-    for bond in _some(skeleton.heavy, rng):
+    for bond in _some(by_kind(skeleton.heavy), rng):
         cut = skeleton.rigid.smaller_side(bond)
         if cut is None or skeleton.molecule[bond.moving] in done:
             continue
@@ -105,10 +108,25 @@ def stiff_steps(
     return steps, bond_of
 
 
-def _some(bonds: list[Bond], rng: np.random.Generator) -> list[Bond]:
+def _by_acceptor(atoms: Atoms, bonds: list[Bond]) -> dict[str, list[Bond]]:
+    """Bonds to hydrogen by kind, and by the heavy element that the hydrogen is next nearest to."""
+    hydrogen, other, distance = neighbor_list("ijd", atoms, LONGEST_HYDROGEN_BOND_A)
+    acceptor: dict[int, str] = {}
+    fixed = {bond.moving: bond.fixed for bond in bonds}
+    for k in np.argsort(distance, kind="stable").tolist():
+        h, heavy = int(hydrogen[k]), int(other[k])
+        if h in fixed and heavy != fixed[h] and atoms.numbers[heavy] != 1:
+            acceptor.setdefault(h, atoms.symbols[heavy])
+    kinds: dict[str, list[Bond]] = {}
+    for bond in bonds:
+        kinds.setdefault(f"{bond.kind} {acceptor.get(bond.moving, '')}", []).append(bond)
+    return kinds
+
+
+def _some(kinds: dict[str, list[Bond]], rng: np.random.Generator) -> list[Bond]:
     """Each with one chance in eight, at least one of every kind, and in random order."""
     chosen = []
-    for alike in by_kind(bonds).values():
+    for alike in kinds.values():
         lucky = [b for b in alike if rng.random() < SHARE_STRETCHED]
         chosen += lucky or [alike[rng.integers(len(alike))]]
     return [chosen[k] for k in rng.permutation(len(chosen))]

@@ -19,6 +19,7 @@ from ase.io import read, write
 from scipy.spatial.distance import cdist
 
 from mts_driver.distillation.contacts import crowd, molecules
+from mts_driver.distillation.displaced import Skeleton, stretch
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.plan import SamplingPlan, block
 from mts_driver.distillation.sampling import Sampler
@@ -271,3 +272,30 @@ def test_molecules_of_a_gas_meet_in_pairs():
         np.testing.assert_allclose(
             atoms[part].get_all_distances(), start[part].get_all_distances(), atol=1e-9
         )
+
+
+def test_a_lone_ion_and_a_lone_hydrogen_bond_get_their_turn(structures):
+    atoms = read(structures / "trimethylamine_water200.extxyz")
+    member = molecules(atoms)
+    amine = np.flatnonzero(member == member[atoms.numbers == 7])
+    nitrogen = int(np.flatnonzero(atoms.numbers == 7)[0])
+    oxygen, hydrogen = 13, 14  # a molecule of water, put to where the nitrogen is its acceptor
+    assert atoms.numbers[[oxygen, hydrogen]].tolist() == [8, 1]
+    lone_pair = 3 * atoms.positions[nitrogen] - sum(
+        atoms.positions[nitrogen] + atoms.get_distance(nitrogen, k, mic=True, vector=True)
+        for k in amine
+        if atoms.numbers[k] == 6
+    )
+    water = np.flatnonzero(member == member[oxygen])
+    atoms.positions[water] += (
+        atoms.positions[nitrogen]
+        + 1.9 * lone_pair / np.linalg.norm(lone_pair)
+        - atoms.positions[hydrogen]
+    )
+    skeleton = Skeleton.of(atoms)
+    for seed in range(4):
+        crowded, stretched = atoms.copy(), atoms.copy()
+        crowd(crowded, np.random.default_rng(seed))
+        assert np.abs(crowded.positions - atoms.positions)[amine].max() > 0.1
+        stretch(stretched, skeleton, np.random.default_rng(seed))
+        assert stretched.get_distance(oxygen, hydrogen) != atoms.get_distance(oxygen, hydrogen)
