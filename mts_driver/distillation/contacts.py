@@ -44,14 +44,14 @@ def crowd(atoms: Atoms, rng: np.random.Generator) -> None:
         Source of all choices.
     """
     member = molecules(atoms)
-    small = np.flatnonzero(np.bincount(member) <= LARGEST_MOLECULE)
     if member.max() == 0:
         return
     i, j = neighbor_list("ij", atoms, REACH_A)
-    alone = np.setdiff1d(member, member[i[member[i] != member[j]]])
-    pairs = rng.permutation(alone)[: len(alone) // 2 * 2].reshape(-1, 2)
-    for first, second in pairs:
+    touching = np.unique(member[i[member[i] != member[j]]])
+    alone = rng.permutation(np.setdiff1d(member, touching))
+    for first, second in alone[: len(alone) // 2 * 2].reshape(-1, 2):
         _meet(atoms, np.flatnonzero(member == first), np.flatnonzero(member == second), rng)
+    small = touching[np.bincount(member)[touching] <= LARGEST_MOLECULE]
     for molecule in rng.permutation(_some_of_each(atoms, member, small, rng)):
         mine = np.flatnonzero(member == molecule)
         _turn(atoms, mine, rng)
