@@ -6,6 +6,9 @@ import numpy as np
 from ase.io import read
 from running import kill, mts, start, wait_for
 
+from mts_driver.distillation.report import Evaluated
+from mts_driver.potentials import load_potential
+
 
 def test_killed_continued_and_better_than_the_general_student(structures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -38,8 +41,10 @@ def test_killed_continued_and_better_than_the_general_student(structures, tmp_pa
         assert len(atoms) < len(whole) / 2 and 0 < weight.sum() < len(atoms)
 
     report = json.loads((tmp_path / "s.json").read_text())
-    # of complete atoms; 0.07 to 0.10 for capped peptides with the general student
-    assert report["force_rmse_eV_A"]["all"] < 0.12
-    assert report["test_atoms"] < sum(len(a) for a in plain if a.info["split"] == "test")
+    tests = [a for a in plain if a.info["split"] == "test"]
+    general = Evaluated.on_frames(tests, lambda a: load_potential("student:general", a.numbers))
+    before = general.summary()["force_rmse_eV_A"]["all"]  # 0.19: in vacuum fields are strong
+    assert report["force_rmse_eV_A"]["all"] < 0.9 * before < 0.3
+    assert report["test_atoms"] < sum(len(a) for a in tests)
     assert abs(report["xh_force_constant_error"]["mean"]) < 0.02
     assert {"snapshot", "center"} <= set(plain[0].info) and report["settings"]["base"] == "general"
