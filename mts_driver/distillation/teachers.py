@@ -99,9 +99,7 @@ class Labeller:
         return True
 
 
-OPTIONAL_KINDS = (
-    *("shaken", "contacts", "contacts-test", "stretched", "stiff", "stiff-test", "hole"),
-)
+OPTIONAL_KINDS = ("shaken", "contacts", "contacts-test", "stretched", "stiff", "stiff-test", "hole")
 """Frames so far from equilibrium that a teacher may fail on some of them."""
 
 
