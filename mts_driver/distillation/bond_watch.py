@@ -58,14 +58,15 @@ class NewBonds:
         self._cell = atoms.cell.array * atoms.pbc[:, None]
         reach_A = 2.0 * BOND_FACTOR * float(self._radii.max())
         self._list = VerletList(cutoff_A=reach_A, skin_A=SKIN_A)
-        self._old = self.at(atoms.positions)
+        self._old = self._bonded(atoms.positions)
 
-    def at(self, positions: np.ndarray) -> set[tuple[int, int]]:
-        """Return all bonded pairs (i, j), i < j, at these positions (N, 3), Å."""
+    def new(self, positions: np.ndarray) -> np.ndarray:
+        """Return pairs (P, 2) that are bonded at these positions (N, 3), Å, and were not before."""
+        fresh = np.setdiff1d(self._bonded(positions), self._old)
+        return np.stack(np.divmod(fresh, len(self._radii)), axis=1)
+
+    def _bonded(self, positions: np.ndarray) -> np.ndarray:
+        """All bonded pairs, each as one number."""
         i, j, _, distances = self._list.pairs(positions, self._cell)
         bonded = (distances < BOND_FACTOR * (self._radii[i] + self._radii[j])) & (i < j)
-        return set(zip(i[bonded].tolist(), j[bonded].tolist(), strict=True))
-
-    def new(self, positions: np.ndarray) -> set[tuple[int, int]]:
-        """Return those that were no bonds in the structure."""
-        return self.at(positions) - self._old
+        return i[bonded] * len(self._radii) + j[bonded]

@@ -87,8 +87,9 @@ class Tally:
         positions = state.positions.cpu().numpy()
         ratios = torch.tensor(self._bonds.ratios(positions))
         self.sums["longest"] = torch.maximum(self.sums["longest"], ratios)
-        if found := self._new_bonds.new(positions):
-            pairs = [self.sums["new bonds"], torch.tensor(sorted(found))]
+        found = self._new_bonds.new(positions)
+        if len(found):
+            pairs = [self.sums["new bonds"], torch.tensor(found)]
             self.sums["new bonds"] = torch.cat(pairs).unique(dim=0)
 
     def _add(self, name: str, step: int, value: float) -> None:
