@@ -25,6 +25,7 @@ from integrators.ipi_checks import (
     check_weights,
     splitting_for,
 )
+from integrators.ipi_friction import HydrogenFriction
 from integrators.ipi_monitor import Monitor
 from integrators.splitting import FAST, OU, SLOW, Drift, Kick
 
@@ -36,6 +37,7 @@ class RespaMixin(NVEIntegrator):
     """Overrides the order of i-PI's sub-steps, bounds the slow force, and measures at O."""
 
     force_clip: float
+    hydrogen_friction: HydrogenFriction | None
     monitor: Monitor
 
     def get_tdt(self):
@@ -57,8 +59,16 @@ class RespaMixin(NVEIntegrator):
         if len(self._level) == 2:
             check_weights(self.forces.mforces)
         self._check_timesteps()
+        self.hydrogen_friction = self._own_bath_of_hydrogens(motion.hydrogen_friction)
         self._seen_first_force = False
         self.monitor = Monitor(self.beads, self.nm, fixcom=self.fixcom, fixed_dof=self.fixatoms_dof)
+
+    def _own_bath_of_hydrogens(self, friction: float) -> HydrogenFriction | None:
+        if friction == 0:
+            return None
+        if not hasattr(self, "tstep"):
+            raise ValueError("<hydrogen_friction> is for ensembles with a thermostat, not for nve")
+        return HydrogenFriction(self, friction)
 
     def _check_timesteps(self) -> None:
         """Require i-PI's own sub-steps to be the weights of the splitting times dt."""
@@ -114,6 +124,8 @@ class RespaMixin(NVEIntegrator):
                     self.nm.free_qstep()
                 case OU():
                     self.tstep()
+                    if self.hydrogen_friction is not None:
+                        self.hydrogen_friction.step()
                     self.pconstraints()
                     self.monitor.record_temperature()
 
@@ -146,10 +158,17 @@ class RespaDynamics(Dynamics):
     """i-PI's dynamics with one more splitting; with the native splittings it is i-PI's own."""
 
     def __init__(
-        self, timestep, mode="nve", splitting="obabo", force_clip=DEFAULT_CLIP, **options
+        self,
+        timestep,
+        mode="nve",
+        splitting="obabo",
+        force_clip=DEFAULT_CLIP,
+        hydrogen_friction=0.0,
+        **options,
     ) -> None:
         super().__init__(timestep, mode=mode, splitting=splitting, **options)
         self.force_clip = force_clip
+        self.hydrogen_friction = hydrogen_friction
         if splitting == SPLITTING:
             if mode not in _INTEGRATORS:
                 raise ValueError(

@@ -6,9 +6,7 @@ import numpy as np
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants, unit_to_internal
 
-HYDROGEN_NAMES = ("H", "D", "T", "H2")
-"""i-PI's labels of hydrogen; masses cannot tell, since repartitioning changes them."""
-
+from integrators.ipi_friction import is_hydrogen
 
 class Monitor:
     """Counters and averages of one system; the launcher reads them, nothing depends on them.
@@ -33,7 +31,7 @@ class Monitor:
             beads.nbeads * Constants.kb * unit_to_internal("temperature", "kelvin", 1.0)
         )
         self._force_unit = unit_to_internal("force", "ev/ang", 1.0)
-        hydrogen = np.isin(np.asarray(beads.names, dtype=str), HYDROGEN_NAMES)
+        hydrogen = is_hydrogen(beads)
         self._masks = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
         self._masks = {name: np.repeat(m, 3) for name, m in self._masks.items() if m.any()}
         masses = np.array(dstrip(beads.m))

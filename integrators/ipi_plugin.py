@@ -1,4 +1,4 @@
-"""Registers ``<dynamics splitting='respa-baoab'>`` and ``<force_clip>`` with an installed i-PI.
+"""Registers ``<dynamics splitting='respa-baoab'>`` and its tags with an installed i-PI.
 
 i-PI has no entry points, so :func:`register` replaces two names of its input classes; inputs that
 do not ask for the new splitting run i-PI's own code. Three ways lead here:
@@ -22,10 +22,14 @@ import ipi
 import ipi.inputs.motion.dynamics as native_input
 import ipi.inputs.motion.motion as motion_input
 from ipi.utils.inputvalue import InputValue
+from ipi.utils.units import UnitMap, unit_to_internal
 
 from integrators.ipi_checks import SPLITTING
 from integrators.ipi_integrator import DEFAULT_CLIP, RespaDynamics, RespaMixin
 from integrators.ipi_monitor import Monitor
+
+INVERSE_PS = "inverseps"
+"""Unit of frictions in an input, named as i-PI's inversecm is."""
 
 OLDEST, NEWEST = (3, 1, 9), (3, 3, 1)
 """i-PI versions between which the plugin is tested."""
@@ -50,7 +54,7 @@ def check_version(version: str) -> None:
 
 
 class InputRespaDynamics(native_input.InputDynamics):
-    """i-PI's ``<dynamics>`` with the tag ``<force_clip>``."""
+    """i-PI's ``<dynamics>`` with the tags ``<force_clip>`` and ``<hydrogen_friction>``."""
 
     fields = copy(native_input.InputDynamics.fields)
     fields["force_clip"] = (
@@ -64,6 +68,17 @@ class InputRespaDynamics(native_input.InputDynamics):
             "is 150 kcal/mol/angstrom (6.5046 ev/ang); 0 means no bound.",
         },
     )
+    fields["hydrogen_friction"] = (
+        InputValue,
+        {
+            "dtype": float,
+            "default": 0.0,
+            "dimension": "frequency",
+            "help": f"For splitting='{SPLITTING}': friction of hydrogens, e.g. 20 with "
+            f"units='{INVERSE_PS}', where that of other atoms is 1/tau. The default, 0, means as "
+            "other atoms.",
+        },
+    )
 
     def store(self, dyn) -> None:
         """Take the data of a dynamics object, for checkpoints."""
@@ -71,6 +86,7 @@ class InputRespaDynamics(native_input.InputDynamics):
             return
         super().store(dyn)
         self.force_clip.store(dyn.force_clip)
+        self.hydrogen_friction.store(dyn.hydrogen_friction)
 
 
 def register() -> None:
@@ -86,6 +102,7 @@ def register() -> None:
     options = native_input.InputDynamics.attribs["splitting"][1]["options"]
     if SPLITTING not in options:
         options.append(SPLITTING)
+    UnitMap["frequency"][INVERSE_PS] = 1.0 / unit_to_internal("time", "picosecond", 1.0)
     # i-PI builds and stores dynamics through this name, and requires the type to be exactly it
     motion_input.Dynamics = RespaDynamics
     for cls in (motion_input.InputMotionBase, motion_input.InputMotion):

@@ -1,6 +1,7 @@
 """The i-PI input that ``mts prepare`` writes: plain i-PI XML, meant to be read and edited."""
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ positions{{angstrom}} </trajectory>
       <dynamics mode='nvt' splitting='respa-baoab'>
         <timestep units='femtosecond'> {outer_fs:g} </timestep>
         <nmts> {nmts} </nmts>
-        <force_clip units='ev/ang'> {clip:.4f} </force_clip>
+        <force_clip units='ev/ang'> {clip:.4f} </force_clip>{hydrogen_friction}
         <thermostat mode='langevin'>
           <tau units='femtosecond'> {tau_fs:g} </tau>
         </thermostat>
@@ -57,6 +58,9 @@ _TWO_LEVELS = """\
       <force forcefield='student'> <mts_weights> [ -1, 1 ] </mts_weights> </force>"""
 _ONE_LEVEL = """\
       <force forcefield='teacher'> <mts_weights> [ 1 ] </mts_weights> </force>"""
+
+_HYDROGEN_FRICTION = """
+        <hydrogen_friction units='inverseps'> {friction:g} </hydrogen_friction>"""
 
 _SOCKET = """\
   <ffsocket name='{name}' mode='{mode}' pbc='False'>
@@ -79,8 +83,10 @@ class Protocol:
         Outer and inner time step, fs; the first is a multiple of the second.
     hydrogen_mass : float
         Da; 0 for the natural one. Only for the comment, the masses are in the start.
-    temperature_K, friction_ps : float
+    temperature_K, friction_per_ps : float
         Of the Langevin thermostat, K and 1/ps.
+    hydrogen_friction_per_ps : float or None
+        The same for hydrogens; None: as all atoms.
     steps : int
         Outer steps.
     stride : int
@@ -99,10 +105,11 @@ class Protocol:
     inner_fs: float
     hydrogen_mass: float
     temperature_K: float
-    friction_ps: float
+    friction_per_ps: float
     steps: int
     stride: int
     seed: int
+    hydrogen_friction_per_ps: float | None = None
     mode: str = "unix"
     device: str = "cpu"
 
@@ -111,11 +118,17 @@ class Protocol:
             "--outer-fs": self.outer_fs,
             "--inner-fs": self.inner_fs,
             "--temperature-K": self.temperature_K,
-            "--friction-ps": self.friction_ps,
+            "--friction-per-ps": self.friction_per_ps,
         }
         for name, value in positive.items():
             if not value > 0:
                 raise UserError(f"{name} is {value:g}: give a number above 0.")
+        hydrogen = self.hydrogen_friction_per_ps
+        if hydrogen is not None and not self.friction_per_ps <= hydrogen < math.inf:
+            raise UserError(
+                f"--hydrogen-friction-per-ps is {hydrogen:g}: give at least the "
+                f"{self.friction_per_ps:g} of --friction-per-ps."
+            )
         if abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9 or self.n_inner < 1:
             raise UserError(
                 f"--outer-fs {self.outer_fs:g} is no multiple of --inner-fs {self.inner_fs:g}: the "
@@ -178,5 +191,8 @@ def input_xml(protocol: Protocol, folder: Path) -> str:
         nmts=f"[ 1, {n_inner} ]" if protocol.student else "[ 1 ]",
         outer_fs=protocol.outer_fs,
         clip=CLIP_EV_A,
-        tau_fs=1000.0 / protocol.friction_ps,
+        hydrogen_friction=""
+        if protocol.hydrogen_friction_per_ps is None
+        else _HYDROGEN_FRICTION.format(friction=protocol.hydrogen_friction_per_ps),
+        tau_fs=1000.0 / protocol.friction_per_ps,
     )

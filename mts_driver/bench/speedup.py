@@ -108,7 +108,7 @@ def _run(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
             inner_fs=1.0 if variant.student else variant.outer_fs,
             hydrogen_mass=variant.hydrogen_mass,
             temperature_K=300.0,
-            friction_ps=1.0,
+            friction_per_ps=1.0,
             steps=steps,
             stride=5 * -(-steps // 5),  # no frame, and properties every 5 steps
             seed=1,

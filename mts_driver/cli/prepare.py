@@ -29,9 +29,11 @@ def prepare(
         float, typer.Option(help="Mass of hydrogens, Da, taken from their heavy atoms; 0: off.")
     ] = 4.0,
     temperature: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = 300.0,
-    friction: Annotated[
-        float, typer.Option("--friction-ps", help="Friction of the Langevin thermostat, 1/ps.")
-    ] = 1.0,
+    friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
+    hydrogen_friction_per_ps: Annotated[
+        float | None,
+        typer.Option(help="The same for hydrogens, 10 to 50 for 10 fs [default: as all atoms]."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Outer steps.", min=1)] = 3000,
     stride: Annotated[int, typer.Option(help="Outer steps between frames.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 20260,
@@ -75,7 +77,8 @@ def prepare(
         inner_fs=inner_fs,
         hydrogen_mass=hmr,
         temperature_K=temperature,
-        friction_ps=friction,
+        friction_per_ps=friction_per_ps,
+        hydrogen_friction_per_ps=hydrogen_friction_per_ps,
         steps=steps,
         stride=stride,
         seed=seed,

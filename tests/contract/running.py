@@ -39,7 +39,7 @@ def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(),
     """Write an input folder as `mts prepare` does; ``replace`` edits the XML."""
     folder.mkdir(parents=True, exist_ok=True)
     options = {"outer_fs": 4.0, "inner_fs": 1.0, "hydrogen_mass": 4.0, "temperature_K": 300.0}
-    options |= {"friction_ps": 1.0, "steps": 20, "stride": 1, "seed": 7} | choices
+    options |= {"friction_per_ps": 1.0, "steps": 20, "stride": 1, "seed": 7} | choices
     xml = input_xml(Protocol(teacher=teacher, student=student, **options), folder)
     for old, new in replace:
         assert old in xml, old

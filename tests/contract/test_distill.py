@@ -125,7 +125,7 @@ def test_fine_tuned_from_a_run(methanol):
         inner_fs=1.0,
         hydrogen_mass=4.0,
         temperature_K=300.0,
-        friction_ps=1.0,
+        friction_per_ps=1.0,
         steps=10,
         stride=5,
         seed=3,
