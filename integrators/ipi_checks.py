@@ -12,10 +12,6 @@ from integrators.splitting import Splitting, baoab, respa_baoab
 SPLITTING = "respa-baoab"
 """The value of ``splitting=`` in ``<dynamics>``."""
 
-# only the sum of level weights over all forces can tell a missing force from a wrong weight, so
-# every force has to be one of these two
-_TEACHER, _STUDENT = (1.0, 0.0), (-1.0, 1.0)
-
 WEIGHTS_REMEDY = (
     "the teacher's <force> needs <mts_weights> [1, 0] </mts_weights> and the student's "
     "<mts_weights> [-1, 1] </mts_weights>, so that level 0 is teacher - student, level 1 the "
@@ -29,15 +25,15 @@ def splitting_for(nmts: Sequence[int]) -> Splitting:
     Raises
     ------
     ValueError
-        If ``nmts`` is neither ``[1]`` nor ``[1, n]``.
+        If ``nmts`` is neither ``[1]``, ``[1, n]`` nor ``[1, a, b]``.
     """
     counts = [int(n) for n in nmts]
-    if len(counts) not in (1, 2) or counts[0] != 1 or min(counts) < 1:
+    if len(counts) not in (1, 2, 3) or counts[0] != 1 or min(counts) < 1:
         raise ValueError(
             f"<nmts> is {counts}; splitting='{SPLITTING}' takes [1, n], the slow level once and "
-            "the fast level n times per outer step, or [1] for a single level"
+            "the fast level n times per outer step, [1] for a single level, or [1, a, b] for three"
         )
-    return baoab() if len(counts) == 1 else respa_baoab(counts[1])
+    return respa_baoab(*counts[1:]) if len(counts) > 1 else baoab()
 
 
 def check_levels(nmts: Sequence[int], n_levels: int) -> None:
@@ -57,7 +53,11 @@ def check_levels(nmts: Sequence[int], n_levels: int) -> None:
 
 
 def check_weights(forces: Sequence) -> None:
-    """Require the two levels to be teacher - student and student.
+    """Require level 0 to be teacher - student, and the last level the (cheapest) student.
+
+    Model k of the forces, from the teacher (0) on, counts +1 on level k and -1 on level k - 1. The
+    two may be in two <force> blocks of the same forcefield, as ring-polymer contraction needs it:
+    the difference on few beads, the student on all.
 
     Parameters
     ----------
@@ -69,15 +69,19 @@ def check_weights(forces: Sequence) -> None:
     ValueError
         If a weight is another one, or if they do not add up to the teacher.
     """
-    found = ", ".join(
-        f"{ff.ffield}: {[float(w) for w in ff.mts_weights]} x {float(ff.weight):g}" for ff in forces
-    )
-    allowed = all(tuple(map(float, ff.mts_weights)) in (_TEACHER, _STUDENT) for ff in forces)
-    total = sum(ff.weight * np.asarray(ff.mts_weights, dtype=float) for ff in forces)
-    if not (allowed and np.allclose(total, (0.0, 1.0), rtol=0, atol=1e-12)):
+    shown, totals = [], {}
+    for part in forces:
+        weights = np.asarray(part.mts_weights, dtype=float)
+        shown.append(f"{part.ffield}: {weights.tolist()} x {float(part.weight):g}")
+        totals[part.ffield] = totals.get(part.ffield, 0.0) + weights
+    unit = np.eye(len(forces[0].mts_weights))
+    allowed = [unit[0], *(unit[1:] - unit[:-1])]
+    known = all(any(np.array_equal(found, one) for one in allowed) for found in totals.values())
+    total = sum(part.weight * np.asarray(part.mts_weights, dtype=float) for part in forces)
+    if not (known and np.allclose(total, unit[-1], rtol=0, atol=1e-12)):
         raise ValueError(
-            f"the <mts_weights> (times the weight of the force) are {found}, which add up to "
-            f"{np.asarray(total).tolist()}; {WEIGHTS_REMEDY}"
+            f"the <mts_weights> (times the weight of the force) are {', '.join(shown)}, which add "
+            f"up to {np.asarray(total).tolist()}; {WEIGHTS_REMEDY}"
         )
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from ipi.utils.depend import dstrip
 
-_TEACHER = (1.0, 0.0)
-
 
 def force_differences(forces) -> np.ndarray:
     """Teacher - student on every atom of every bead, before clipping.
@@ -18,7 +16,7 @@ def force_differences(forces) -> np.ndarray:
     Parameters
     ----------
     forces : ipi.engine.forces.Forces
-        Of a system with two levels, evaluated at its present positions.
+        Of a system with two levels or more, evaluated at its present positions.
 
     Returns
     -------
@@ -48,7 +46,7 @@ def teacher_label(forces, bead: int) -> tuple[float, np.ndarray] | None:
     teacher = [
         part
         for part in forces.mforces
-        if part.weight != 0 and tuple(map(float, part.mts_weights)) == _TEACHER
+        if part.weight != 0 and part.mts_weights[0] == 1
     ]
     if any(part.nbeads != forces.nbeads for part in teacher):
         return None

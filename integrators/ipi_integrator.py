@@ -27,7 +27,7 @@ from integrators.ipi_checks import (
 )
 from integrators.ipi_friction import HydrogenFriction
 from integrators.ipi_monitor import Monitor
-from integrators.splitting import FAST, OU, SLOW, Drift, Kick
+from integrators.splitting import OU, Drift, Kick
 
 DEFAULT_CLIP = 6.5046 * unit_to_internal("force", "ev/ang", 1.0)
 """150 kcal/mol/Å in i-PI's units."""
@@ -53,10 +53,10 @@ class RespaMixin(NVEIntegrator):
             )
         splitting = splitting_for(motion.nmts)
         super().bind(motion)
-        self._level = {FAST: 0} if len(splitting.levels) == 1 else {SLOW: 0, FAST: 1}
+        self._level = {name: number for number, name in enumerate(splitting.levels)}
         # i-PI's nve has no thermostat step; the other ensembles keep the one of the splitting
         self._operations = tuple(splitting if hasattr(self, "tstep") else splitting.without_ou())
-        if len(self._level) == 2:
+        if len(self._level) > 1:
             check_weights(self.forces.mforces)
         self._check_timesteps()
         self.hydrogen_friction = self._own_bath_of_hydrogens(motion.hydrogen_friction)
@@ -90,7 +90,7 @@ class RespaMixin(NVEIntegrator):
     def pstep(self, level: int = 0) -> None:
         """Kick with the forces of one level; those of teacher - student are bounded per atom."""
         super().pstep(level)
-        if level == 0 and len(self._level) == 2:
+        if level == 0 and len(self._level) > 1:
             self._bound_slow_kick()
 
     def _bound_slow_kick(self) -> None:

@@ -13,12 +13,15 @@ time step dt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 SLOW = "slow"
 """Level of the correction teacher - student, evaluated once an outer step."""
+MIDDLE = "middle"
+"""Level between the two, student - cheaper student, of a splitting with three levels."""
 FAST = "fast"
 """Level of the student, or of the only force of a single-level splitting."""
 
@@ -123,28 +126,38 @@ class Splitting:
         return Splitting(kept, f"{self.name} without OU")
 
 
-def respa_baoab(n: int) -> Splitting:
-    """RESPA-BAOAB with ``n`` inner steps and the thermostat inside the inner loop.
+def respa_baoab(*counts: int) -> Splitting:
+    """RESPA-BAOAB with the thermostat inside the innermost loop.
 
-    ``B_slow(½) [B_fast(1/2n) A(1/2n) O(1/n) A(1/2n) B_fast(1/2n)]^n B_slow(½)``, Algorithm 1 of
-    Cattin et al., arXiv:2510.06562. Neighbouring fast half kicks stay apart, as in the paper.
+    ``respa_baoab(n)`` is ``B_slow(½) [B_fast(1/2n) A(1/2n) O(1/n) A(1/2n) B_fast(1/2n)]^n
+    B_slow(½)``, Algorithm 1 of Cattin et al., arXiv:2510.06562. Neighbouring fast half kicks stay
+    apart, as in the paper. ``respa_baoab(a, b)`` has a third level between the two:
+    ``B_slow(½) [B_middle(1/2a) [B_fast(1/2ab) A O A B_fast(1/2ab)]^b B_middle(1/2a)]^a B_slow(½)``.
 
     Parameters
     ----------
-    n : int
-        Inner steps an outer step, at least 1.
+    *counts : int
+        One or two numbers of at least 1: how often each level after the slow one is applied in a
+        step of the level before.
 
     Raises
     ------
     ValueError
-        If ``n`` is not a positive integer.
+        If there are more, or one is not a positive integer.
     """
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"n is {n!r}; the number of inner steps is an integer of at least 1")
-    kick, drift, ou = Kick(FAST, Fraction(1, 2 * n)), Drift(Fraction(1, 2 * n)), OU(Fraction(1, n))
-    inner = (kick, drift, ou, drift, kick)
-    outer = Kick(SLOW, _HALF)
-    return Splitting((outer, *inner * n, outer), f"respa-baoab({n})")
+    if len(counts) not in (1, 2):
+        raise ValueError(f"counts are {counts}; give one for two levels, two for three")
+    for n in counts:
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"n is {n!r}; the number of inner steps is an integer of at least 1")
+    whole = Fraction(1, math.prod(counts))  # of an inner step
+    kick, drift = Kick(FAST, whole / 2), Drift(whole / 2)
+    operations: tuple[Operation, ...] = (kick, drift, OU(whole), drift, kick)
+    for level, n in zip((MIDDLE, SLOW)[2 - len(counts) :], reversed(counts), strict=True):
+        whole *= n
+        outer = Kick(level, whole / 2)
+        operations = (outer, *operations * n, outer)
+    return Splitting(operations, f"respa-baoab({', '.join(map(str, counts))})")
 
 
 def baoab() -> Splitting:

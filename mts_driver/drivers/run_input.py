@@ -176,16 +176,23 @@ def _read_parameters(node: ET.Element, name: str) -> dict[str, str]:
 
 
 def _read_weights(root: ET.Element) -> dict[str, list[float]]:
+    """Weights by force field; ring-polymer contraction splits those of the student in two."""
     weights = {}
-    for node in root.iterfind(".//forces/force"):
-        text = _text(node, "mts_weights", "[1]").strip("[] ")
-        try:
-            weights[node.get("forcefield", "").strip()] = [float(w) for w in text.split(",")]
-        except ValueError:
-            raise UserError(
-                f"<mts_weights> [{text}] of forcefield {node.get('forcefield')!r} are not numbers: "
-                "write [1, 0] for the teacher and [-1, 1] for the student."
-            ) from None
+    for system in root.iter("forces"):
+        here: dict[str, list[float]] = {}
+        for node in system.iterfind("force"):
+            text = _text(node, "mts_weights", "[1]").strip("[] ")
+            name = node.get("forcefield", "").strip()
+            try:
+                found = [float(w) for w in text.split(",")]
+                before = here.get(name, [0.0] * len(found))
+                here[name] = [a + b for a, b in zip(before, found, strict=True)]
+            except ValueError:
+                raise UserError(
+                    f"<mts_weights> [{text}] of forcefield {name!r} are not numbers, or not as "
+                    "many as elsewhere: write [1, 0] for the teacher and [-1, 1] for the student."
+                ) from None
+        weights |= here
     return weights
 
 
