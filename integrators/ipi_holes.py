@@ -43,11 +43,7 @@ def teacher_label(forces, bead: int) -> tuple[float, np.ndarray] | None:
         Hartree and Hartree/Bohr; None where ring-polymer contraction evaluates the teacher on
         fewer beads than there are.
     """
-    teacher = [
-        part
-        for part in forces.mforces
-        if part.weight != 0 and part.mts_weights[0] == 1
-    ]
+    teacher = [part for part in forces.mforces if part.weight != 0 and part.mts_weights[0] == 1]
     if any(part.nbeads != forces.nbeads for part in teacher):
         return None
     energy = sum(float(part.weight * dstrip(part.pots)[bead]) for part in teacher)

@@ -8,6 +8,7 @@ from ipi.utils.units import Constants, unit_to_internal
 
 from integrators.ipi_friction import is_hydrogen
 
+
 class Monitor:
     """Counters and averages of one system; the launcher reads them, nothing depends on them.
 

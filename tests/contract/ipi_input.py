@@ -18,6 +18,13 @@ H -0.05 0.50 0.25
 LANGEVIN = "<thermostat mode='langevin'><tau units='femtosecond'>40</tau></thermostat>"
 PILE = "<thermostat mode='pile_l'><tau units='femtosecond'>40</tau></thermostat>"
 BAROSTAT = f"<barostat mode='isotropic'><tau units='femtosecond'>200</tau>{LANGEVIN}</barostat>"
+# after Raiteri, Gale and Bussi, who measure strain from a cell that is given
+REFERENCE_CELL = BAROSTAT.replace("isotropic", "anisotropic").replace(
+    "</barostat>", "<h0> [20, 0, 0, 0, 20, 0, 0, 0, 20] </h0></barostat>"
+)
+# two additional momenta, coupled to damp between 1/(20 fs) and 1/(5 fs)
+GLE = """<thermostat mode='gle'><A shape='(3,3)'>
+  [ 1e-3, 2e-3, 0.0, -2e-3, 4e-3, 1e-3, 0.0, -1e-3, 8e-3 ]</A></thermostat>"""
 TWO_LEVELS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))
 ONE_LEVEL = (("teacher", "[1]"),)
 
@@ -40,21 +47,30 @@ def simulation_xml(
     teacher="k: 0.10, q: 0.02",
     student="k: 0.09",
     fixatoms="",
+    xyz=XYZ,
+    pes=PES,
+    nbeads=None,
+    bias="",
+    seed=31,
 ):
-    """Text of an input; writes the structure into ``folder``."""
-    (folder / "start.xyz").write_text(XYZ)
+    """Text of an input; writes the structure into ``folder``. ``nbeads`` is one number a force."""
+    (folder / "start.xyz").write_text(xyz)
+    on_beads = nbeads or [""] * len(weights)
     forces = "".join(
-        f"<force forcefield='{name}'><mts_weights>{w}</mts_weights></force>" for name, w in weights
+        f"<force forcefield='{name}'{on}><mts_weights>{w}</mts_weights></force>"
+        for (name, w), on in zip(
+            weights, [f" nbeads='{b}'" if b else "" for b in on_beads], strict=True
+        )
     )
     return f"""
 <simulation verbosity='quiet' floatformat='%25.16e'>
   <output prefix='out'>{output}</output>
   <total_steps>{steps}</total_steps>
-  <prng><seed>31</seed></prng>
+  <prng><seed>{seed}</seed></prng>
   {extra_ff}
-  <ffdirect name='teacher'><pes>custom</pes><pes_path>{PES}</pes_path>
+  <ffdirect name='teacher'><pes>custom</pes><pes_path>{pes}</pes_path>
     <parameters>{{{teacher}}}</parameters></ffdirect>
-  <ffdirect name='student'><pes>custom</pes><pes_path>{PES}</pes_path>
+  <ffdirect name='student'><pes>custom</pes><pes_path>{pes}</pes_path>
     <parameters>{{{student}}}</parameters></ffdirect>
   <system>
     <initialize nbeads='{beads}'>
@@ -63,7 +79,8 @@ def simulation_xml(
     </initialize>
     <forces>{forces}</forces>
     <ensemble><temperature units='kelvin'>{temperature_K}</temperature>
-      <pressure units='bar'>1</pressure></ensemble>
+      <pressure units='bar'>1</pressure>
+      <stress units='bar'>[1, 0, 0, 0, 1, 0, 0, 0, 1]</stress>{bias}</ensemble>
     <motion mode='dynamics'>
       <fixcom>{fixcom}</fixcom>{fixatoms}
       <dynamics mode='{mode}' splitting='{splitting}'>

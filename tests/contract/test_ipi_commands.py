@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ipi_input import LANGEVIN, simulation_xml
+from ipi.engine.simulation import Simulation
+from ipi.inputs.simulation import InputSimulation
+from ipi_input import BAROSTAT, GLE, LANGEVIN, PES, PILE, REFERENCE_CELL, simulation_xml
 
 from integrators import ipi_register
 
@@ -64,6 +66,54 @@ def test_restarted_run_is_the_uninterrupted_one(tmp_path, route):
     expected, found = outputs(whole)[0], outputs(part)[0]
     assert len(found) == 8
     np.testing.assert_allclose(found, expected[-8:], rtol=1e-13)
+
+
+MIDDLE = f"""<ffdirect name='middle'><pes>custom</pes><pes_path>{PES}</pes_path>
+  <parameters>{{k: 0.095}}</parameters></ffdirect>"""
+FRICTION = "<hydrogen_friction units='inverseps'>50</hydrogen_friction>"
+ENSEMBLES = {
+    "nve": {"mode": "nve", "dynamics": ""},
+    "hydrogen friction": {"dynamics": LANGEVIN + FRICTION},
+    "svr": {"dynamics": LANGEVIN.replace("langevin", "svr")},
+    "gle": {"dynamics": GLE},
+    "npt": {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT},
+    "flexible": {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT.replace("isotropic", "flexible")},
+    "nst": {"mode": "nst", "dynamics": LANGEVIN + REFERENCE_CELL},
+    "pile_g": {"dynamics": PILE.replace("pile_l", "pile_g"), "beads": 4, "fixcom": True},
+    "contraction": {
+        "dynamics": PILE + FRICTION,
+        "beads": 4,
+        "weights": (("teacher", "[1, 0]"), ("student", "[-1, 0]"), ("student", "[0, 1]")),
+        "nbeads": (2, 2, 4),
+    },
+    "three levels": {
+        "extra_ff": MIDDLE,
+        "nmts": "[1, 2, 2]",
+        "weights": (("teacher", "[1, 0, 0]"), ("middle", "[-1, 1, 0]"), ("student", "[0, -1, 1]")),
+    },
+    "fixed atoms": {"fixatoms": "<fixatoms>[1]</fixatoms>"},
+}
+
+
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_restart_is_exact_in_every_ensemble(load, ensemble):
+    whole = load(**ENSEMBLES[ensemble])
+    checkpoint = InputSimulation()
+    for k in range(1, 21):
+        whole.syslist[0].motion.step(k)
+        if k == 12:
+            checkpoint.store(whole)
+            text = checkpoint.write("simulation")
+    part = Simulation.load_from_xml(text)
+    for k in range(13, 21):
+        part.syslist[0].motion.step(k)
+    for name in ("q", "p"):
+        found, expected = (np.array(getattr(s.syslist[0].beads, name)) for s in (part, whole))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
+    energies = [float(s.syslist[0].ensemble.econs) for s in (part, whole)]
+    assert energies[0] == pytest.approx(energies[1], rel=1e-10)
+    cells = [np.array(s.syslist[0].cell.h) for s in (part, whole)]
+    np.testing.assert_allclose(cells[0], cells[1], rtol=1e-12)
 
 
 def test_native_inputs_run_unchanged_with_the_plugin(tmp_path):

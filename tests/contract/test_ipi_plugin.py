@@ -6,11 +6,10 @@ import torch
 from algorithm1 import algorithm1
 from analytic import Analytic, Tape
 from ipi.engine import barostats
-from ipi.engine.simulation import Simulation
 from ipi.inputs.motion import motion as motion_input
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants, unit_to_internal
-from ipi_input import BAROSTAT, LANGEVIN, ONE_LEVEL, PILE, simulation_xml
+from ipi_input import BAROSTAT, LANGEVIN, ONE_LEVEL, PILE, REFERENCE_CELL
 
 from integrators import ipi_plugin
 from integrators.bath import Bath
@@ -21,14 +20,6 @@ from integrators.state import initial_state
 
 FS = unit_to_internal("time", "femtosecond", 1.0)
 EV_ANG = unit_to_internal("force", "ev/ang", 1.0)
-
-
-@pytest.fixture
-def load(tmp_path, monkeypatch):
-    """Set up a simulation from the options of ``simulation_xml``, in a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    ipi_plugin.register()
-    return lambda **options: Simulation.load_from_xml(simulation_xml(tmp_path, **options))
 
 
 def advance(simulation, steps):
@@ -92,8 +83,11 @@ def test_plugin_equals_algorithm_1_and_the_torch_engine_on_the_same_noise(load, 
         {"mode": "nvt", "beads": 4, "dynamics": PILE, "fixcom": True},
         {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT},
         {"mode": "npt", "dynamics": PILE + BAROSTAT, "beads": 4},
+        {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT.replace("isotropic", "flexible")},
+        {"mode": "npt", "dynamics": LANGEVIN + REFERENCE_CELL},
+        {"mode": "nst", "dynamics": LANGEVIN + REFERENCE_CELL},
     ],
-    ids=["nve", "nvt", "nvt-fixcom", "pimd", "npt", "npt-pimd"],
+    ids=["nve", "nvt", "fixcom", "pimd", "npt", "npt-pimd", "flexible", "anisotropic", "nst"],
 )
 @pytest.mark.parametrize(
     "levels", [{"nmts": "[1]", "weights": ONE_LEVEL}, {"nmts": "[1, 1]"}], ids=["[1]", "[1,1]"]
