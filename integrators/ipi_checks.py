@@ -69,11 +69,12 @@ def check_weights(forces: Sequence) -> None:
     ValueError
         If a weight is another one, or if they do not add up to the teacher.
     """
-    shown, totals = [], {}
+    shown: list[str] = []
+    totals: dict[str, np.ndarray] = {}
     for part in forces:
         weights = np.asarray(part.mts_weights, dtype=float)
         shown.append(f"{part.ffield}: {weights.tolist()} x {float(part.weight):g}")
-        totals[part.ffield] = totals.get(part.ffield, 0.0) + weights
+        totals[part.ffield] = totals.get(part.ffield, np.zeros_like(weights)) + weights
     unit = np.eye(len(forces[0].mts_weights))
     allowed = [unit[0], *(unit[1:] - unit[:-1])]
     known = all(any(np.array_equal(found, one) for one in allowed) for found in totals.values())

@@ -177,7 +177,7 @@ def _read_parameters(node: ET.Element, name: str) -> dict[str, str]:
 
 def _read_weights(root: ET.Element) -> dict[str, list[float]]:
     """Weights by force field; ring-polymer contraction splits those of the student in two."""
-    weights = {}
+    weights: dict[str, list[float]] = {}
     for system in root.iter("forces"):
         here: dict[str, list[float]] = {}
         for node in system.iterfind("force"):

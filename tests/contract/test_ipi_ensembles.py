@@ -191,9 +191,11 @@ def test_contracted_teacher_moves_only_the_modes_that_it_sees(load):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["isotropic", "flexible"])
-def test_volume_of_an_ideal_gas_in_a_long_run(load, mode):
-    check_volume(load, mode, steps=60000, bound=0.02)
+@pytest.mark.parametrize(
+    ("mode", "steps", "bound"), [("isotropic", 60000, 0.02), ("flexible", 20000, 0.035)]
+)
+def test_volume_of_an_ideal_gas_in_a_long_run(load, mode, steps, bound):
+    check_volume(load, mode, steps, bound)
 
 
 def test_volume_of_an_ideal_gas_is_distributed_as_it_should(load):
