@@ -64,6 +64,11 @@ class RunFolder:
             )
         pattern = glob.escape(str(folder / f"{stem}{positions.get('filename', 'traj').strip()}"))
         files = tuple(Path(found) for found in sorted(glob.glob(f"{pattern}_*.xyz")))
+        if len(list(root.iter("system"))) > 1:
+            raise UserError(
+                f"{source} has several systems: their files follow replicas through temperatures. "
+                f"Sort them with `i-pi-remdsort {source.name}` before they are analysed."
+            )
         if not files:
             raise UserError(f"{folder} holds no {stem}*.xyz: the run has written no positions yet.")
         summary = folder / "summary.json"

@@ -16,7 +16,8 @@ import numpy as np
 from ase import Atoms
 
 from mts_driver.drivers.launcher import Launcher, load
-from mts_driver.inputs import Protocol, input_xml
+from mts_driver.input_xml import input_xml
+from mts_driver.inputs import Protocol
 from mts_driver.structures import repartitioned_masses, write_start
 
 PACKAGED = "ase:mts_driver.bench.peers:packaged_so3lr"

@@ -3,15 +3,12 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from mts_driver.errors import UserError
-
-_RELAX_ABOVE_EV_A = 6.0
-"""Liquid water at 300 K stays below; overlaps as packmol leaves them are far above."""
 
 
 def prepare(
@@ -26,13 +23,29 @@ def prepare(
         float, typer.Option(help="Inner time step (student), fs; ignored without a student.")
     ] = 1.0,
     hmr: Annotated[
-        float, typer.Option(help="Mass of hydrogens, Da, taken from their heavy atoms; 0: off.")
-    ] = 4.0,
+        float | None,
+        typer.Option(
+            help="Mass of hydrogens, Da, taken from their heavy atoms; 0: off [default: 4; 0 with "
+            "--beads]."
+        ),
+    ] = None,
     temperature: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = 300.0,
     friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
     hydrogen_friction_per_ps: Annotated[
         float | None,
         typer.Option(help="The same for hydrogens, 10 to 50 for 10 fs [default: as all atoms]."),
+    ] = None,
+    pressure_bar: Annotated[
+        float | None, typer.Option(help="For constant pressure, bar [default: constant volume].")
+    ] = None,
+    beads: Annotated[int, typer.Option(help="Of path integrals, for quantum nuclei.", min=1)] = 1,
+    teacher_beads: Annotated[
+        int | None,
+        typer.Option(help="Beads of the teacher, fewer by contraction [default: --beads].", min=1),
+    ] = None,
+    exchange_K: Annotated[
+        list[float] | None,
+        typer.Option("--exchange-K", help="Temperature of one more replica, K; may be repeated."),
     ] = None,
     steps: Annotated[int, typer.Option(help="Outer steps.", min=1)] = 3000,
     stride: Annotated[int, typer.Option(help="Outer steps between frames.", min=1)] = 5,
@@ -55,9 +68,9 @@ def prepare(
 
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
-    from mts_driver.cli.stages import StageProgress
-    from mts_driver.equilibrate import equilibrate, largest_difference
-    from mts_driver.inputs import CLIP_EV_A, Protocol, input_xml
+    from mts_driver.cli.settle import find, settle
+    from mts_driver.input_xml import input_xml
+    from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
     from mts_driver.structures import boxed, read_structure, repartitioned_masses, write_start
 
@@ -68,8 +81,10 @@ def prepare(
         )
     if mode not in ("unix", "shm"):
         raise UserError(f"--mode {mode!r} is not supported here: use unix or shm.")
-    spec, file = _student(student)
+    spec, file = find(student)
     inner_fs = inner_fs if spec else outer_fs
+    if hmr is None:
+        hmr = 4.0 if beads == 1 else 0.0
     protocol = Protocol(
         teacher=teacher,
         student=f"student:{file.name}" if file else spec,
@@ -79,6 +94,10 @@ def prepare(
         temperature_K=temperature,
         friction_per_ps=friction_per_ps,
         hydrogen_friction_per_ps=hydrogen_friction_per_ps,
+        beads=beads,
+        teacher_beads=teacher_beads,
+        pressure_bar=pressure_bar,
+        exchange_K=tuple(exchange_K or ()),
         steps=steps,
         stride=stride,
         seed=seed,
@@ -96,32 +115,16 @@ def prepare(
     numbers = atoms.numbers.tolist()
     fast = load_potential(spec, numbers, device=device) if spec else None
     potential = load_potential(teacher, numbers, device=device)
-    if minimise:
-        atoms = _relax_if_needed(console, atoms, potential)
-    if equilibrate_ps and fast is not None:
-        with StageProgress(console) as progress:
-            atoms = equilibrate(
-                atoms,
-                masses,
-                fast,
-                temperature_K=temperature,
-                picoseconds=equilibrate_ps,
-                timestep_fs=inner_fs,
-                seed=seed,
-                report=lambda step, of: progress("equilibration with the student", step, of),
-            )
-        _check_equilibrated(atoms, potential)
-        gap = largest_difference(atoms, potential, fast)
-        if not gap < CLIP_EV_A:
-            raise UserError(
-                f"the student {student!r} left the teacher's surface while it equilibrated the "
-                f"structure: they differ by {gap:.1f} eV/Å. Start from an equilibrated structure "
-                "with --equilibrate-ps 0, or distil a student from this one."
-            )
-        console.print(
-            f"equilibrated for {equilibrate_ps:g} ps with the student (friction 10/ps): it differs "
-            f"from the teacher by at most {gap:.2f} eV/Å"
-        )
+    atoms = settle(
+        console,
+        atoms,
+        masses,
+        potential,
+        fast,
+        minimise=minimise,
+        equilibrate_ps=equilibrate_ps,
+        protocol=protocol,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         # everything is complete before the folder sees the first file
         write_start(Path(scratch) / "start.extxyz", atoms, masses)
@@ -135,55 +138,3 @@ def prepare(
         f"{output}: {len(atoms)} atoms, {protocol.n_inner} × {inner_fs:g} fs inside {outer_fs:g} "
         f"fs, {steps * outer_fs / 1000:g} ps. Run it with: mts run {output}/input.xml"
     )
-
-
-def _student(student: str) -> tuple[str | None, Path | None]:
-    """Specification (None: no student) and, for a file outside the package, its path."""
-    if student == "none":
-        return None, None
-    rest = student.removeprefix("student:")
-    if Path(rest).is_file():
-        return f"student:{rest}", Path(rest)
-    if rest == student and student.partition(":")[0] in ("ase", "so3lr"):
-        return student, None
-    if "/" in rest or rest.endswith(".safetensors"):
-        raise UserError(
-            f"--student {student!r} does not exist: make one with `mts distill`, or use the "
-            "packaged one, water."
-        )
-    return f"student:{rest}", None
-
-
-def _check_equilibrated(atoms: Any, potential: Any) -> None:
-    """Ask the teacher what it thinks of the structure that the student has made."""
-    from mts_driver.relax import largest_force
-
-    force = largest_force(atoms, potential)
-    if not force <= 2 * _RELAX_ABOVE_EV_A:  # also true of NaN
-        raise UserError(
-            f"the equilibration with the student ended with a force of {force:.3g} eV/Å on an "
-            "atom: the student does not hold this structure together. Train a better one with `mts "
-            "distill` on this system, or start as it is with --equilibrate-ps 0."
-        )
-
-
-def _relax_if_needed(console: Console, atoms: Any, potential: Any) -> Any:
-    from mts_driver.relax import largest_force, relax
-
-    before = largest_force(atoms, potential)
-    if before <= _RELAX_ABOVE_EV_A:
-        console.print(f"largest force {before:.1f} eV/Å: no relaxation needed")
-        return atoms
-    with console.status("relaxing ...") as status:
-        atoms, after = relax(
-            atoms,
-            potential,
-            report=lambda step, fmax: status.update(f"relaxing: step {step}, {fmax:.1f} eV/Å"),
-        )
-    if after > _RELAX_ABOVE_EV_A:
-        raise UserError(
-            f"the structure has forces of {before:.1f} eV/Å, and {after:.1f} after relaxation: "
-            "repair overlapping atoms, or insist with --no-minimise."
-        )
-    console.print(f"largest force {before:.1f} eV/Å: relaxed with the teacher to {after:.1f}")
-    return atoms

@@ -1,8 +1,9 @@
-"""Ask a driver from the thread that needs the answer, where i-PI would wake another one.
+"""How requests get from i-PI to a driver faster than by i-PI's own polling.
 
 i-PI hands every request to a polling thread that looks for work every ``latency`` seconds, and
 waits for it: two changes of thread and a nap, several times an outer step. With one bead there is
-one request at a time, and the thread that waits can as well do the talking.
+one request at a time, and the thread that waits can as well do the talking. With several beads the
+polling thread must not run off with the first of them: a batch is sent when it is complete.
 """
 
 import select
@@ -12,10 +13,10 @@ from typing import Any
 
 
 def ask_directly(simulation: Any, ours: set[str]) -> None:
-    """Let each ``<ffsocket>`` evaluate a request as soon as it is made.
+    """Let each ``<ffsocket>`` evaluate a request as soon as it is made, or a batch as a whole.
 
-    Only for runs with one system of one bead: beads and replicas are queued together, so that
-    several drivers, or a batch, can work on them at the same time.
+    The first only for runs with one system of one bead: beads and replicas are queued together, so
+    that several drivers, or a batch, can work on them at the same time.
 
     Parameters
     ----------
@@ -26,11 +27,30 @@ def ask_directly(simulation: Any, ours: set[str]) -> None:
     """
     from ipi.engine.forcefields import FFSocket
 
-    if len(simulation.syslist) != 1 or simulation.syslist[0].beads.nbeads != 1:
-        return
+    alone = len(simulation.syslist) == 1 and simulation.syslist[0].beads.nbeads == 1
     for name, forcefield in simulation.fflist.items():
-        if type(forcefield) is FFSocket and forcefield.socket.consolidate_messages:
+        if type(forcefield) is not FFSocket or not forcefield.socket.consolidate_messages:
+            continue
+        if alone:
             _patch(forcefield, known=name in ours)
+        elif forcefield.socket.batch_size > 1:
+            _wait_for_batches(forcefield.socket)
+
+
+def _wait_for_batches(server: Any) -> None:
+    """Send fewer structures than fit into a batch only if no more came since the last look."""
+    native_poll, before = server.poll, 0
+
+    def poll() -> None:
+        nonlocal before
+        waiting = sum(request["status"] == "Queued" for request in server.requests)
+        if waiting < server.batch_size and waiting != before:
+            before = waiting
+            return
+        before = 0
+        native_poll()
+
+    server.poll = poll
 
 
 def _patch(forcefield: Any, *, known: bool) -> None:

@@ -77,7 +77,7 @@ class RunMonitor:
         for name, paths in self.stats.items():
             found = [read_stats(path) for path in paths]
             totals[name] = {
-                key: sum(one.get(key, 0) for one in found) for key in ("calls", "model_s")
+                key: sum(one.get(key, 0) for one in found) for key in ("structures", "model_s")
             }
         return totals
 
@@ -130,6 +130,8 @@ class RunMonitor:
     def results(self) -> dict[str, Any]:
         """Return the measurements for the summary; calls include the first structure's.
 
+        A call is the evaluation of one structure; several beads may share one message.
+
         The frames that are still held back are written first.
         """
         now = self._counters()
@@ -144,11 +146,11 @@ class RunMonitor:
             "nmts": self.nmts,
             "wall_s": self._end - self._start,
             "calls": {
-                name: int(now[name]["calls"] - before["calls"])
+                name: int(now[name]["structures"] - before["structures"])
                 for name, before in self._calls_before.items()
             },
             "loop_calls": {
-                name: int(now[name]["calls"] - before["calls"])
+                name: int(now[name]["structures"] - before["structures"])
                 for name, before in self._calls_at_start.items()
             },
             "model_s": {

@@ -13,7 +13,8 @@ import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
-from mts_driver.inputs import Protocol, input_xml
+from mts_driver.input_xml import input_xml
+from mts_driver.inputs import Protocol
 from mts_driver.structures import repartitioned_masses, write_start
 
 HERE = Path(__file__).parent

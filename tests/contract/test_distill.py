@@ -25,7 +25,8 @@ from mts_driver.distillation.plan import SamplingPlan, block
 from mts_driver.distillation.sampling import Sampler
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
-from mts_driver.inputs import Protocol, input_xml
+from mts_driver.input_xml import input_xml
+from mts_driver.inputs import Protocol
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student_file import read_student
 

@@ -54,6 +54,26 @@ def test_shipped_inputs(tmp_path, system, steps):
     assert (folder / "report.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("system", "steps", "teacher", "student"),
+    [
+        # identical beads are evaluated once, so that eight beads begin with one structure
+        ("water64_pimd", 3, 8 * 3 + 1, 8 * 4 * 3 + 1),
+        ("water64_pimd_rpc", 8, 2 * (8 + 1), 2 * (8 + 1) + 8 * 4 * 8 + 1),
+        ("water64_remd", 8, 3 * (8 + 1), 3 * (6 * 8 + 1)),
+    ],
+)
+def test_shipped_inputs_of_other_ensembles(tmp_path, system, steps, teacher, student):
+    folder = run_folder(tmp_path, system)
+    mts("run", folder / "input.xml", "--steps", steps, "--baseline-steps", 0)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["completed"] and summary["steps"] == steps
+    assert (summary["teacher_calls"], summary["student_calls"]) == (teacher, student)
+    assert summary["max_force_difference_eV_A"] < 2.0
+    for name in ("all", "H", "heavy"):
+        assert 220 < summary["temperatures_K"][name] < 420
+
+
 @pytest.mark.parametrize("victim", ["teacher", "student", "mts run"])
 def test_killed_and_restarted_is_the_uninterrupted_run(tmp_path, victim):
     """kill -9 of either driver or of everything's parent; the rest is as if nothing had been."""
