@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from ipi.engine.barostats import BaroBZP, BaroMTK, BaroRGB, Barostat
+from ipi.utils.depend import dstrip
+from ipi.utils.messages import verbosity, warning
 
 from integrators.splitting import Splitting, baoab, respa_baoab
 
@@ -25,15 +27,16 @@ def splitting_for(nmts: Sequence[int]) -> Splitting:
     Raises
     ------
     ValueError
-        If ``nmts`` is neither ``[1]``, ``[1, n]`` nor ``[1, a, b]``.
+        If ``nmts`` is neither ``[1]``, ``[k, n]`` nor ``[k, a, b]``.
     """
     counts = [int(n) for n in nmts]
-    if len(counts) not in (1, 2, 3) or counts[0] != 1 or min(counts) < 1:
+    if len(counts) not in (1, 2, 3) or min(counts) < 1 or (len(counts) == 1 and counts[0] > 1):
         raise ValueError(
             f"<nmts> is {counts}; splitting='{SPLITTING}' takes [1, n], the slow level once and "
-            "the fast level n times per outer step, [1] for a single level, or [1, a, b] for three"
+            "the fast level n times per outer step, [1] for a single level, or [1, a, b] for "
+            "three; [k, n] makes k outer steps in one <timestep>"
         )
-    return respa_baoab(*counts[1:]) if len(counts) > 1 else baoab()
+    return respa_baoab(*counts[1:]).repeated(counts[0]) if len(counts) > 1 else baoab()
 
 
 def check_levels(nmts: Sequence[int], n_levels: int) -> None:
@@ -101,3 +104,29 @@ def check_barostat(barostat: Barostat) -> None:
             f"of splitting='{SPLITTING}'; use <barostat mode='isotropic'>, 'anisotropic' or "
             "'flexible', or the splitting 'baoab'"
         )
+
+
+def check_energies(forces: Sequence, ensemble: str) -> None:
+    """Know a student that gives forces alone, once it has been evaluated.
+
+    Raises
+    ------
+    ValueError
+        At constant pressure: the whole virial would act on the cell in the slow kicks.
+    """
+    students = [part for part in forces if part.mts_weights[-1] == 1 and part.weight != 0]
+    if not all(_forces_alone(part) for part in students):
+        return
+    what = "the student gives forces, but no energy and no virial"
+    if ensemble in ("npt", "nst"):
+        raise ValueError(
+            f"{what}: it is for <dynamics mode='nvt'>, not {ensemble!r}; use a conservative "
+            "student at constant pressure"
+        )
+    if ensemble == "nve":
+        warning(f" @RESPA: {what}: do not expect 'nve' to keep the energy", verbosity.low)
+
+
+def _forces_alone(part) -> bool:
+    quiet = not dstrip(part.pots).any() and not dstrip(part.virs).any()
+    return quiet and bool(dstrip(part.f).any())

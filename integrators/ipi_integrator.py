@@ -21,16 +21,19 @@ from ipi.utils.units import unit_to_internal
 from integrators.ipi_checks import (
     SPLITTING,
     check_barostat,
+    check_energies,
     check_levels,
     check_weights,
     splitting_for,
 )
 from integrators.ipi_friction import HydrogenFriction
+from integrators.ipi_guard import HOLE_EV_A, Guard
 from integrators.ipi_monitor import Monitor
-from integrators.splitting import OU, Drift, Kick
+from integrators.splitting import OU, Drift, Kick, Splitting
 
 DEFAULT_CLIP = 6.5046 * unit_to_internal("force", "ev/ang", 1.0)
 """150 kcal/mol/Å in i-PI's units."""
+DEFAULT_THRESHOLD = HOLE_EV_A * unit_to_internal("force", "ev/ang", 1.0)
 
 
 class RespaMixin(NVEIntegrator):
@@ -39,6 +42,7 @@ class RespaMixin(NVEIntegrator):
     force_clip: float
     hydrogen_friction: HydrogenFriction | None
     monitor: Monitor
+    guard: Guard
 
     def get_tdt(self):
         """Length of one thermostat step: one per inner step."""
@@ -54,14 +58,31 @@ class RespaMixin(NVEIntegrator):
         splitting = splitting_for(motion.nmts)
         super().bind(motion)
         self._level = {name: number for number, name in enumerate(splitting.levels)}
-        # i-PI's nve has no thermostat step; the other ensembles keep the one of the splitting
-        self._operations = tuple(splitting if hasattr(self, "tstep") else splitting.without_ou())
+        self._follow(splitting)
         if len(self._level) > 1:
             check_weights(self.forces.mforces)
-        self._check_timesteps()
+        self.guard = Guard(motion.on_hole, motion.hole_threshold)
         self.hydrogen_friction = self._own_bath_of_hydrogens(motion.hydrogen_friction)
         self._seen_first_force = False
         self.monitor = Monitor(self.beads, self.nm, fixcom=self.fixcom, fixed_dof=self.fixatoms_dof)
+
+    def _follow(self, splitting: Splitting) -> None:
+        # i-PI's nve has no thermostat step; the other ensembles keep the one of the splitting
+        self._operations = tuple(splitting if hasattr(self, "tstep") else splitting.without_ou())
+        self._check_timesteps()
+
+    def shorten(self) -> int:
+        """Divide the time step into more outer steps if that can be done; return how many.
+
+        Inner steps stay as they are, so that the next divisor of their number is taken. i-PI
+        derives its sub-steps from ``nmts``, and writes it to RESTART.
+        """
+        outer, inner = int(self.nmts[0]), int(np.prod(self.nmts))
+        if len(self.nmts) == 2 and outer < inner:
+            outer = next(k for k in range(outer + 1, inner + 1) if inner % k == 0)
+            self.nmts[:] = [outer, inner // outer]
+            self._follow(splitting_for(self.nmts))
+        return outer
 
     def _own_bath_of_hydrogens(self, friction: float) -> HydrogenFriction | None:
         if friction == 0:
@@ -100,8 +121,10 @@ class RespaMixin(NVEIntegrator):
         clipped = norms > self.force_clip if self.force_clip > 0 else np.zeros(norms.shape, bool)
         # each force kicks twice, at the end of a step and at the start of the next: count it once
         self._slow_kicks += 1
-        if self._slow_kicks == 2 or not self._seen_first_force:
+        if self._slow_kicks % 2 == 0 or not self._seen_first_force:
             self.monitor.record_force_difference(norms, int(clipped.sum()))
+            if not self._seen_first_force:
+                check_energies(self.forces.mforces, self.enstype)
             self._seen_first_force = True
         if clipped.any():
             scale = np.zeros(norms.shape)
@@ -113,6 +136,7 @@ class RespaMixin(NVEIntegrator):
 
     def step(self, step=None) -> None:
         """Advance one outer step, applying the splitting from left to right."""
+        self.guard.before_step()
         self._slow_kicks = 0
         for op in self._operations:
             match op:
@@ -128,6 +152,7 @@ class RespaMixin(NVEIntegrator):
                         self.hydrogen_friction.step()
                     self.pconstraints()
                     self.monitor.record_temperature()
+        self.guard.look(1 if step is None else step + 1, self)
 
 
 class RespaNVEIntegrator(RespaMixin):
@@ -164,11 +189,14 @@ class RespaDynamics(Dynamics):
         splitting="obabo",
         force_clip=DEFAULT_CLIP,
         hydrogen_friction=0.0,
+        on_hole="log",
+        hole_threshold=DEFAULT_THRESHOLD,
         **options,
     ) -> None:
         super().__init__(timestep, mode=mode, splitting=splitting, **options)
         self.force_clip = force_clip
         self.hydrogen_friction = hydrogen_friction
+        self.on_hole, self.hole_threshold = on_hole, hole_threshold
         if splitting == SPLITTING:
             if mode not in _INTEGRATORS:
                 raise ValueError(

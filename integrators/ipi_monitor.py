@@ -20,6 +20,8 @@ class Monitor:
         Per-atom slow forces clipped.
     max_force_difference_eV_A : float
         Largest norm of teacher - student on an atom (of any bead) so far, before clipping, eV/Å.
+    latest_difference_eV_A : float
+        The same after the last outer step.
     ou_steps : int
         Thermostat steps averaged over in ``temperatures_K``.
     latest_K : dict of str to float
@@ -48,7 +50,7 @@ class Monitor:
     def reset(self) -> None:
         """Start all counters and averages again, e.g. after an equilibration."""
         self.clip_events = 0
-        self.max_force_difference_eV_A = 0.0
+        self.max_force_difference_eV_A = self.latest_difference_eV_A = 0.0
         self.ou_steps = 0
         self.latest_K: dict[str, float] = {}
         self._sums = dict.fromkeys(self._masks, 0.0)
@@ -59,6 +61,10 @@ class Monitor:
         if self.ou_steps == 0:
             return {}
         return {name: total / self.ou_steps for name, total in self._sums.items()}
+
+    def degrees_of_freedom(self, name: str) -> float:
+        """Degrees of freedom of "all", "H" or "heavy", of all beads."""
+        return self._dof[name]
 
     def record_temperature(self) -> None:
         """Take a reading; called right after a thermostat step."""
@@ -74,6 +80,7 @@ class Monitor:
     def record_force_difference(self, norms: np.ndarray, n_clipped: int) -> None:
         """Take in the per-atom norms of one slow-force evaluation, internal units."""
         largest = float(norms.max()) / self._force_unit
+        self.latest_difference_eV_A = largest
         # written so that a NaN is kept, where max() could drop it
         if not largest <= self.max_force_difference_eV_A:
             self.max_force_difference_eV_A = largest

@@ -25,7 +25,13 @@ from ipi.utils.inputvalue import InputValue
 from ipi.utils.units import UnitMap, unit_to_internal
 
 from integrators.ipi_checks import SPLITTING
-from integrators.ipi_integrator import DEFAULT_CLIP, RespaDynamics, RespaMixin
+from integrators.ipi_guard import ACTIONS
+from integrators.ipi_integrator import (
+    DEFAULT_CLIP,
+    DEFAULT_THRESHOLD,
+    RespaDynamics,
+    RespaMixin,
+)
 from integrators.ipi_monitor import Monitor
 
 INVERSE_PS = "inverseps"
@@ -54,7 +60,7 @@ def check_version(version: str) -> None:
 
 
 class InputRespaDynamics(native_input.InputDynamics):
-    """i-PI's ``<dynamics>`` with the tags ``<force_clip>`` and ``<hydrogen_friction>``."""
+    """i-PI's ``<dynamics>`` with tags for what a teacher and a student need beside it."""
 
     fields = copy(native_input.InputDynamics.fields)
     fields["force_clip"] = (
@@ -80,6 +86,27 @@ class InputRespaDynamics(native_input.InputDynamics):
         },
     )
 
+    fields["on_hole"] = (
+        InputValue,
+        {
+            "dtype": str,
+            "default": "log",
+            "options": list(ACTIONS),
+            "help": f"For splitting='{SPLITTING}': what to do when teacher and student differ by "
+            "more than <hole_threshold> on an atom, or hydrogens get far too hot: 'log', 'stop', "
+            "or 'shorten' the outer step from there on.",
+        },
+    )
+    fields["hole_threshold"] = (
+        InputValue,
+        {
+            "dtype": float,
+            "default": DEFAULT_THRESHOLD,
+            "dimension": "force",
+            "help": f"For splitting='{SPLITTING}': see <on_hole>. The default is 3 ev/ang.",
+        },
+    )
+
     def store(self, dyn) -> None:
         """Take the data of a dynamics object, for checkpoints."""
         if dyn == {}:
@@ -87,6 +114,8 @@ class InputRespaDynamics(native_input.InputDynamics):
         super().store(dyn)
         self.force_clip.store(dyn.force_clip)
         self.hydrogen_friction.store(dyn.hydrogen_friction)
+        self.on_hole.store(dyn.on_hole)
+        self.hole_threshold.store(dyn.hole_threshold)
 
 
 def register() -> None:
@@ -109,18 +138,23 @@ def register() -> None:
         cls.fields["dynamics"] = (InputRespaDynamics, cls.fields["dynamics"][1])
 
 
-def monitors(simulation) -> list[Monitor]:
-    """Return the monitors of a bound i-PI ``Simulation``, one for each system that has one.
+def integrators(simulation) -> list[RespaMixin]:
+    """Return the RESPA integrators of a bound i-PI ``Simulation``, in the order of its systems.
 
-    Systems with several motions (``<motion mode='multi'>``) give one for each RESPA part.
+    Systems without one are left out; several motions (``<motion mode='multi'>``) give several.
     """
     found = []
     for system in simulation.syslist:
         for motion in getattr(system.motion, "mlist", [system.motion]):
             integrator = getattr(motion, "integrator", None)
             if isinstance(integrator, RespaMixin):
-                found.append(integrator.monitor)
+                found.append(integrator)
     return found
+
+
+def monitors(simulation) -> list[Monitor]:
+    """Return the monitors of `integrators`."""
+    return [integrator.monitor for integrator in integrators(simulation)]
 
 
 def main() -> None:

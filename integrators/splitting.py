@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 SLOW = "slow"
@@ -119,6 +119,11 @@ class Splitting:
     def has_ou(self) -> bool:
         """Whether the splitting has a thermostat."""
         return any(isinstance(op, OU) for op in self.operations)
+
+    def repeated(self, times: int) -> Splitting:
+        """Return ``times`` steps of this splitting, each of a part of the time, as one."""
+        part = tuple(replace(op, weight=op.weight / times) for op in self.operations)
+        return Splitting(part * times, f"{times} x {self.name}" if times > 1 else self.name)
 
     def without_ou(self) -> Splitting:
         """Return the same splitting without its thermostat, for constant-energy runs."""

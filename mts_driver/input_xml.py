@@ -56,7 +56,7 @@ _SYSTEM = """\
       <dynamics mode='{ensemble}' splitting='respa-baoab'>
         <timestep units='femtosecond'> {outer_fs:g} </timestep>
         <nmts> {nmts} </nmts>
-        <force_clip units='ev/ang'> {clip:.4f} </force_clip>{hydrogen_friction}
+        <force_clip units='ev/ang'> {clip:.4f} </force_clip>{on_hole}{hydrogen_friction}
         <thermostat mode='{thermostat}'>
           <tau units='femtosecond'> {tau_fs:g} </tau>
         </thermostat>{barostat}
@@ -165,6 +165,9 @@ def _system(protocol: Protocol, number: int, temperature_K: float) -> str:
         outer_fs=protocol.outer_fs,
         nmts=f"[ 1, {protocol.n_inner} ]" if protocol.student else "[ 1 ]",
         clip=CLIP_EV_A,
+        on_hole=""
+        if protocol.on_hole == "log"
+        else f"\n        <on_hole> {protocol.on_hole} </on_hole>",
         hydrogen_friction="" if friction is None else _HYDROGEN_FRICTION.format(friction=friction),
         thermostat="pile_l" if protocol.beads > 1 else "langevin",
         tau_fs=1000.0 / protocol.friction_per_ps,

@@ -36,6 +36,8 @@ class Protocol:
         For constant pressure; None: constant volume.
     exchange_K : tuple of float
         More temperatures, one replica each, exchanged with the first.
+    on_hole : str
+        ``log``, ``stop`` or ``shorten`` the outer step, when the student is wrong.
     mode : str
         ``unix`` or ``shm``.
     device : str
@@ -57,6 +59,7 @@ class Protocol:
     teacher_beads: int | None = None
     pressure_bar: float | None = None
     exchange_K: tuple[float, ...] = ()
+    on_hole: str = "log"
     mode: str = "unix"
     device: str = "cpu"
 
@@ -103,6 +106,8 @@ class Protocol:
                 f"--hmr {self.hydrogen_mass:g} with --beads {self.beads}: in path integrals the "
                 "mass of hydrogens is physics. Leave --hmr out, or give 0."
             )
+        if self.on_hole not in ("log", "stop", "shorten"):
+            raise UserError(f"--on-hole {self.on_hole!r}: use log, stop or shorten.")
         for name, spec in (("--teacher", self.teacher), ("--student", self.student or "")):
             if "," in spec or "{" in spec:
                 raise UserError(

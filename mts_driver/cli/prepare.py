@@ -50,6 +50,10 @@ def prepare(
     steps: Annotated[int, typer.Option(help="Outer steps.", min=1)] = 3000,
     stride: Annotated[int, typer.Option(help="Outer steps between frames.", min=1)] = 5,
     seed: Annotated[int, typer.Option(help="Random seed.", min=0)] = 20260,
+    on_hole: Annotated[
+        str,
+        typer.Option(help="When the student is wrong: log, stop, or shorten the outer step."),
+    ] = "log",
     mode: Annotated[str, typer.Option(help="unix or shm.")] = "unix",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     minimise: Annotated[
@@ -101,6 +105,7 @@ def prepare(
         steps=steps,
         stride=stride,
         seed=seed,
+        on_hole=on_hole,
         mode=mode,
         device=device,
     )

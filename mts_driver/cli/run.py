@@ -139,3 +139,10 @@ def _print_holes(console: Console, summary: dict[str, Any]) -> None:
         where = f" ({file})" if summary[key] else ""
         shown.append(f"{what}: {summary[key]}{where}")
     console.print(", ".join(shown))
+    outer_steps = max((event["outer_steps"] for event in summary["hole_events"]), default=1)
+    if outer_steps > 1:
+        first = next(e for e in summary["hole_events"] if e["outer_steps"] > 1)
+        console.print(
+            f"the outer step was shortened from step {first['step']} on ({first['reason']}), in "
+            f"the end to 1/{outer_steps} of the time step"
+        )

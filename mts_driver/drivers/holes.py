@@ -47,24 +47,31 @@ class HoleRecorder:
             for number, system in enumerate(self._systems)
         ]
 
-    def look(self, step: int) -> None:
-        """See the end of an outer step, when i-PI knows all forces at the new positions."""
+    def look(self, step: int) -> list[str | None]:
+        """See the end of an outer step, when i-PI knows all forces at the new positions.
+
+        Returns
+        -------
+        list of str or None
+            For each system, why the step is a hole.
+        """
         from ipi.utils.depend import dstrip
 
         from integrators.ipi_holes import force_differences
 
+        reasons = []
         for system, watch in zip(self._systems, self._watches, strict=True):
             positions = dstrip(system.beads.q)
-            watch.look(
-                Seen(
-                    step=step,
-                    time_fs=round(step * self._timestep_fs, 6),
-                    positions=positions.reshape(len(positions), -1, 3) * BOHR_A,
-                    cell=dstrip(system.cell.h).T * BOHR_A,
-                    differences=force_differences(system.forces) * HARTREE_PER_BOHR_EV_A,
-                    teacher=partial(_label, system.forces),
-                )
+            seen = Seen(
+                step=step,
+                time_fs=round(step * self._timestep_fs, 6),
+                positions=positions.reshape(len(positions), -1, 3) * BOHR_A,
+                cell=dstrip(system.cell.h).T * BOHR_A,
+                differences=force_differences(system.forces) * HARTREE_PER_BOHR_EV_A,
+                teacher=partial(_label, system.forces),
             )
+            reasons.append(watch.look(seen))
+        return reasons
 
     def close(self) -> None:
         """Write what is still held back; harmless if repeated."""

@@ -122,6 +122,12 @@ class Launcher:
             os.close(self.events)
             shutil.rmtree(self.scratch, ignore_errors=True)
         assert self._end is not None
+        if self._end["stopped"]:
+            raise UserError(
+                f"stopped, as <on_hole> asks, after {self._end['stopped']}. Continue with "
+                f"`{self.go_on}`, with <on_hole> shorten in RESTART if you like, or teach the "
+                "student with `mts distill --from-run`."
+            )
         return summarise(self.run, self._end)
 
     @property

@@ -40,12 +40,13 @@ class RunMonitor:
     ) -> None:
         from ipi.utils.units import unit_to_internal
 
-        from integrators.ipi_plugin import monitors
+        from integrators.ipi_plugin import integrators
 
         self.simulation = simulation
         self.stats = stats
         self.send = send
-        self.monitors = monitors(simulation)
+        self.integrators = integrators(simulation)
+        self.monitors = [integrator.monitor for integrator in self.integrators]
         system = simulation.syslist[0]
         self.natoms = system.beads.natoms
         dt = float(getattr(system.motion, "dt", 0.0))
@@ -97,11 +98,18 @@ class RunMonitor:
         self._conserved_meV.append(float(econs) * HARTREE_EV * 1e3 / self.natoms)
         self._temperatures.append(_mean([m.temperatures_K for m in self.monitors]))
         if self.holes is not None:
-            self.holes.look(step)
+            self._guard(step, self.holes.look(step))
         self._check_for_explosion(step)
         if self._end - self._last_report > _REPORT_EVERY_S:
             self._last_report = self._end
             self.send({"event": "step", **self.now()})
+
+    def _guard(self, step: int, holes: list[str | None]) -> None:
+        """Tell the integrator of a system about a broken bond, which it cannot see itself."""
+        if len(holes) == len(self.integrators):
+            for integrator, reason in zip(self.integrators, holes, strict=True):
+                if reason == "bond":
+                    integrator.guard.trip(step, "a bond to hydrogen beyond its range", integrator)
 
     def _check_for_explosion(self, step: int) -> None:
         hottest = max((t for m in self.monitors for t in m.latest_K.values()), default=0.0)
@@ -160,6 +168,8 @@ class RunMonitor:
             "clip_events": sum(m.clip_events for m in self.monitors) if self.monitors else None,
             "max_force_difference_eV_A": self._largest_difference(),
             **(self.holes.results() if self.holes else {"holes": None, "hard_frames": None}),
+            "hole_events": [event for i in self.integrators for event in i.guard.events][:100],
+            "stopped": next((i.guard.stopped for i in self.integrators if i.guard.stopped), ""),
             "conserved_drift_meV_atom_ps": self._drift(),
             "temperatures_K": _mean([m.temperatures_K for m in self.monitors]) or None,
             "temperatures_second_half_K": self._second_half(),

@@ -1,6 +1,7 @@
 """The numbers that every run ends with."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
         "first_step": end["first_step"],
         "steps": steps,
         "outer_timestep_fs": round(end["timestep_fs"], 9),
-        "n_inner": end["nmts"][-1] if len(end["nmts"]) > 1 else 1,
+        "n_inner": math.prod(end["nmts"]),
         "wall_s": wall,
         "ns_per_day": speed,
     }
@@ -57,6 +58,7 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
         for key in ("clip_events", "max_force_difference_eV_A", "conserved_drift_meV_atom_ps")
     }
     found |= _holes(end)
+    found["hole_events"] = end["hole_events"]
     found["conserved_drift"] = end["conserved_drift_meV_atom_ps"]
     found |= _speedup(run, end, speed)
     for key in ("temperatures_K", "temperatures_second_half_K"):

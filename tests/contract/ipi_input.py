@@ -52,6 +52,7 @@ def simulation_xml(
     nbeads=None,
     bias="",
     seed=31,
+    verbosity="quiet",
 ):
     """Text of an input; writes the structure into ``folder``. ``nbeads`` is one number a force."""
     (folder / "start.xyz").write_text(xyz)
@@ -63,7 +64,7 @@ def simulation_xml(
         )
     )
     return f"""
-<simulation verbosity='quiet' floatformat='%25.16e'>
+<simulation verbosity='{verbosity}' floatformat='%25.16e'>
   <output prefix='out'>{output}</output>
   <total_steps>{steps}</total_steps>
   <prng><seed>{seed}</seed></prng>

@@ -141,6 +141,32 @@ def test_a_restart_adds_steps_and_repeats_none(tmp_path):
     assert [f.info["step"] for f in read(holes, ":")] == [1, 2]
 
 
+@pytest.mark.parametrize("action", ["stop", "shorten"])
+def test_a_run_stops_or_shortens_its_outer_step_at_a_hole(tmp_path, action):
+    input_xml = make_run(tmp_path / "run", student=SOFT, steps=12, on_hole=action)
+    done = mts("run", input_xml, "--baseline-steps", 0)
+    summary = summary_of(input_xml)
+    first = summary["hole_events"][0]
+    holes = read(input_xml.parent / "holes.extxyz", ":")
+    assert holes[0].info["step"] == first["step"]
+    assert f"step {first['step']}: " in (input_xml.parent / "i-pi.log").read_text()
+    if action == "stop":
+        assert done.returncode == 2
+        assert "stopped, as <on_hole> asks, after step" in done.stderr
+        assert summary["steps"] == first["step"] and not summary["completed"]
+        assert (input_xml.parent / "RESTART").exists()
+        return
+    assert done.returncode == 0, done.stderr
+    assert "the outer step was shortened from step" in done.stderr
+    last = summary["hole_events"][-1]["outer_steps"]
+    assert last in (2, 4) and summary["completed"]
+    assert summary["teacher_calls"] > 12 + 1
+    assert summary["student_calls"] == 4 * 12 + 1
+    again = mts("run", input_xml, "--restart", "--baseline-steps", 0, "--steps", 14)
+    assert again.returncode == 0, again.stderr
+    assert summary_of(input_xml)["teacher_calls"] >= 1 + 2 * last
+
+
 def test_beads_are_watched_one_by_one(tmp_path):
     input_xml = make_run(
         tmp_path / "run", student=SOFT, steps=6, replace=[("nbeads='1'", "nbeads='4'")]
