@@ -94,3 +94,16 @@ def difference_in_stderr(a: BlockAverage, b: BlockAverage) -> float:
     if error == 0.0:
         return 0.0 if a.mean == b.mean else math.copysign(math.inf, a.mean - b.mean)
     return (a.mean - b.mean) / error
+
+
+def canonical_error_K(
+    temperature_K: float, atoms: int, friction_per_ps: float, picoseconds: float
+) -> float:
+    """Return the standard error of a mean temperature for what the thermostat exchanges.
+
+    Energy comes and goes with the friction γ and is half kinetic, so that over a time t the
+    variance is that of one reading, 2 T²/3N, over γ t. A short run shows too small a scatter.
+    Zero without friction, where nothing is known.
+    """
+    exchanged = friction_per_ps * picoseconds
+    return temperature_K * math.sqrt(2 / (3 * atoms * exchanged)) if atoms * exchanged else 0.0

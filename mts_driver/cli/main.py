@@ -15,7 +15,10 @@ app = typer.Typer(
     "speed: multiple time steps with a distilled student, under i-PI.",
 )
 
-SUBCOMMANDS = ("prepare", "run", "report", "serve", "distill", "check", "molecules", "bench")
+SUBCOMMANDS = (
+    *("prepare", "run", "report", "serve", "distill", "check"),
+    *("resonance", "molecules", "bench"),
+)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """What speaks against a student, read from the report of a check."""
 
-import math
 from typing import Any
+
+from mts_driver.analysis.statistics import canonical_error_K
 
 TOLERANCE_K, SIGNIFICANT = 5.0, 3.0
 """A mean temperature is wrong if it is off by more, and by so many standard errors."""
@@ -29,13 +30,7 @@ def problems(found: dict[str, Any]) -> list[str]:
 
 
 def _canonical_error_K(name: str, measured: dict[str, Any], found: dict[str, Any]) -> float:
-    """Return the standard error of a mean temperature for what the thermostat exchanges.
-
-    Energy comes and goes with the friction γ and is half kinetic, so that over a time t the
-    variance is that of one reading, 2 T²/3N, over γ t. A short run shows too small a scatter.
-    """
     friction = found["hydrogen_friction_per_ps" if name == "H" else "friction_per_ps"]
-    exchanged = friction * found["simulated_ps"]
-    if not exchanged:
-        return 0.0
-    return float(found["temperature_K"] * math.sqrt(2 / (3 * measured["atoms"] * exchanged)))
+    return canonical_error_K(
+        found["temperature_K"], measured["atoms"], friction, found["simulated_ps"]
+    )

@@ -1,0 +1,165 @@
+"""``mts resonance``: how far the outer step can go, measured before a long run."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+_LOG_WIDTH = 150
+"""The table's, where there is no terminal to know the width of."""
+
+
+def resonance(
+    structure: Annotated[Path, typer.Argument(help="Any file that ASE reads; its last frame.")],
+    teacher: Annotated[str, typer.Option(help="so3lr or ase:MODULE:CALLABLE?key=value.")] = "so3lr",
+    student: Annotated[
+        str, typer.Option(help="File of `mts distill`, or a packaged student such as water.")
+    ] = "water",
+    outer_fs: Annotated[
+        list[float] | None,
+        typer.Option(help="Outer step, fs; may be repeated [default: 2 3 4 5 6 8 10]."),
+    ] = None,
+    inner_fs: Annotated[float, typer.Option(help="Inner step, about, fs.")] = 1.0,
+    hydrogen_mass: Annotated[
+        list[float] | None,
+        typer.Option("--hydrogen-mass", "--hmr", help="Da; 0: natural [default: 0 4]."),
+    ] = None,
+    friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
+    hydrogen_friction_per_ps: Annotated[
+        list[float] | None,
+        typer.Option(help="More friction on the heaviest hydrogens, 1/ps [default: 20]."),
+    ] = None,
+    temperature_K: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = (
+        300.0
+    ),
+    picoseconds: Annotated[float, typer.Option("--ps", help="Length of every run, ps.")] = 2.0,
+    equilibrate_ps: Annotated[
+        float, typer.Option(min=0, help="Dynamics with the student before, ps.")
+    ] = 1.0,
+    replicas: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs in one batch [default: 1 on a CPU, 8 on a GPU]."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of velocities and noise.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda:0, for both models.")] = "cpu",
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", help="The scan [default: STRUCTURE-resonance.json here]."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an older scan.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+) -> None:
+    """Scan outer steps on your own teacher, student and system, and recommend the largest safe one.
+
+    Every point is a short run with the thermostat (temperatures where it acts, X–H bonds, largest
+    force difference, diffusion) and one without it (drift of the energy, which predicts heating),
+    compared with single steps of the teacher. A killed scan continues at the same command.
+    """
+    from mts_driver.cli.stages import StageProgress
+    from mts_driver.errors import UserError
+    from mts_driver.memory import keep_memory
+    from mts_driver.potentials import load_potential
+    from mts_driver.potentials.load import with_charge
+    from mts_driver.potentials.student_file import find_student
+    from mts_driver.resonance.scan import Settings, scan
+    from mts_driver.structures import read_structure
+
+    target = json_file or Path(f"{structure.stem}-resonance.json")
+    if target.suffix != ".json" or not target.parent.is_dir():
+        raise UserError(f"--json {target} must end in .json, in a folder that exists.")
+    if target.exists() and not force:
+        raise UserError(f"--json {target} exists: choose another name, or give --force.")
+    settings = Settings(
+        teacher=teacher,
+        student=student,
+        outer_fs=tuple(outer_fs or (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)),
+        inner_fs=inner_fs,
+        hydrogen_mass_Da=tuple(hydrogen_mass or (0.0, 4.0)),
+        friction_per_ps=friction_per_ps,
+        hydrogen_friction_per_ps=tuple(
+            (20.0,) if hydrogen_friction_per_ps is None else hydrogen_friction_per_ps
+        ),
+        temperature_K=temperature_K,
+        picoseconds=picoseconds,
+        equilibrate_ps=equilibrate_ps,
+        replicas=replicas or (1 if device == "cpu" else 8),
+        seed=seed,
+    )
+    atoms = read_structure(structure)
+    numbers = atoms.numbers.tolist()
+    fast = load_potential(
+        f"student:{find_student(student.removeprefix('student:'))}", numbers, device=device
+    )
+    slow = load_potential(
+        with_charge(teacher, int(atoms.info.get("charge", 0))), numbers, device=device
+    )
+    keep_memory()
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _LOG_WIDTH
+    state_file = target.with_suffix(".part")
+    with StageProgress(console) as progress:
+        found = scan(atoms, slow, fast, settings, state_file=state_file, report=progress)
+    found = {"structure": str(structure), **found}
+    found["command"] = shlex.join(["mts", *sys.argv[1:]])
+    target.write_text(json.dumps(found, indent=2) + "\n")
+    state_file.unlink(missing_ok=True)
+    console.print(_table(found))
+    _say(console, found)
+    console.print(f"written: {target}{_picture(found, target.with_suffix('.png'))}")
+
+
+def _picture(found: dict[str, Any], path: Path) -> str:
+    try:
+        from mts_driver.resonance.figure import draw
+    except ImportError:
+        return " (no picture: pip install 'mts-driver[analysis]')"
+    draw(found, path)
+    return f", {path}"
+
+
+def _say(console: Console, found: dict[str, Any]) -> None:
+    step, more = found["recommended_outer_fs"], found["recommended_for_sampling_outer_fs"]
+    if step is None and more is None:
+        console.print("[bold red]no outer step of the scan is safe:[/] distil a better student")
+        return
+    if step is not None:
+        console.print(f"[bold green]recommended:[/] --outer-fs {step:g}")
+    if more is not None and more != step:
+        console.print(f"for sampling alone, with friction on hydrogens: --outer-fs {more:g}")
+
+
+def _table(found: dict[str, Any]) -> Table:
+    table = Table(title=f"{found['student']} for {found['structure']}, {found['atoms']} atoms")
+    for column in (
+        *("outer (fs)", "H (Da)", "γ(H) (1/ps)", "T(H) (K)", "T(heavy) (K)", "heating (K)"),
+        *("⟨X–H⟩ (Å)", "var. ratio", "max ΔF", "D ratio", "speed", ""),
+    ):
+        table.add_column(column, justify="right")
+    for row in (found["reference"], *found["scan"]):
+        table.add_row(
+            f"{row['outer_fs']:g}",
+            f"{row['hmr']:g}" if row["hmr"] else "natural",
+            f"{row['friction']:g}",
+            _shown(row["T_H"], ".0f", row["T_H_error"]),
+            _shown(row["T_heavy"], ".0f", row["T_heavy_error"]),
+            _shown(row["predicted_heating_K"], ".1f"),
+            _shown(row["xh_mean"], ".4f"),
+            _shown(row["xh_var_ratio"], ".2f", row["xh_var_ratio_error"]),
+            _shown(row["max_dF"], ".2f"),
+            _shown(row["diffusion_ratio"], ".2f"),
+            _shown(row["speedup"], ".1f"),
+            "[green]safe[/]" if row["safe"] else f"[red]{', '.join(row['faults'])}[/]",
+        )
+    return table
+
+
+def _shown(value: float | None, form: str, error: float | None = None) -> str:
+    if value is None:
+        return "-"
+    return format(value, form) + ("" if error is None else f" ± {error:{form}}")

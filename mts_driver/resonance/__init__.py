@@ -1,0 +1,1 @@
+"""How far the outer step of a teacher/student pair can go on a given system, measured."""

@@ -1,0 +1,143 @@
+"""``mts resonance``: what it reports, that it notices resonance, and that it resumes."""
+
+import json
+import math
+import subprocess
+
+import numpy as np
+import pytest
+from ase.io import write
+from running import HERE, MTS, environment, mts, toy_water, wait_for
+
+from mts_driver.resonance.judge import faults, recommend
+from mts_driver.resonance.point import diffusion_cm2_s
+
+ROW = {
+    "outer_fs": 6.0,
+    "friction": 1.0,
+    "blown_up": False,
+    "max_dF": 0.5,
+    "predicted_heating_K": 1.0,
+    "T_H": 301.0,
+    "T_H_error": 3.0,
+    "T_heavy": 299.0,
+    "T_heavy_error": 3.0,
+    "xh_var_ratio": 1.02,
+    "xh_var_ratio_error": 0.05,
+    "safe": True,
+}
+SCAN = ["--ps", "0.12", "--equilibrate-ps", "0", "--hydrogen-friction-per-ps", "50"]
+# bonds of the toy have a period of 11 fs, which hydrogens of 4 Da make 20
+PAIR = ["--teacher", "ase:toy_calculators:ToyWater"]
+
+
+def test_a_point_without_faults_is_safe():
+    assert faults(ROW, 300.0) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"blown_up": True}, "blew up"),
+        ({"max_dF": 3.5}, "hole of 3.5 eV/Å"),
+        ({"max_dF": math.nan}, "hole of nan"),
+        ({"predicted_heating_K": 4.0}, "heats by 4 K"),
+        ({"predicted_heating_K": None}, "blew up without a thermostat"),
+        ({"T_H": 315.0}, "T(H) 315 K"),
+        ({"T_heavy": 280.0}, "T(heavy) 280 K"),
+        ({"xh_var_ratio": 1.3}, "variance × 1.30"),
+    ],
+)
+def test_faults_are_named(change, said):
+    (found,) = faults(ROW | change, 300.0)
+    assert said in found
+
+
+def test_recommendation_keeps_friction_apart():
+    rows = [
+        ROW | {"outer_fs": 6.0},
+        ROW | {"outer_fs": 8.0, "safe": False},
+        ROW | {"outer_fs": 10.0, "friction": 20.0},
+    ]
+    assert recommend(rows, 1.0) == {
+        "recommended_outer_fs": 6.0,
+        "recommended_for_sampling_outer_fs": 10.0,
+    }
+    assert recommend(rows[1:2], 1.0)["recommended_outer_fs"] is None
+
+
+def test_diffusion_of_a_random_walk():
+    rng = np.random.default_rng(1)
+    walk = rng.normal(0, 0.1, (3000, 200, 3)).cumsum(0)  # <dx²> = 0.01 Å² in 0.01 ps: D = 0.5
+    assert diffusion_cm2_s(walk, 0.01) == pytest.approx(0.5e-4, rel=0.05)
+    assert diffusion_cm2_s(walk[:100], 0.01) is None
+
+
+def scan(folder, *options):
+    """Run the command in a folder with a toy as the teacher."""
+    pytest.importorskip("so3krates_torch")
+    command = ["resonance", folder / "water.extxyz", *options, "--json", folder / "scan.json"]
+    return mts(*command, timeout=300)
+
+
+@pytest.fixture
+def water(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    cluster = toy_water(2)
+    cluster.pbc = False
+    write(tmp_path / "water.extxyz", cluster)
+    return tmp_path
+
+
+def test_the_packaged_pair_on_water(water):
+    """SO3LR and the student that ships: 12 fs with natural masses are too long."""
+    steps = ["--outer-fs", "2", "--outer-fs", "12", "--hmr", "0"]
+    done = scan(water, *SCAN, *steps)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((water / "scan.json").read_text())
+    assert (water / "scan.png").stat().st_size > 20_000
+    assert not (water / "scan.part").exists()
+    rows = {(row["outer_fs"], row["hmr"], row["friction"]): row for row in found["scan"]}
+    assert set(rows) == {(t, 0, friction) for t in (2, 12) for friction in (1, 50)}
+    keys = {"T_H", "T_heavy", "xh_mean", "xh_var_ratio", "max_dF", "drift_meV_atom_ps"}
+    assert all(keys < set(row) for row in found["scan"])
+    assert not rows[12, 0, 1]["safe"]
+    assert found["recommended_outer_fs"] in (2, None)
+    # a drift belongs to time steps and masses, not to a thermostat
+    assert rows[2, 0, 1]["drift_meV_atom_ps"] == rows[2, 0, 50]["drift_meV_atom_ps"]
+    assert 0.95 < found["reference"]["xh_mean"] < 1.0
+    assert "exists: choose another name" in scan(water, *SCAN, *steps).stderr
+
+
+def test_a_killed_scan_continues_and_other_settings_are_refused(water):
+    options = [*PAIR, *SCAN, "--outer-fs", "2", "--hmr", "4"]
+    command = [MTS, "resonance", water / "water.extxyz", *options, "--json", water / "scan.json"]
+    running = subprocess.Popen(list(map(str, command)), env=environment())
+    state = water / "scan.part"
+    wait_for(state.exists, timeout=120)
+    running.kill()
+    running.wait()
+    # marked so that its reuse shows
+    found = json.loads(state.read_text())
+    found["rows"][0]["s_per_ps"] = 123.0
+    state.write_text(json.dumps(found))
+    refused = scan(water, *options, "--seed", "5")
+    assert refused.returncode == 2
+    assert "is a scan with seed=1, not 5" in refused.stderr
+    assert scan(water, *options).returncode == 0
+    assert json.loads((water / "scan.json").read_text())["reference"]["s_per_ps"] == 123.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--outer-fs", "0"], "--outer-fs is 0"),
+        (["--ps", "0.05"], "the outer step of 10 fs needs at least 0.1"),
+        (["--hydrogen-friction-per-ps", "0.5"], "give at least the 1 of --friction-per-ps"),
+        (["--json", "scan.txt"], "must end in .json"),
+    ],
+)
+def test_impossible_scans_are_refused(water, options, message):
+    done = mts("resonance", water / "water.extxyz", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
