@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from ipi.engine.simulation import Simulation
 from ipi.inputs.simulation import InputSimulation
-from ipi_input import BAROSTAT, GLE, LANGEVIN, PES, PILE, REFERENCE_CELL, simulation_xml
+from ipi_input import (
+    BAROSTAT,
+    GLE,
+    LANGEVIN,
+    ONE_LEVEL,
+    PES,
+    PILE,
+    REFERENCE_CELL,
+    simulation_xml,
+)
 
 from integrators import ipi_register
 
@@ -116,10 +125,28 @@ def test_restart_is_exact_in_every_ensemble(load, ensemble):
     np.testing.assert_allclose(cells[0], cells[1], rtol=1e-12)
 
 
-def test_native_inputs_run_unchanged_with_the_plugin(tmp_path):
-    folders = [
-        prepare(tmp_path / name, splitting="baoab", nmts="[1, 4]") for name in ("plain", "plugin")
-    ]
+NATIVE = {
+    "nve": {"mode": "nve", "dynamics": "", "splitting": "obabo"},
+    "nvt obabo": {"splitting": "obabo"},
+    "nvt baoab": {"splitting": "baoab"},
+    "one level": {"splitting": "baoab", "nmts": "[1]", "weights": ONE_LEVEL},
+    "npt": {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT, "splitting": "baoab"},
+    "nst": {"mode": "nst", "dynamics": LANGEVIN + REFERENCE_CELL, "splitting": "obabo"},
+    "pimd": {"beads": 4, "dynamics": PILE, "splitting": "obabo"},
+    "suzuki-chin": {
+        "mode": "sc",
+        "beads": 4,
+        "dynamics": PILE,
+        "splitting": "obabo",
+        "nmts": "[1]",
+        "weights": ONE_LEVEL,
+    },
+}
+
+
+@pytest.mark.parametrize("native", NATIVE)
+def test_native_inputs_run_unchanged_with_the_plugin(tmp_path, native):
+    folders = [prepare(tmp_path / name, **NATIVE[native]) for name in ("plain", "plugin")]
     for command, folder in zip((I_PI, WITH_PLUGIN), folders, strict=True):
         result = run(command, folder)
         assert result.returncode == 0, result.stdout + result.stderr
@@ -134,20 +161,34 @@ def test_without_the_plugin_i_pi_says_that_it_does_not_know_the_splitting(tmp_pa
     assert "respa-baoab is not a valid option" in result.stdout + result.stderr
 
 
-def test_replica_exchange_restarts_exactly(tmp_path):
-    whole = prepare(tmp_path / "whole")
+def replica_exchange(folder, splitting="respa-baoab"):
+    """Write an input with two replicas, and return its folder."""
+    prepare(folder, splitting=splitting)
     # i-PI's default, threads, lets the replicas draw from one generator in any order
-    text = (
-        (whole / "input.xml").read_text().replace("<simulation ", "<simulation threading='False' ")
-    )
+    text = (folder / "input.xml").read_text()
+    text = text.replace("<simulation ", "<simulation threading='False' ")
     system = text[text.index("<system>") : text.index("</system>") + len("</system>")]
     hot = system.replace(
         "<temperature units='kelvin'>300", "<temperature units='kelvin'>320"
     ).replace("<system>", "<system prefix='hot'>")
     exchange = "<smotion mode='remd'><remd><stride>2</stride></remd></smotion>"
-    (whole / "input.xml").write_text(
+    (folder / "input.xml").write_text(
         text.replace(system, system.replace("<system>", "<system prefix='cold'>") + hot + exchange)
     )
+    return folder
+
+
+def test_native_replica_exchange_runs_unchanged_with_the_plugin(tmp_path):
+    plain, plugin = (replica_exchange(tmp_path / name, "baoab") for name in ("plain", "plugin"))
+    for command, folder in ((I_PI, plain), (WITH_PLUGIN, plugin)):
+        result = run(command, folder)
+        assert result.returncode == 0, result.stdout + result.stderr
+    for name in ("cold_out.p", "hot_out.p"):
+        assert (plain / name).read_text() == (plugin / name).read_text()
+
+
+def test_replica_exchange_restarts_exactly(tmp_path):
+    whole = replica_exchange(tmp_path / "whole")
     result = run(WITH_PLUGIN, whole)
     assert result.returncode == 0, result.stdout + result.stderr
     part = tmp_path / "part"
