@@ -1,0 +1,98 @@
+"""The XML that ``mts prepare`` writes for each ensemble, and choices that make no sense."""
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from mts_driver.errors import UserError
+from mts_driver.input_xml import input_xml
+from mts_driver.inputs import Protocol
+
+PLAIN = {
+    "teacher": "so3lr",
+    "student": "student:water",
+    "outer_fs": 6.0,
+    "inner_fs": 1.0,
+    "hydrogen_mass": 0.0,
+    "temperature_K": 300.0,
+    "friction_per_ps": 1.0,
+    "steps": 100,
+    "stride": 5,
+    "seed": 1,
+}
+
+
+def xml(**choices):
+    return ET.fromstring(input_xml(Protocol(**PLAIN | choices), Path("run")))
+
+
+def text(root, path):
+    return (root.findtext(path) or "").strip()
+
+
+def test_the_plain_input_has_no_tag_that_is_not_needed():
+    root = xml()
+    for tag in ("hydrogen_friction", "on_hole", "barostat", "smotion", "batch_size"):
+        assert root.find(f".//{tag}") is None
+    assert text(root, ".//nmts") == "[ 1, 6 ]"
+
+
+def test_hydrogen_friction_and_safety_net():
+    root = xml(hydrogen_friction_per_ps=20.0, on_hole="shorten")
+    friction = root.find(".//hydrogen_friction")
+    assert friction.get("units") == "inverseps" and float(friction.text) == 20.0
+    assert text(root, ".//on_hole") == "shorten"
+
+
+def test_constant_pressure():
+    root = xml(pressure_bar=1.0)
+    assert root.find(".//dynamics").get("mode") == "npt"
+    assert float(text(root, ".//ensemble/pressure")) == 1.0
+    assert root.find(".//barostat").get("mode") == "isotropic"
+    assert "volume{angstrom3}" in text(root, ".//properties")
+
+
+def test_contracted_path_integral():
+    root = xml(beads=8, teacher_beads=2)
+    forces = [
+        (f.get("forcefield"), f.get("nbeads"), text(f, "mts_weights")) for f in root.iter("force")
+    ]
+    assert forces == [
+        ("teacher", "2", "[ 1, 0 ]"),
+        ("student", "2", "[ -1, 0 ]"),
+        ("student", None, "[ 0, 1 ]"),
+    ]
+    batches = {s.get("name"): text(s, "batch_size") for s in root.iter("ffsocket")}
+    assert batches == {"teacher": "2", "student": "8"}
+    assert root.find(".//thermostat").get("mode") == "pile_l"
+
+
+def test_replica_exchange_has_a_system_for_each_temperature():
+    root = xml(exchange_K=(325.0, 350.0))
+    systems = root.findall("system")
+    assert [s.get("prefix") for s in systems] == ["replica0", "replica1", "replica2"]
+    assert [float(text(s, ".//temperature")) for s in systems] == [300.0, 325.0, 350.0]
+    assert root.find("smotion").get("mode") == "remd"
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"hydrogen_friction_per_ps": 0.5}, "--hydrogen-friction-per-ps is 0.5: give at least"),
+        ({"beads": 0}, "--beads is 0"),
+        ({"beads": 4, "teacher_beads": 5}, "--teacher-beads is 5: give 1 to the 4"),
+        ({"beads": 4, "hydrogen_mass": 4.0}, "the mass of hydrogens is physics"),
+        (
+            {"beads": 4, "teacher_beads": 2, "student": None, "outer_fs": 1.0},
+            "contraction needs a student",
+        ),
+        ({"exchange_K": (0.0,)}, "--exchange-K is 0"),
+        ({"on_hole": "panic"}, "use log, stop or shorten"),
+        ({"friction_per_ps": 0.0}, "--friction-per-ps is 0"),
+        ({"outer_fs": 6.5}, "no multiple of --inner-fs"),
+    ],
+)
+def test_choices_that_make_no_sense_are_refused(choices, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")):
+        Protocol(**PLAIN | choices)
