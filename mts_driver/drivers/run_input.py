@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +49,8 @@ class RunInput:
     addresses : tuple of Address
         All sockets that i-PI will open, also for drivers started by hand.
     teacher, student : str or None
-        Names of the ``<ffsocket>`` blocks with mts_weights [1, 0] and [-1, 1].
+        Names of the ``<ffsocket>`` blocks with mts_weights [1, 0] and [-1, 1] (with three levels,
+        [1, 0, 0] and [0, -1, 1]).
     prefix : str
         Prefix of the output files.
     checkpoints : tuple of str
@@ -115,8 +117,8 @@ def read_input(path: Path) -> RunInput:
         path=path,
         drivers=tuple(s for s in sockets if s.model),
         addresses=tuple(s.address for s in sockets),
-        teacher=_named(weights, [1.0, 0.0]) or _named(weights, [1.0]),
-        student=_named(weights, [-1.0, 1.0]),
+        teacher=_the_only(name for name, w in weights.items() if w[0] == 1 and not any(w[1:])),
+        student=_the_only(name for name, w in weights.items() if w[-2:] == [-1, 1]),
         prefix=prefix.strip(),
         checkpoints=tuple(n.get("filename", "restart").strip() for n in root.iter("checkpoint")),
         step=int(_text(root, "step", "0")),
@@ -220,6 +222,6 @@ def _check_levels(root: ET.Element, weights: dict[str, list[float]]) -> None:
             )
 
 
-def _named(weights: dict[str, list[float]], wanted: list[float]) -> str | None:
-    found = [name for name, w in weights.items() if w == wanted]
+def _the_only(names: Iterable[str]) -> str | None:
+    found = list(names)
     return found[0] if len(found) == 1 else None
