@@ -192,8 +192,10 @@ def _student_of(run_input: Path) -> str:
 
 def _table(summary: dict[str, Any]) -> Table:
     table = Table("on held-out frames", "")
+    before = summary.get("force_rmse_before_eV_A") or {}
     for name, value in (summary["force_rmse_eV_A"] or {}).items():
-        table.add_row(f"force RMSE, {name}", f"{value:.3f} eV/Å")
+        was = f" ({before[name]:.3f} before)" if name in before else ""
+        table.add_row(f"force RMSE, {name}", f"{value:.3f} eV/Å{was}")
     for key, name in (("xh", "X–H"), ("heavy", "heavy bonds'")):
         if (error := summary[f"{key}_force_constant_error"]) is not None:
             text = f"{error['mean']:+.2%} mean, {error['rms']:.2%} rms"

@@ -1,5 +1,6 @@
 """The whole distillation: sample and label, train, measure. Every stage can be resumed."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from ase.data import atomic_numbers
 
 from mts_driver import __version__
 from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.measure import drift_judge, report_on
+from mts_driver.distillation.measure import drift_judge, force_rmse, report_on
 from mts_driver.distillation.sample import sample
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.distillation.train import Trainer, TrainingSet
@@ -121,7 +122,7 @@ def distill(
     model, fine_tuning = _starting_model(systems, settings)
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
     labeller = Labeller(settings.teacher, labels, device=settings.device)
-    base = model if fine_tuning else None
+    base = copy.deepcopy(model) if fine_tuning else None
     sampling_s = sample(systems, settings, labeller, base, work, output.stem, report)
     _label_extra(extra, labeller, report)
 
@@ -154,6 +155,8 @@ def distill(
         "command": command,
         "mts_driver": __version__,
     }
+    if base is not None:
+        facts["force_rmse_before_eV_A"] = force_rmse(base, labels)
     result = report_on(model, labels, labeller, settings, facts, title=output.stem, report=report)
     save_student(model, output, result.summary())
     return result.write(output, json_file=json_file)

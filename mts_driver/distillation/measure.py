@@ -1,5 +1,6 @@
 """What a student is worth: drift, force constants and stretched bonds on held-out frames."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,7 @@ def report_on(
     def student_for(atoms: Atoms) -> Student:
         return Student(model, atoms.numbers)
 
-    test = [a for a in labels.of("md") if a.info["split"] == "test"]
+    test = _held_out(labels)
     frames = _drift_frames(labels)
     largest = frames[0] if frames else max(test, key=len)
     teacher_ms = milliseconds_per_call(labeller.teacher(largest), largest)
@@ -125,6 +126,19 @@ def report_on(
         teacher_ms=teacher_ms,
         facts={"atoms": len(largest), **facts},
     )
+
+
+def force_rmse(model: StudentModel, labels: LabelFile) -> dict[str, float] | None:
+    """Return the errors of another student on the same held-out frames, all and by element."""
+    found = Evaluated.on_frames(
+        _held_out(labels), lambda a: Student(copy.deepcopy(model), a.numbers)
+    )
+    errors: dict[str, float] | None = found.summary()["force_rmse_eV_A"]
+    return errors
+
+
+def _held_out(labels: LabelFile) -> list[Atoms]:
+    return [a for a in labels.of("md") if a.info["split"] == "test"]
 
 
 def one_of_each(frames: Sequence[Atoms], most: int = 8) -> list[Atoms]:

@@ -30,6 +30,8 @@ FEWEST_CALLS = 60
 WHOLE_ATOMS = 2000
 """Larger systems are cut into fragments."""
 FRAGMENT_RADIUS_A = 10.0
+LONGEST_STRIDE = 150
+"""Steps of 2 fs of a student between two labels, however cheap it is."""
 
 
 def sample(
@@ -70,6 +72,12 @@ def sample(
             radius_A = FRAGMENT_RADIUS_A if len(atoms) > WHOLE_ATOMS else 0.0
         sampler: Callable[..., Sampler] = Sampler
         runner = None
+        if base is not None and not radius_A:
+            strides = plan.setdefault("strides", {})
+            runner = _runner(base, atoms)
+            if name not in strides:
+                strides[name] = _stride(atoms, labeller, runner)
+            sampler = partial(Sampler, runner=runner, stride=strides[name])
         if radius_A:
             runner = _runner(base, atoms)
             sampler = partial(
@@ -92,12 +100,20 @@ def _affordable(
     atoms: Atoms, seconds: float, labeller: Labeller, runner: Student | None, radius_A: float
 ) -> int:
     """How many labels fit into the time; snapshots of a system that is cut come off it first."""
-    if runner is None:
+    if not radius_A:
         first_s = 0.0
         label_ms = BESIDE_TEACHER * milliseconds(labeller.teacher(atoms), atoms)
     else:
+        assert runner is not None
         first_s, label_ms = FragmentSampler.costs(atoms, radius_A, labeller, runner)
     return max(FEWEST_CALLS, int((seconds - first_s) * 1e3 / label_ms))
+
+
+def _stride(atoms: Atoms, labeller: Labeller, runner: Student) -> int:
+    """Return how many steps of the student cost what the teacher takes from frame to frame."""
+    ratio = milliseconds(labeller.teacher(atoms), atoms) / milliseconds(runner, atoms)
+    calls = SamplingPlan.every - 1  # one is the label
+    return int(min(max(calls * ratio, SamplingPlan.every), LONGEST_STRIDE))
 
 
 def _runner(base: StudentModel | None, atoms: Atoms) -> Student:

@@ -7,6 +7,7 @@ displacements along bonds carry the stiffness, on which the usable outer step de
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -16,11 +17,12 @@ from integrators.bath import Bath
 from integrators.engine import run
 from integrators.levels import FULL, SingleLevel
 from integrators.splitting import baoab
-from integrators.state import MDState, initial_state
+from integrators.state import MDState, Potential, initial_state
 from mts_driver.distillation.contacts import crowd
 from mts_driver.distillation.displaced import Skeleton, shake, stiff_steps, stretch
 from mts_driver.distillation.plan import SamplingPlan, block
 from mts_driver.distillation.teachers import Labeller, kept_info
+from mts_driver.holes import HOLE_EV_A
 from mts_driver.relax import relax
 from mts_driver.structures import repartitioned_masses
 from mts_driver.tensors import cell_of, thermal_velocities
@@ -34,6 +36,10 @@ HYDROGEN_MASS_DA = 3.0
 """At 4 Da methane would have no mass left for its carbon."""
 FRICTION_PER_PS = 10.0
 STAGES = ("equil", "md", "warm", "hot")
+
+
+class _Lost(Exception):
+    """The student is not where its teacher is."""
 
 
 class Sampler:
@@ -53,6 +59,11 @@ class Sampler:
         Of the noise and all random choices.
     report : callable
         Told about progress.
+    runner : Potential, optional
+        A student that is good enough to run the dynamics at the target temperature, where fine-
+        tuning starts from one: its frames lie further apart for the same time.
+    stride : int
+        Steps of its dynamics between two labelled frames.
     """
 
     def __init__(
@@ -64,19 +75,24 @@ class Sampler:
         *,
         seed: int,
         report: Report,
+        runner: Potential | None = None,
+        stride: int = 1,
     ) -> None:
         self.atoms, self.system, self.labeller, self.plan = atoms, system, labeller, plan
         self.labels, self.seed, self.report = labeller.labels, seed, report
+        self.runner, self.stride = runner, stride
 
     def run(self) -> None:
         """Run all stages: dynamics at the target temperature, hotter, then displaced frames."""
         plan, start = self.plan, self.atoms
         if not self.labels.of("equil", self.system):
-            teacher = self.labeller.teacher(start)
-            start, _ = relax(start, teacher, report=lambda k, f: self.report("relaxation", k, 200))
+            potential = self.runner or self.labeller.teacher(start)
+            start, _ = relax(start, potential, report=self._tell_relaxation)
             self.report("relaxation", 200, 200)
-        self._dynamics("equil", plan.equilibration_steps, plan.temperature_K, start)
-        self._dynamics("md", plan.md_steps, plan.temperature_K, start)
+        for kind, steps in (("equil", plan.equilibration_steps), ("md", plan.md_steps)):
+            if self.runner is not None:
+                self._snapshots(kind, steps, self.runner, start)
+            self._dynamics(kind, steps, plan.temperature_K, start)
         self._dynamics("warm", plan.hot_steps, 1.5 * plan.temperature_K, start)
         self._dynamics("hot", plan.hot_steps, 2.2 * plan.temperature_K, start)
         self.displaced(Skeleton.of(self.atoms))
@@ -114,13 +130,65 @@ class Sampler:
                     moved.positions += sign * steps
                     self._label(moved, kind, split, {"stiff_bond": bond}, sign=sign)
 
-    def _dynamics(self, kind: str, steps: int, temperature_K: float, start: Atoms) -> None:
-        """Langevin dynamics at one temperature; continues after the last stored frame."""
+    def _last(self, kind: str, start: Atoms) -> Atoms:
+        """Return the frame that a stage goes on from."""
         done = self.labels.of(kind, self.system)
         earlier = {"md": "equil", "warm": "md", "hot": "warm"}.get(kind, "")
         # hotter runs start before the test frames, from which they must be independent
         before = [f for f in self.labels.of(earlier, self.system) if f.info["split"] == "train"]
-        last = (done or before or [start])[-1]
+        return (done or before or [start])[-1]
+
+    def _snapshots(self, kind: str, steps: int, runner: Potential, start: Atoms) -> None:
+        """Label every ``stride``-th step of the student's dynamics, as many as `_dynamics` would.
+
+        Ends where the student has left the teacher's surface: `_dynamics` takes the rest.
+        """
+        total = steps // self.plan.every * self.stride
+        first_step = len(self.labels.of(kind, self.system)) * self.stride
+        state = self._state(self._last(kind, start), self.plan.temperature_K, first_step)
+
+        def keep(state: MDState) -> None:
+            self.report("dynamics of the student to start from", state.step, total)
+            if state.step % self.stride:
+                return
+            frame, velocities = self._frame(state), state.velocities.numpy()
+            found = self.labeller.teacher(frame)(state.positions, state.cell)
+            off = torch.linalg.vector_norm(found.forces - state.evaluations[FULL].forces, dim=-1)
+            lost = not float(off.max()) <= HOLE_EV_A
+            self.labels.add(
+                frame,
+                kind="hole" if lost else kind,
+                split="train" if lost or kind != "md" else block(state.step / total),
+                system=self.system,
+                energy_eV=float(found.energy),
+                forces_eV_A=found.forces.numpy(),
+                arrays={} if lost else {"velocities_A_fs": velocities},
+                info={**kept_info(self.atoms), "step": state.step},
+            )
+            if lost:
+                raise _Lost
+
+        with suppress(_Lost):
+            run(
+                state,
+                SingleLevel(runner),
+                baoab(),
+                steps=max(0, total - first_step),
+                timestep=TIMESTEP_FS,
+                bath=Bath.from_temperature(
+                    temperature_K=self.plan.temperature_K, friction_per_ps=FRICTION_PER_PS
+                ),
+                seed=self.seed + STAGES.index(kind),
+                on_step=keep,
+            )
+
+    def _tell_relaxation(self, step: int, force_eV_A: float) -> None:
+        self.report("relaxation", step, 200)
+
+    def _dynamics(self, kind: str, steps: int, temperature_K: float, start: Atoms) -> None:
+        """Langevin dynamics at one temperature; continues after the last stored frame."""
+        done = self.labels.of(kind, self.system)
+        last = self._last(kind, start)
         first_step = len(done) * self.plan.every
         if first_step > steps - self.plan.every:
             return
