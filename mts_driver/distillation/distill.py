@@ -134,7 +134,7 @@ def distill(
         seed=settings.seed,
         fine_tuning=fine_tuning,
     )
-    judge = drift_judge(labels, labeller, settings, report)
+    judge = drift_judge(labels, labeller, settings, report, trainer.budget_s)
     report("first step, which compiles kernels on a new machine", 0.0, trainer.budget_s)
     model = trainer.run(
         lambda s, f, k: report(f"training, loss {f + k:.4f}", s, trainer.budget_s), judge

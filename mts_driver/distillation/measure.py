@@ -14,7 +14,7 @@ from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.report import DistillationReport, Evaluated, milliseconds_per_call
 from mts_driver.distillation.stretch import StretchCurve, stretch_curves
 from mts_driver.distillation.teachers import Labeller
-from mts_driver.distillation.train import Judge
+from mts_driver.distillation.train import CHECKS, Judge
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentModel
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 OUTER_STEPS_FS = (4.0, 6.0, 8.0, 10.0)
 SCAN_SEEDS = (1, 2, 3)
-JUDGE_SEEDS, JUDGE_PS = (1, 2), 0.3
+JUDGE_SEEDS, JUDGE_PS, JUDGE_SHARE = (1, 2), 0.3, 0.5
 SCAN_SHARE, SCAN_PS = 0.25, (0.1, 2.0)
 """The drift scan takes this share of the time budget, and runs between so many picoseconds."""
 FRAMES_FOR_CONSTANTS = 2
@@ -38,16 +38,20 @@ def milliseconds(potential: Any, atoms: Atoms) -> float:
 
 
 def drift_judge(
-    labels: LabelFile, labeller: Labeller, settings: "Settings", report: Report
+    labels: LabelFile, labeller: Labeller, settings: "Settings", report: Report, budget_s: float
 ) -> Judge | None:
     """Return a function that measures |drift| at the target outer step from held-out frames.
 
-    meV/atom/ps. None where there is no whole system to run, as with fragments.
+    meV/atom/ps. None where there is no whole system to run, as with fragments, and where it would
+    take more than half of the time ``budget_s`` of the training.
     """
     frames = _drift_frames(labels)
     if not frames:
         return None
     teacher = labeller.teacher(frames[0])
+    calls = len(CHECKS) * len(JUDGE_SEEDS) * 1e3 * JUDGE_PS / settings.outer_fs
+    if 1e-3 * calls * milliseconds(teacher, frames[0]) > JUDGE_SHARE * budget_s:
+        return None
 
     def judge(model: StudentModel) -> float:
         drift = nve_respa_drift(
