@@ -29,17 +29,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
     axes[2].axhline(0, color="0.8", lw=0.8)
     _plot(axes[2], series, "predicted_heating_K")
     axes[2].set_yscale("symlog", linthresh=3)
-    axes[3].set_title("Variance of X–H lengths over single steps")
+    axes[3].set_title("X–H variance over single steps")
     axes[3].axhline(1, color="0.8", lw=0.8)
     _plot(axes[3], series, "xh_var_ratio", "xh_var_ratio_error")
-    axes[4].set_title("Mean X–H length less single steps (mÅ)")
+    axes[4].set_title("Shift of the mean X–H length (mÅ)")
     axes[4].axhline(0, color="0.8", lw=0.8)
     _plot(axes[4], series, "xh_mean", shift=reference["xh_mean"] or 0.0, scale=1e3)
     axes[5].set_title("Speed over single steps")
     _plot(axes[5], series, "speedup")
     for panel in axes[3:]:
         panel.set_xlabel("outer step (fs)")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize=8, title="filled: safe", title_fontsize=8)
     step = found["recommended_outer_fs"]
     more = found["recommended_for_sampling_outer_fs"]
     said = "no outer step of the scan is safe" if step is None else f"safe up to {step:g} fs"
