@@ -57,7 +57,7 @@ def methanol(tmp_path_factory):
     words = ("distill", "methanol.xyz", "-o", "s.safetensors", *SMALL)
     first = mts(folder, *words)
     labels = folder / "s" / "labels.extxyz"
-    for _ in range(600):
+    for _ in range(2400):
         if labels.exists() and labels.stat().st_size > 50_000:
             break
         time.sleep(0.1)
