@@ -19,7 +19,7 @@ def test_killed_continued_and_better_than_the_general_student(structures, tmp_pa
     )
     process = start(*words)
     labels = tmp_path / "s" / "labels.extxyz"
-    wait_for(lambda: labels.exists() and labels.stat().st_size > 100_000, timeout=240)
+    wait_for(lambda: labels.exists() and labels.stat().st_size > 100_000, timeout=900)
     kill(process.pid)
     process.communicate()
     snapshots = read(next((tmp_path / "s").glob("*-snapshots.extxyz")), ":")

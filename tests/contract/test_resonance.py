@@ -77,7 +77,7 @@ def scan(folder, *options):
     """Run the command in a folder with a toy as the teacher."""
     pytest.importorskip("so3krates_torch")
     command = ["resonance", folder / "water.extxyz", *options, "--json", folder / "scan.json"]
-    return mts(*command, timeout=300)
+    return mts(*command, timeout=900)
 
 
 @pytest.fixture
