@@ -13,7 +13,7 @@ from ase import Atoms
 from integrators.state import MDState, Potential
 from mts_driver.distillation.check_run import CheckRun
 from mts_driver.distillation.check_state import SAVE_EVERY_S, StateFile
-from mts_driver.distillation.dynamics import Protocol, advance, thermal_start
+from mts_driver.distillation.dynamics import Protocol, advance, friction_of, thermal_start
 from mts_driver.distillation.student_run import Report
 from mts_driver.equilibrate import FRICTION_PER_PS
 from mts_driver.relax import relax
@@ -55,15 +55,14 @@ class Settings:
         UserError
             See `Protocol`.
         """
-        hydrogen = torch.as_tensor(numbers) == 1
-        friction = torch.full(hydrogen.shape, self.friction_per_ps, dtype=torch.float64)
-        friction[hydrogen] = self.hydrogen_friction_per_ps
         return Protocol(
             picoseconds=self.picoseconds,
             outer_fs=self.outer_fs,
             inner_fs=self.inner_fs,
             temperature_K=self.temperature_K,
-            friction_per_ps=friction,
+            friction_per_ps=friction_of(
+                numbers, self.friction_per_ps, self.hydrogen_friction_per_ps
+            ),
             hydrogen_mass_Da=self.hydrogen_mass_Da,
             seed=self.seed,
         )

@@ -122,6 +122,7 @@ def distill(
     model, fine_tuning = _starting_model(systems, settings)
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
     labeller = Labeller(settings.teacher, labels, device=settings.device)
+    # a copy: a student takes the gradients off its model, and this one is trained later
     base = copy.deepcopy(model) if fine_tuning else None
     sampling_s = sample(systems, settings, labeller, base, work, output.stem, report)
     _label_extra(extra, labeller, report)

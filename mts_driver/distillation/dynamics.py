@@ -1,5 +1,6 @@
 """Dynamics of a student in this process, beside its teacher or alone, to the end or a blow-up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,16 @@ class Protocol:
     def steps(self) -> int:
         """Outer steps."""
         return round(1e3 * self.picoseconds / self.outer_fs)
+
+
+def friction_of(
+    numbers: Sequence[int] | np.ndarray, friction_per_ps: float, hydrogen_friction_per_ps: float
+) -> Tensor:
+    """Return the friction of every atom, hydrogens apart, 1/ps, shape (N,)."""
+    hydrogen = torch.as_tensor(numbers) == 1
+    friction = torch.full(hydrogen.shape, friction_per_ps, dtype=torch.float64)
+    friction[hydrogen] = hydrogen_friction_per_ps
+    return friction
 
 
 def thermal_start(atoms: Atoms, protocol: Protocol) -> MDState:

@@ -1,6 +1,5 @@
 """What a student is worth: drift, force constants and stretched bonds on held-out frames."""
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -134,9 +133,7 @@ def report_on(
 
 def force_rmse(model: StudentModel, labels: LabelFile) -> dict[str, float] | None:
     """Return the errors of another student on the same held-out frames, all and by element."""
-    found = Evaluated.on_frames(
-        _held_out(labels), lambda a: Student(copy.deepcopy(model), a.numbers)
-    )
+    found = Evaluated.on_frames(_held_out(labels), lambda a: Student(model, a.numbers))
     errors: dict[str, float] | None = found.summary()["force_rmse_eV_A"]
     return errors
 

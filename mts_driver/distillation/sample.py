@@ -1,6 +1,5 @@
 """Labels for all systems of a distillation, within their share of its time."""
 
-import copy
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -122,5 +121,4 @@ def _runner(base: StudentModel | None, atoms: Atoms) -> Student:
             f"structure {atoms.info['system']!r} has {len(atoms)} atoms and is cut into fragments, "
             "whose snapshots come from a student: give one with --from, such as general."
         )
-    # a student takes the gradients off its model, which is trained later
-    return Student(copy.deepcopy(base), atoms.numbers)
+    return Student(base, atoms.numbers)

@@ -14,10 +14,10 @@ import torch
 from ase import Atoms
 
 from integrators.bath import Bath
-from integrators.engine import run
+from integrators.engine import StepObserver, run
 from integrators.levels import FULL, SingleLevel
 from integrators.splitting import baoab
-from integrators.state import MDState, Potential, initial_state
+from integrators.state import Evaluation, MDState, Potential, initial_state
 from mts_driver.distillation.contacts import crowd
 from mts_driver.distillation.displaced import Skeleton, shake, stiff_steps, stretch
 from mts_driver.distillation.plan import SamplingPlan, block
@@ -151,36 +151,16 @@ class Sampler:
             self.report("dynamics of the student to start from", state.step, total)
             if state.step % self.stride:
                 return
-            frame, velocities = self._frame(state), state.velocities.numpy()
-            found = self.labeller.teacher(frame)(state.positions, state.cell)
+            found = self.labeller.teacher(self.atoms)(state.positions, state.cell)
             off = torch.linalg.vector_norm(found.forces - state.evaluations[FULL].forces, dim=-1)
-            lost = not float(off.max()) <= HOLE_EV_A
-            self.labels.add(
-                frame,
-                kind="hole" if lost else kind,
-                split="train" if lost or kind != "md" else block(state.step / total),
-                system=self.system,
-                energy_eV=float(found.energy),
-                forces_eV_A=found.forces.numpy(),
-                arrays={} if lost else {"velocities_A_fs": velocities},
-                info={**kept_info(self.atoms), "step": state.step},
-            )
-            if lost:
+            if not float(off.max()) <= HOLE_EV_A:
+                self._add(state, found, "hole", "train", arrays={})
                 raise _Lost
+            self._add(state, found, kind, _split(kind, state.step / total))
 
         with suppress(_Lost):
-            run(
-                state,
-                SingleLevel(runner),
-                baoab(),
-                steps=max(0, total - first_step),
-                timestep=TIMESTEP_FS,
-                bath=Bath.from_temperature(
-                    temperature_K=self.plan.temperature_K, friction_per_ps=FRICTION_PER_PS
-                ),
-                seed=self.seed + STAGES.index(kind),
-                on_step=keep,
-            )
+            steps_left = max(0, total - first_step)
+            self._langevin(kind, runner, state, self.plan.temperature_K, steps_left, keep)
 
     def _tell_relaxation(self, step: int, force_eV_A: float) -> None:
         self.report("relaxation", step, 200)
@@ -196,30 +176,52 @@ class Sampler:
 
         def keep(state: MDState) -> None:
             if state.step % self.plan.every == 0:
-                found = state.evaluations[FULL]
-                self.labels.add(
-                    self._frame(state),
-                    kind=kind,
-                    split=block(state.step / steps) if kind == "md" else "train",
-                    system=self.system,
-                    energy_eV=float(found.energy),
-                    forces_eV_A=found.forces.numpy(),
-                    arrays={"velocities_A_fs": state.velocities.numpy()},
-                    info={**kept_info(self.atoms), "step": state.step},
-                )
+                self._add(state, state.evaluations[FULL], kind, _split(kind, state.step / steps))
             self.report(f"teacher MD at {temperature_K:.0f} K", state.step, steps)
 
+        teacher = self.labeller.teacher(self.atoms)
+        self._langevin(kind, teacher, state, temperature_K, steps - first_step, keep)
+
+    def _langevin(
+        self,
+        kind: str,
+        potential: Potential,
+        state: MDState,
+        temperature_K: float,
+        steps: int,
+        keep: StepObserver,
+    ) -> None:
         run(
             state,
-            SingleLevel(self.labeller.teacher(self.atoms)),
+            SingleLevel(potential),
             baoab(),
-            steps=steps - first_step,
+            steps=steps,
             timestep=TIMESTEP_FS,
             bath=Bath.from_temperature(
                 temperature_K=temperature_K, friction_per_ps=FRICTION_PER_PS
             ),
             seed=self.seed + STAGES.index(kind),
             on_step=keep,
+        )
+
+    def _add(
+        self,
+        state: MDState,
+        found: Evaluation,
+        kind: str,
+        split: str,
+        arrays: dict[str, np.ndarray] | None = None,
+    ) -> None:
+        """Keep a frame of dynamics with the teacher's answer, by default with its velocities."""
+        self.labels.add(
+            self._frame(state),
+            kind=kind,
+            split=split,
+            system=self.system,
+            energy_eV=float(found.energy),
+            forces_eV_A=found.forces.numpy(),
+            arrays={"velocities_A_fs": state.velocities.numpy()} if arrays is None else arrays,
+            info={**kept_info(self.atoms), "step": state.step},
         )
 
     def _state(self, atoms: Atoms, temperature_K: float, step: int) -> MDState:
@@ -271,6 +273,10 @@ class Sampler:
             pair=self._number,
             **info,
         )
+
+
+def _split(kind: str, share: float) -> str:
+    return block(share) if kind == "md" else "train"
 
 
 NAMES = {

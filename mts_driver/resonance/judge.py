@@ -2,12 +2,11 @@
 
 from typing import Any
 
+from mts_driver.distillation.verdict import SIGNIFICANT, TOLERANCE_K
 from mts_driver.holes import HOLE_EV_A
 
 HEATING_K = 3.0
 """Predicted from the drift without a thermostat; the sharper test."""
-OFF_K, OFF_ERRORS = 5.0, 3.0
-"""A measured temperature is wrong if it is off by more, and by so many standard errors."""
 VARIANCE = 0.10
 """Part by which the variance of X-H bonds may be off, or three standard errors."""
 
@@ -32,10 +31,10 @@ def faults(row: dict[str, Any], temperature_K: float) -> list[str]:
         out.append(f"heats by {heating:.0f} K")
     for name in ("H", "heavy"):
         found, error = row[f"T_{name}"], row[f"T_{name}_error"]
-        if found is not None and abs(found - temperature_K) > max(OFF_K, OFF_ERRORS * error):
+        if found is not None and abs(found - temperature_K) > max(TOLERANCE_K, SIGNIFICANT * error):
             out.append(f"T({name}) {found:.0f} K")
     ratio, error = row["xh_var_ratio"], row["xh_var_ratio_error"] or 0.0
-    if ratio is not None and abs(ratio - 1) > max(VARIANCE, OFF_ERRORS * error):
+    if ratio is not None and abs(ratio - 1) > max(VARIANCE, SIGNIFICANT * error):
         out.append(f"X–H variance × {ratio:.2f}")
     return out
 

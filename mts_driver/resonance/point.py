@@ -7,21 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ase import Atoms
-from torch import Tensor
 
 from integrators.bath import Bath
 from integrators.engine import run
 from integrators.levels import TwoLevel
-from integrators.splitting import Operation, respa_baoab
+from integrators.splitting import SLOW, Operation, respa_baoab
 from integrators.state import MDState, Potential, initial_state
 from integrators.thermometer import Thermometer
 from mts_driver.analysis.statistics import BlockAverage, block_average
+from mts_driver.distillation.dynamics import HOTTEST, BlownUp, friction_of
 from mts_driver.structures import hydrogen_bonds_to_heavy, repartitioned_masses
 from mts_driver.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
-HOTTEST = 5.0
-"""Multiple of the target temperature at which a run has blown up."""
 DISCARDED = 0.2
 """Part of a run that goes by before averages are taken."""
 DIFFUSION_LAGS_PS = (0.3, 1.0)
@@ -79,10 +77,6 @@ class Measured:
     blown_up: bool
 
 
-class _BlownUp(Exception):
-    pass
-
-
 class _Observer:
     """Collects one value an outer step: temperatures at O, bonds, positions."""
 
@@ -112,7 +106,7 @@ class _Observer:
         found = self._thermometer.temperatures_K
         self._thermometer.reset()
         if not all(value < self._hottest_K for value in found.values()):
-            raise _BlownUp
+            raise BlownUp
         for name, value in found.items():
             self.temperatures.setdefault(name, []).append(value)
         x = state.positions.detach().cpu()
@@ -169,7 +163,7 @@ def run_point(
 
     levels = TwoLevel(teacher, student)
     state = initial_state(positions, v, masses, cell)
-    state = levels.evaluate(state, "slow")  # models compile in their first call
+    state = levels.evaluate(state, SLOW)  # models compile in their first call
     start, blown_up = time.perf_counter(), False
     try:
         run(
@@ -179,13 +173,16 @@ def run_point(
             steps=steps,
             timestep=point.outer_fs,
             bath=Bath.from_temperature(
-                temperature_K=temperature_K, friction_per_ps=_friction(atoms, point)
+                temperature_K=temperature_K,
+                friction_per_ps=friction_of(
+                    atoms.numbers, point.friction_per_ps, point.hydrogen_friction_per_ps
+                ),
             ),
             seed=seed,
             on_step=on_step,
             on_op=observer.on_op,
         )
-    except _BlownUp:
+    except BlownUp:
         blown_up = True
     wall = time.perf_counter() - start
     done = max(len(observer.heavy_positions), 1)
@@ -225,12 +222,6 @@ def diffusion_cm2_s(positions: np.ndarray, spacing_ps: float) -> float | None:
     msd = [float(((positions[k:] - positions[:-k]) ** 2).sum(-1).mean()) for k in lags]
     slope = float(np.polyfit(lags * spacing_ps, msd, 1)[0])
     return slope / 6 * _A2_PER_PS_IN_CM2_PER_S
-
-
-def _friction(atoms: Atoms, point: Point) -> Tensor:
-    friction = torch.full((len(atoms),), point.friction_per_ps, dtype=torch.float64)
-    friction[torch.tensor(atoms.numbers == 1)] = point.hydrogen_friction_per_ps
-    return friction
 
 
 def _average(values: list[float] | None) -> BlockAverage | None:

@@ -181,15 +181,11 @@ def _row(
         seed=settings.seed,
         report=lambda step, of: report(name, step, 2 * of),
     )
-    drift = next(  # without a thermostat its friction is no matter
-        (
-            row["drift_meV_atom_ps"]
-            for row in before
-            if (row["outer_fs"], row["hmr"]) == (point.outer_fs, mass)
-        ),
-        math.nan,
-    )
-    if drift is not None and math.isnan(drift):
+    # without a thermostat its friction is no matter
+    known = {(row["outer_fs"], row["hmr"]): row["drift_meV_atom_ps"] for row in before}
+    if (point.outer_fs, mass) in known:
+        drift = known[point.outer_fs, mass]
+    else:
         found = nve_respa_drift(
             [atoms],
             teacher,
