@@ -46,7 +46,9 @@ def check(
     equilibrate_ps: Annotated[
         float,
         typer.Option(
-            min=0, help="Dynamics with the student after relaxing with it, ps; 0: neither."
+            min=0,
+            help="Dynamics with the student after relaxing with it, ps; a fifth of the run, at "
+            "most 1 ps, beside the teacher follows; 0: none of these.",
         ),
     ] = 0.5,
     seed: Annotated[int, typer.Option(min=0, help="Of velocities and noise.")] = 1,

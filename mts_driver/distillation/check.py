@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from mts_driver.relax import relax
 
 STATE_FILE = "state.pt"
 RELAX_STEPS = 200
+SETTLING_SHARE, LONGEST_SETTLING_PS = 0.2, 1.0
+"""The liquid that a student has equilibrated gives off heat when the teacher joins. It does so with
+strong friction, for so long in proportion to the run, before anything is measured."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def check(
     force: bool = False,
     save_every_s: float = SAVE_EVERY_S,
 ) -> dict[str, Any]:
-    """Relax and equilibrate with the student, run it beside its teacher, and report what showed.
+    """Relax and equilibrate, run the student beside its teacher, and report what showed.
 
     A check that was killed continues from the state in ``work``, on the same trajectory.
 
@@ -123,7 +127,7 @@ def check(
     run = CheckRun(atoms, protocol, file, saved, report, labelled=teacher is not None)
     start: MDState | None
     if saved is None:
-        settled = _settled(atoms, student, protocol, settings.equilibrate_ps, report)
+        settled = _settled(atoms, teacher, student, protocol, settings.equilibrate_ps, report)
         start = None if settled is None else thermal_start(settled, protocol)
     else:
         start = replace(
@@ -148,9 +152,14 @@ def check(
 
 
 def _settled(
-    atoms: Atoms, student: Potential, protocol: Protocol, picoseconds: float, report: Report
+    atoms: Atoms,
+    teacher: Potential | None,
+    student: Potential,
+    protocol: Protocol,
+    picoseconds: float,
+    report: Report,
 ) -> Atoms | None:
-    """Relaxed and equilibrated with the student alone; None if that blew up."""
+    """Relaxed and equilibrated with the student, then beside the teacher; None if that blew up."""
     if picoseconds == 0:
         return atoms
     relaxed, force = relax(
@@ -161,23 +170,29 @@ def _settled(
     )
     if not math.isfinite(force):
         return None
-    gentle = replace(
-        protocol,
-        picoseconds=picoseconds,
-        friction_per_ps=FRICTION_PER_PS,
-        seed=protocol.seed + 1,
-    )
-    end = advance(
-        thermal_start(relaxed, gentle),
-        None,
-        student,
-        gentle,
-        look=lambda state: report("equilibration with the student", state.step, gentle.steps),
-    )
-    if end is None:
-        return None
-    relaxed.positions = end.positions.numpy()
+    settling_ps = min(SETTLING_SHARE * protocol.picoseconds, LONGEST_SETTLING_PS)
+    stages: list[tuple[str, Potential | None, float]] = [
+        ("equilibration with the student", None, picoseconds)
+    ]
+    if teacher is not None and 1e3 * settling_ps >= protocol.outer_fs:
+        stages.append(("settling beside the teacher", teacher, settling_ps))
+    for number, (stage, slow, length_ps) in enumerate(stages, start=1):
+        gentle = replace(
+            protocol,
+            picoseconds=length_ps,
+            friction_per_ps=FRICTION_PER_PS,
+            seed=protocol.seed + number,
+        )
+        tell = partial(_tell, report, stage, gentle.steps)
+        end = advance(thermal_start(relaxed, gentle), slow, student, gentle, look=tell)
+        if end is None:
+            return None
+        relaxed.positions = end.positions.numpy()
     return relaxed
+
+
+def _tell(report: Report, stage: str, steps: int, state: MDState) -> None:
+    report(stage, state.step, steps)
 
 
 def finish(work: Path) -> None:

@@ -93,6 +93,8 @@ class StiffPair:
         The teacher's force constants along the bonds, eV/Å².
     to_hydrogen : Tensor of bool, shape (B,)
         Which bonds are X-H.
+    weight : Tensor, shape (B,)
+        How much every bond counts: as much as the one of its atoms that counts more.
     """
 
     plus: Graph
@@ -102,6 +104,7 @@ class StiffPair:
     steps: Tensor
     constants: Tensor
     to_hydrogen: Tensor
+    weight: Tensor
 
     @classmethod
     def of(cls, plus: Atoms, minus: Atoms, config: StudentConfig) -> "StiffPair | None":
@@ -115,13 +118,17 @@ class StiffPair:
             return None
         number = torch.from_numpy(np.unique(bond[atoms], return_inverse=True)[1])
         steps = torch.from_numpy((plus.positions - minus.positions)[atoms]).float()
+        bonds = int(number.max()) + 1
         pair = cls(
             *graphs,
             bond=number,
             atoms=torch.from_numpy(atoms),
             steps=steps,
-            constants=steps.new_zeros(int(number.max()) + 1),
+            constants=steps.new_zeros(bonds),
             to_hydrogen=torch.bincount(number) == 1,
+            weight=steps.new_zeros(bonds).scatter_reduce(
+                0, number, graphs[0].weight[torch.from_numpy(atoms)], "amax"
+            ),
         )
         pair.constants.copy_(pair.force_constants(graphs[0].forces, graphs[1].forces))
         return pair

@@ -129,7 +129,9 @@ def distill(
 
     trainer = Trainer(
         model,
-        TrainingSet.from_labels(labels, model.config, without=settings.without),
+        TrainingSet.from_labels(
+            labels, model.config, without=settings.without, raise_solutes=fine_tuning
+        ),
         checkpoint=training_file(work, output),
         budget_s=max(20.0, settings.minutes * 60 - sampling_s),
         seed=settings.seed,

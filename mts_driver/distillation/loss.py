@@ -43,7 +43,7 @@ def loss(
     -------
     tuple of Tensor
         Mean of |ΔF|²/3 over force_rms², and ``stiffness_weight`` times the mean of (Δk/k)² over
-        bonds; large forces and large errors are discounted.
+        bonds, each with the weights of atoms and bonds; large forces and errors are discounted.
     """
     graphs = [*frames, *(g for p in pairs for g in (p.plus, p.minus))]
     batch = collate(graphs)
@@ -62,5 +62,6 @@ def loss(
     if not errors:
         return force_part, torch.zeros_like(force_part)
     squared = torch.cat(errors).square()
-    counted = 1.0 / (1.0 + squared.detach() / LARGE_STIFFNESS_ERROR**2)
-    return force_part, stiffness_weight * (counted * squared).mean()
+    weight = torch.cat([pair.weight for pair in pairs])
+    counted = weight / (1.0 + squared.detach() / LARGE_STIFFNESS_ERROR**2)
+    return force_part, stiffness_weight * (counted * squared).sum() / weight.sum()

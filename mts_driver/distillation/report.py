@@ -15,6 +15,7 @@ from ase import Atoms
 from integrators.state import Potential
 from mts_driver.distillation.drift import Drift, predicted_heating_K
 from mts_driver.distillation.force_constants import ForceConstants
+from mts_driver.distillation.groups import force_groups
 from mts_driver.distillation.stretch import StretchCurve
 from mts_driver.tensors import cell_of
 
@@ -32,12 +33,15 @@ class Evaluated:
     ----------
     symbols, systems : array of str, shape (M,)
         Element and system of every atom of every frame.
+    solute : array of bool, shape (M,)
+        Whether an atom is of a solute, see `force_groups`.
     teacher, student : array, shape (M, 3)
         Forces, eV/Å.
     """
 
     symbols: np.ndarray
     systems: np.ndarray
+    solute: np.ndarray
     teacher: np.ndarray
     student: np.ndarray
 
@@ -57,12 +61,16 @@ class Evaluated:
             The student bound to the atoms of a frame; called once for each distinct set.
         """
         students: dict[bytes, Potential] = {}
+        solutes: dict[bytes, np.ndarray] = {}
         symbols, systems = [np.zeros(0, str)], [np.zeros(0, str)]
+        solute = [np.zeros(0, bool)]
         teacher, student = [np.zeros((0, 3))], [np.zeros((0, 3))]
         for atoms in frames:
             key = atoms.numbers.tobytes()
             if key not in students:
                 students[key] = student_for(atoms)
+                none = torch.zeros(len(atoms), dtype=torch.bool)
+                solutes[key] = force_groups(atoms).get("solute", none).numpy()
             cell = cell_of(atoms)
             found = students[key](torch.tensor(atoms.positions), cell).forces.numpy()
             kept = np.ones(len(atoms), bool)
@@ -71,11 +79,13 @@ class Evaluated:
             name = str(atoms.info.get("system", atoms.get_chemical_formula()))
             symbols.append(np.array(atoms.get_chemical_symbols())[kept])
             systems.append(np.full(int(kept.sum()), name))
+            solute.append(solutes[key][kept])
             teacher.append(atoms.get_array("teacher_forces")[kept])
             student.append(found[kept])
         return cls(
             np.concatenate(symbols),
             np.concatenate(systems),
+            np.concatenate(solute),
             np.concatenate(teacher),
             np.concatenate(student),
         )
@@ -93,7 +103,7 @@ class Evaluated:
         return float(np.sqrt(((self.student - self.teacher)[chosen] ** 2).mean()))
 
     def summary(self) -> dict[str, Any]:
-        """Errors by element and by system, and the largest force difference; null for no frames."""
+        """Errors by element, of solutes and by system, and the largest; null for no frames."""
         if not len(self):
             return {
                 "force_rmse_eV_A": None,
@@ -104,11 +114,11 @@ class Evaluated:
             }
         everything = np.ones(len(self), bool)
         elements, systems = np.unique(self.symbols), np.unique(self.systems)
+        groups = {"all": everything, **{str(s): self.symbols == s for s in elements}}
+        if self.solute.any():
+            groups["solute"] = self.solute
         return {
-            "force_rmse_eV_A": {
-                "all": self.rmse(everything),
-                **{str(s): self.rmse(self.symbols == s) for s in elements},
-            },
+            "force_rmse_eV_A": {name: self.rmse(chosen) for name, chosen in groups.items()},
             "force_rmse_by_system_eV_A": {str(s): self.rmse(self.systems == s) for s in systems},
             "teacher_force_rms_eV_A": float(np.sqrt((self.teacher**2).mean())),
             "max_force_difference_eV_A": float(self.difference_eV_A.max()),

@@ -88,7 +88,7 @@ def _forces(summary: Mapping[str, Any]) -> str:
     errors, systems = summary["force_rmse_eV_A"], summary["force_rmse_by_system_eV_A"]
     if errors is None:
         return html.section("Forces", "<p>No held-out frames.</p>")
-    tables = html.table(("element", "RMSE (eV/Å)"), ((k, f"{v:.4f}") for k, v in errors.items()))
+    tables = html.table(("atoms", "RMSE (eV/Å)"), ((k, f"{v:.4f}") for k, v in errors.items()))
     if len(systems) > 1:
         tables += html.table(
             ("system", "RMSE (eV/Å)"), ((k, f"{v:.4f}") for k, v in systems.items())

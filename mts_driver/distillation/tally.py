@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from torch import Tensor
 
 from integrators.levels import FULL
 from integrators.splitting import FAST, Operation
@@ -16,13 +15,11 @@ from integrators.thermometer import Thermometer
 from mts_driver.analysis.statistics import block_average
 from mts_driver.distillation.bond_watch import BondLengths, NewBonds
 from mts_driver.distillation.bonds import kind_of
-from mts_driver.distillation.contacts import LARGEST_MOLECULE, molecules
+from mts_driver.distillation.groups import force_groups
 
 BLOCKS = 20
 SKIPPED = 0.1
 """Share of a run that temperatures and energies leave out, since its velocities are fresh."""
-FEWEST_ALIKE = 5
-"""Molecules of one formula that make a solvent."""
 BROKEN = 1.4
 """A heavy bond this many times as long as at the start is broken."""
 
@@ -129,26 +126,6 @@ class Tally:
             "mean": float(total.sum() / count.sum()),
             "stderr": None if math.isnan(error) else error,
         }
-
-
-def force_groups(atoms: Atoms) -> dict[str, Tensor]:
-    """Return masks (N,) of all atoms, of every element, and of solute and solvent if there are two.
-
-    The solvent are all molecules of the commonest formula, if there are at least five.
-    """
-    symbols = np.array(atoms.get_chemical_symbols())
-    groups = {"all": np.ones(len(atoms), bool)}
-    groups |= {str(element): symbols == element for element in np.unique(symbols)}
-    member = molecules(atoms)
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for molecule in np.flatnonzero(np.bincount(member) <= LARGEST_MOLECULE).tolist():
-        formula = tuple(sorted(symbols[member == molecule].tolist()))
-        alike.setdefault(formula, []).append(molecule)
-    commonest = max(alike.values(), key=len, default=[])
-    solvent = np.isin(member, commonest)
-    if len(commonest) >= FEWEST_ALIKE and not solvent.all():
-        groups |= {"solute": ~solvent, "solvent": solvent}
-    return {name: torch.tensor(mask) for name, mask in groups.items()}
 
 
 def _largest(ratios: np.ndarray) -> float | None:

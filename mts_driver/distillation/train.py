@@ -18,6 +18,7 @@ from mts_driver.distillation.dataset import (
     normalise,
     stiff_pairs,
 )
+from mts_driver.distillation.groups import solute_weights
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.loss import STIFFNESS_WEIGHT, loss
 from mts_driver.potentials.student import StudentConfig, StudentModel
@@ -49,15 +50,25 @@ class TrainingSet:
 
     @classmethod
     def from_labels(
-        cls, labels: LabelFile, config: StudentConfig, *, without: Sequence[str] = ()
+        cls,
+        labels: LabelFile,
+        config: StudentConfig,
+        *,
+        without: Sequence[str] = (),
+        raise_solutes: bool = False,
     ) -> "TrainingSet":
-        """Take what is marked as training data, but for the kinds ``without``."""
+        """Take what is marked as training data, but for the kinds ``without``.
+
+        ``raise_solutes`` gives the atoms of solutes the weights of `solute_weights`.
+        """
         kinds = [kind for kind in PLAIN_KINDS if kind not in without]
         chosen = [
             a for a in labels.frames if a.info["split"] == "train" and a.info["kind"] in kinds
         ]
         check_frames(chosen, config)
         stiff = [] if "stiff" in without else labels.of("stiff")
+        if raise_solutes:
+            chosen, stiff = _with_solutes_raised(chosen), _with_solutes_raised(stiff)
         return cls(
             [Graph.of(atoms, config) for atoms in chosen],
             stiff_pairs(stiff, config),
@@ -229,6 +240,21 @@ class Trainer:
         self._optimizer.load_state_dict(stored["optimizer"])
         self.elapsed_s, self.steps = stored["elapsed_s"], stored["steps"]
         self.judged = [(float(share), float(value)) for share, value in stored["judged"]]
+
+
+def _with_solutes_raised(frames: Sequence[Atoms]) -> list[Atoms]:
+    """Return copies with weights; fragments have weights of their own and stay as they are."""
+    # bonds are those of a system's first frame: later ones may be torn
+    first = {str(f.info["system"]): f for f in reversed(frames)}
+    weights = {system: solute_weights(f) for system, f in first.items()}
+    out = []
+    for frame in frames:
+        own = weights[str(frame.info["system"])]
+        if not frame.has("force_weight") and len(own) == len(frame):
+            frame = frame.copy()
+            frame.set_array("force_weight", own)
+        out.append(frame)
+    return out
 
 
 def _how_many(atoms: int, sizes: Sequence[int]) -> int:

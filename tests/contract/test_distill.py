@@ -140,7 +140,8 @@ def test_fine_tuned_from_a_run(methanol):
     assert report["labels"]["hole"] >= 4  # the frame and three displaced copies of it
     assert set(report["force_rmse_before_eV_A"]) == set(report["force_rmse_eV_A"])
     assert report["active_rounds"][-1]["start"]["clean_ps"] == pytest.approx(0.06)
-    assert report["force_rmse_eV_A"]["all"] < report_of(folder)["force_rmse_eV_A"]["all"]
+    # on the same frames: those that were held out of the first distillation are others
+    assert report["force_rmse_eV_A"]["all"] < report["force_rmse_before_eV_A"]["all"]
 
 
 def test_bad_words(tmp_path):

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from integrators.state import Evaluation, initial_state
 from mts_driver.cli.check import check as command
 from mts_driver.distillation.check import STATE_FILE, Settings, check, finish
-from mts_driver.distillation.tally import Tally, force_groups
+from mts_driver.distillation.groups import force_groups, solute_weights
+from mts_driver.distillation.tally import Tally
 from mts_driver.distillation.verdict import problems
 from mts_driver.errors import UserError
 from mts_driver.structures import read_structure
@@ -77,7 +78,8 @@ def test_a_perfect_student(tmp_path):
         hydrogen_friction_per_ps=20.0,
     )
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["steps"] == 500 and teacher.calls == 501
+    # 0.6 ps of settling, and the run
+    assert found["steps"] == 500 and teacher.calls == 101 + 501
     assert found["simulated_ps"] == found["clean_ps"] == pytest.approx(3.0)
     assert found["force_rmse_eV_A"] == {"all": 0.0, "H": 0.0, "O": 0.0}
     assert (found["holes"], found["clip_events"], found["broken_bonds"]) == (0, 0, 0)
@@ -92,6 +94,7 @@ def test_a_perfect_student(tmp_path):
     assert {r[0].partition(",")[0] for r in reports} >= {
         "dynamics",
         "equilibration with the student",
+        "settling beside the teacher",
     }
     assert reports[-1][1:] == (500, 500)
     finish(tmp_path)
@@ -117,10 +120,12 @@ def test_a_killed_check_is_the_uninterrupted_one(tmp_path, student):
             raise Killed
 
     whole, teacher = Springs(), Springs()
-    expected = checked(tmp_path / "whole", whole, student, picoseconds=0.9)
+    expected = checked(tmp_path / "whole", whole, student, picoseconds=0.9, equilibrate_ps=0)
     with pytest.raises(Killed):
-        checked(tmp_path / "parts", Springs(), student, picoseconds=0.9, report=kill)
-    found = checked(tmp_path / "parts", teacher, student, picoseconds=0.9)
+        checked(
+            tmp_path / "parts", Springs(), student, picoseconds=0.9, equilibrate_ps=0, report=kill
+        )
+    found = checked(tmp_path / "parts", teacher, student, picoseconds=0.9, equilibrate_ps=0)
     assert teacher.calls == expected["steps"] - 55 + 1
     np.testing.assert_allclose(teacher.last, whole.last, atol=1e-10, rtol=0)
     for name in expected.keys() - {"wall_s", "s_per_ps"}:
@@ -166,11 +171,17 @@ def test_a_student_alone(tmp_path):
 
 
 def test_solute_and_solvent(structures):
-    groups = force_groups(read_structure(structures / "ethanol_water200.extxyz"))
+    atoms = read_structure(structures / "ethanol_water200.extxyz")
+    groups = force_groups(atoms)
     assert {name: int(mask.sum()) for name, mask in groups.items()} == {
         "all": 609, "C": 2, "H": 406, "O": 201, "solute": 9, "solvent": 600,
     }  # fmt: skip
-    assert set(force_groups(read_structure(WATER64))) == {"all", "H", "O"}
+    weights = solute_weights(atoms)
+    assert weights[groups["solvent"]] == pytest.approx(1.0)
+    assert weights[groups["solute"]] == pytest.approx((600 / 9) ** 0.5)
+    water = read_structure(WATER64)
+    assert set(force_groups(water)) == {"all", "H", "O"}
+    assert (solute_weights(water) == 1.0).all()
 
 
 def test_bonds_across_the_cell_and_broken_ones():

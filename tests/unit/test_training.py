@@ -111,6 +111,11 @@ def test_stiff_pairs_give_the_force_constants():
     for frame in frames:
         frame.set_array("force_weight", np.where(np.arange(9) == moved, 0.0, 1.0))
     assert len(StiffPair.of(*frames, config).constants) == len(pair.constants) - 1
+    # a bond counts as much as the one of its atoms that counts more
+    for frame in frames:
+        frame.set_array("force_weight", np.where(np.arange(9) == moved, 3.0, 1.0))
+    pair = StiffPair.of(*frames, config)
+    assert pair.weight[pair.bond[0]] == 3.0 and (pair.weight == 1.0).sum() == len(pair.weight) - 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -211,6 +216,30 @@ def test_the_best_judged_student_is_kept_and_training_ends_early(tmp_path):
     best = trainer.run(lambda *_: None, judge)
     assert len(seen) == 4 and trainer.elapsed_s < 3.0
     torch.testing.assert_close(best.state_dict()["w1"], seen[1]["w1"], rtol=0, atol=0)
+
+
+def test_fine_tuning_raises_solutes_but_not_in_fragments(tmp_path):
+    labels = LabelFile(tmp_path / "labels.extxyz", teacher="none")
+    atoms = molecule("CH4")
+    for k in range(7):
+        water = molecule("H2O")
+        water.translate([5.0 * (k + 1), 0, 0])
+        atoms += water
+    torn = atoms.copy()
+    torn.positions[:5] *= 5.0  # methane in pieces is the solute all the same
+    cut = atoms.copy()
+    label = {"split": "train", "energy_eV": 0.0, "forces_eV_A": np.ones((26, 3))}
+    labels.add(atoms, kind="md", system="a", **label)
+    labels.add(torn, kind="stretched", system="a", **label)
+    labels.add(cut, kind="md", system="b", arrays={"force_weight": np.full(26, 0.5)}, **label)
+    config = StudentConfig(elements=("H", "C", "O"), messages=0)
+    plain = TrainingSet.from_labels(labels, config)
+    raised = TrainingSet.from_labels(labels, config, raise_solutes=True)
+    assert [set(g.weight.tolist()) for g in plain.frames] == [{1.0}, {1.0}, {0.5}]
+    for graph in raised.frames[:2]:
+        np.testing.assert_allclose(graph.weight, [(21 / 5) ** 0.5] * 5 + [1.0] * 21, rtol=1e-6)
+    assert set(raised.frames[2].weight.tolist()) == {0.5}
+    assert not any(frame.has("force_weight") for frame in labels.frames[:2])
 
 
 def test_nothing_to_learn_from(tmp_path):
