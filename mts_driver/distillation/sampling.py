@@ -60,8 +60,8 @@ class Sampler:
     report : callable
         Told about progress.
     runner : Potential, optional
-        A student that is good enough to run the dynamics at the target temperature, where fine-
-        tuning starts from one: its frames lie further apart for the same time.
+        A student that is good enough to run the dynamics, but for the hottest, where fine-tuning
+        starts from one: its frames lie further apart for the same time.
     stride : int
         Steps of its dynamics between two labelled frames.
     """
@@ -89,12 +89,16 @@ class Sampler:
             potential = self.runner or self.labeller.teacher(start)
             start, _ = relax(start, potential, report=self._tell_relaxation)
             self.report("relaxation", 200, 200)
-        for kind, steps in (("equil", plan.equilibration_steps), ("md", plan.md_steps)):
-            if self.runner is not None:
-                self._snapshots(kind, steps, self.runner, start)
-            self._dynamics(kind, steps, plan.temperature_K, start)
-        self._dynamics("warm", plan.hot_steps, 1.5 * plan.temperature_K, start)
-        self._dynamics("hot", plan.hot_steps, 2.2 * plan.temperature_K, start)
+        for kind, steps, hotter in (
+            ("equil", plan.equilibration_steps, 1.0),
+            ("md", plan.md_steps, 1.0),
+            ("warm", plan.hot_steps, 1.5),
+            ("hot", plan.hot_steps, 2.2),
+        ):
+            temperature_K = hotter * plan.temperature_K
+            if self.runner is not None and kind != "hot":
+                self._snapshots(kind, steps, self.runner, temperature_K, start)
+            self._dynamics(kind, steps, temperature_K, start)
         self.displaced(Skeleton.of(self.atoms))
 
     def displaced(self, skeleton: Skeleton | None = None) -> None:
@@ -138,14 +142,16 @@ class Sampler:
         before = [f for f in self.labels.of(earlier, self.system) if f.info["split"] == "train"]
         return (done or before or [start])[-1]
 
-    def _snapshots(self, kind: str, steps: int, runner: Potential, start: Atoms) -> None:
+    def _snapshots(
+        self, kind: str, steps: int, runner: Potential, temperature_K: float, start: Atoms
+    ) -> None:
         """Label every ``stride``-th step of the student's dynamics, as many as `_dynamics` would.
 
         Ends where the student has left the teacher's surface: `_dynamics` takes the rest.
         """
         total = steps // self.plan.every * self.stride
         first_step = len(self.labels.of(kind, self.system)) * self.stride
-        state = self._state(self._last(kind, start), self.plan.temperature_K, first_step)
+        state = self._state(self._last(kind, start), temperature_K, first_step)
 
         def keep(state: MDState) -> None:
             self.report("dynamics of the student to start from", state.step, total)
@@ -160,7 +166,7 @@ class Sampler:
 
         with suppress(_Lost):
             steps_left = max(0, total - first_step)
-            self._langevin(kind, runner, state, self.plan.temperature_K, steps_left, keep)
+            self._langevin(kind, runner, state, temperature_K, steps_left, keep)
 
     def _tell_relaxation(self, step: int, force_eV_A: float) -> None:
         self.report("relaxation", step, 200)
