@@ -12,8 +12,8 @@ COLORS = ("#7a7a7a", "#1f5fa8", "#d2691e", "#2e8b57", "#8b3a8b")
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """Write the picture of a `mts_driver.resonance.scan.scan`."""
-    figure = Figure(figsize=(10, 6.4), layout="constrained")
-    axes = figure.subplots(2, 3).ravel()
+    figure = Figure(figsize=(13, 6.4), layout="constrained")
+    axes = figure.subplots(2, 4).T.ravel()
     setups = list(dict.fromkeys((row["hmr"], row["friction"]) for row in found["scan"]))
     series = [
         (_label(*setup, found["friction_per_ps"]), COLORS[k % len(COLORS)], _rows(found, setup))
@@ -37,8 +37,13 @@ def draw(found: dict[str, Any], path: Path) -> None:
     _plot(axes[4], series, "xh_mean", shift=reference["xh_mean"] or 0.0, scale=1e3)
     axes[5].set_title("Speed over single steps")
     _plot(axes[5], series, "speedup")
-    for panel in axes[3:]:
+    axes[6].set_title("Diffusion over single steps")
+    axes[6].axhline(1, color="0.8", lw=0.8)
+    _plot(axes[6], series, "diffusion_ratio")
+    for panel in (axes[1], axes[3], axes[5]):
         panel.set_xlabel("outer step (fs)")
+    axes[6].set_xlabel("outer step (fs)")
+    _vibrations(axes[7], found, series)
     axes[0].legend(frameon=False, fontsize=8, title="filled: safe", title_fontsize=8)
     step = found["recommended_outer_fs"]
     more = found["recommended_for_sampling_outer_fs"]
@@ -47,6 +52,23 @@ def draw(found: dict[str, Any], path: Path) -> None:
         said += f", with friction on hydrogens up to {more:g} fs"
     figure.suptitle(f"{found['student']} for {found['teacher']}, {found['atoms']} atoms: {said}")
     figure.savefig(path, dpi=130)
+
+
+def _vibrations(
+    axes: Axes, found: dict[str, Any], series: list[tuple[str, str, list[dict[str, Any]]]]
+) -> None:
+    """Draw the density of states of hydrogens at the longest step of every setup that has one."""
+    axes.set_title("Vibrations of hydrogens")
+    for label, color, rows in [("", "k", [found["reference"]]), *series]:
+        seen = [row for row in rows if row["vdos"]]
+        if seen:
+            vdos, step = seen[-1]["vdos"], seen[-1]["outer_fs"]
+            name = f"{step:g} fs" if label else f"single steps of {step:g} fs"
+            x, y = vdos["wavenumber_cm1"], vdos["hydrogens"]
+            axes.plot(x, y, color=color, lw=1.0, label=name)
+    axes.set(xlabel="wavenumber (1/cm)", ylabel="density of states", ylim=(0, None))
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _rows(found: dict[str, Any], setup: tuple[float, float]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from integrators.state import MDState, Potential, initial_state
 from integrators.thermometer import Thermometer
 from mts_driver.analysis.statistics import BlockAverage, block_average
 from mts_driver.distillation.dynamics import HOTTEST, BlownUp, friction_of
+from mts_driver.resonance.spectrum import Spectrum, Velocities
 from mts_driver.structures import hydrogen_bonds_to_heavy, repartitioned_masses
 from mts_driver.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
@@ -65,6 +66,8 @@ class Measured:
         Wall clock of one replica.
     blown_up : bool
         Whether the run ended early.
+    vdos : Spectrum or None
+        Vibrations of the hydrogens.
     """
 
     T_H: BlockAverage | None
@@ -75,6 +78,7 @@ class Measured:
     diffusion_cm2_s: float | None
     s_per_ps: float
     blown_up: bool
+    vdos: Spectrum | None
 
 
 class _Observer:
@@ -153,6 +157,7 @@ def run_point(
     if replicas == 1:  # without the batch axis, where potentials are fastest
         positions, v = positions[0], v[0]
     observer = _Observer(atoms, HOTTEST * temperature_K)
+    vibrations = Velocities(atoms, point.inner_fs)
     largest = 0.0
 
     def on_step(state: MDState) -> None:
@@ -160,6 +165,10 @@ def run_point(
         largest = float(state.max_force_difference)
         observer.on_step(state)
         report(state.step, steps)
+
+    def on_op(k: int, op: Operation, state: MDState) -> None:
+        observer.on_op(k, op, state)
+        vibrations.on_op(op, state)
 
     levels = TwoLevel(teacher, student)
     state = initial_state(positions, v, masses, cell)
@@ -180,7 +189,7 @@ def run_point(
             ),
             seed=seed,
             on_step=on_step,
-            on_op=observer.on_op,
+            on_op=on_op,
         )
     except BlownUp:
         blown_up = True
@@ -197,6 +206,7 @@ def run_point(
         else diffusion_cm2_s(np.array(observer.heavy_positions), 1e-3 * point.outer_fs),
         s_per_ps=wall / (1e-3 * point.outer_fs * done * replicas),
         blown_up=blown_up,
+        vdos=None if blown_up else vibrations.spectrum(DISCARDED),
     )
 
 

@@ -18,6 +18,7 @@ from mts_driver.equilibrate import equilibrate
 from mts_driver.errors import UserError
 from mts_driver.resonance.judge import faults, recommend
 from mts_driver.resonance.point import DISCARDED, Measured, Point, run_point
+from mts_driver.resonance.spectrum import Spectrum
 from mts_driver.structures import repartitioned_masses
 
 Report = Callable[[str, float, float], None]
@@ -242,6 +243,7 @@ def _as_row(
         "s_per_ps": measured.s_per_ps,
         "speedup": 1.0,
         "blown_up": measured.blown_up,
+        **_vibrations(measured.vdos),
     }
     if reference is not None:
         row["speedup"] = reference["s_per_ps"] / measured.s_per_ps
@@ -255,6 +257,19 @@ def _as_row(
         if measured.diffusion_cm2_s and reference["diffusion_cm2_s"]:
             row["diffusion_ratio"] = measured.diffusion_cm2_s / reference["diffusion_cm2_s"]
     return row
+
+
+def _vibrations(found: Spectrum | None) -> dict[str, Any]:
+    if found is None:
+        return {"xh_stretch_cm1": None, "xh_stretch_width_cm1": None, "vdos": None}
+    return {
+        "xh_stretch_cm1": found.stretch_peak_cm1,
+        "xh_stretch_width_cm1": found.stretch_width_cm1,
+        "vdos": {
+            "wavenumber_cm1": found.wavenumber_cm1.round(1).tolist(),
+            "hydrogens": found.density.round(4).tolist(),
+        },
+    }
 
 
 def _mean(average: BlockAverage | None) -> float | None:

@@ -1,9 +1,14 @@
-"""Builds small i-PI inputs on analytic potentials."""
+"""Builds small i-PI inputs on analytic potentials, and runs them."""
 
 from pathlib import Path
 
+import numpy as np
+from ipi.utils.depend import dstrip
+from ipi.utils.units import unit_to_internal
+
 HERE = Path(__file__).parent
 PES = HERE / "quartic_pes.py"
+FS = unit_to_internal("time", "femtosecond", 1.0)
 
 XYZ = """6
 # CELL(abcABC): 20 20 20 90 90 90 positions{atomic_unit} cell{atomic_unit}
@@ -27,6 +32,14 @@ GLE = """<thermostat mode='gle'><A shape='(3,3)'>
   [ 1e-3, 2e-3, 0.0, -2e-3, 4e-3, 1e-3, 0.0, -1e-3, 8e-3 ]</A></thermostat>"""
 TWO_LEVELS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))
 ONE_LEVEL = (("teacher", "[1]"),)
+
+
+def forcefield(name, parameters, pes=PES):
+    """An <ffdirect> on an analytic potential."""
+    return (
+        f"<ffdirect name='{name}'><pes>custom</pes><pes_path>{pes}</pes_path>"
+        f"<parameters>{{{parameters}}}</parameters></ffdirect>"
+    )
 
 
 def simulation_xml(
@@ -69,10 +82,8 @@ def simulation_xml(
   <total_steps>{steps}</total_steps>
   <prng><seed>{seed}</seed></prng>
   {extra_ff}
-  <ffdirect name='teacher'><pes>custom</pes><pes_path>{pes}</pes_path>
-    <parameters>{{{teacher}}}</parameters></ffdirect>
-  <ffdirect name='student'><pes>custom</pes><pes_path>{pes}</pes_path>
-    <parameters>{{{student}}}</parameters></ffdirect>
+  {forcefield("teacher", teacher, pes)}
+  {forcefield("student", student, pes)}
   <system>
     <initialize nbeads='{beads}'>
       <file mode='xyz'>{folder}/start.xyz</file>
@@ -92,3 +103,11 @@ def simulation_xml(
     </motion>
   </system>
 </simulation>"""
+
+
+def advance(simulation, steps):
+    """Positions and momenta of all beads after so many outer steps."""
+    for _ in range(steps):
+        simulation.syslist[0].motion.step()
+    beads = simulation.syslist[0].beads
+    return np.array(dstrip(beads.q)), np.array(dstrip(beads.p))

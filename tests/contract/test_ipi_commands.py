@@ -15,9 +15,9 @@ from ipi_input import (
     GLE,
     LANGEVIN,
     ONE_LEVEL,
-    PES,
     PILE,
     REFERENCE_CELL,
+    forcefield,
     simulation_xml,
 )
 
@@ -77,8 +77,7 @@ def test_restarted_run_is_the_uninterrupted_one(tmp_path, route):
     np.testing.assert_allclose(found, expected[-8:], rtol=1e-13)
 
 
-MIDDLE = f"""<ffdirect name='middle'><pes>custom</pes><pes_path>{PES}</pes_path>
-  <parameters>{{k: 0.095}}</parameters></ffdirect>"""
+MIDDLE = forcefield("middle", "k: 0.095")
 FRICTION = "<hydrogen_friction units='inverseps'>50</hydrogen_friction>"
 ENSEMBLES = {
     "nve": {"mode": "nve", "dynamics": ""},

@@ -9,12 +9,11 @@ import pytest
 from ipi.engine.simulation import Simulation
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants, unit_to_internal
-from ipi_input import BAROSTAT, GLE, HERE, LANGEVIN, PILE, simulation_xml
+from ipi_input import BAROSTAT, GLE, HERE, LANGEVIN, PILE, forcefield, simulation_xml
 
 from integrators import ipi_plugin
 
 KT = Constants.kb * unit_to_internal("temperature", "kelvin", 300.0)
-FS = unit_to_internal("time", "femtosecond", 1.0)
 STIFF, QUARTIC = 0.10, 10.0
 TEACHER = f"k: {STIFF}, q: {QUARTIC}"
 STUDENT = "k: 0.09, q: 8.0"
@@ -109,12 +108,9 @@ def test_a_slow_kick_that_is_missing_or_doubled_is_noticed(load, kicks):
 
 
 def test_three_levels_are_canonical(load):
-    middle = "<ffdirect name='middle'><pes>custom</pes>"
-    middle += f"<pes_path>{HERE / 'quartic_pes.py'}</pes_path>"
-    middle += "<parameters>{k: 0.09, q: 9.0}</parameters></ffdirect>"
     weights = (("teacher", "[1, 0, 0]"), ("middle", "[-1, 1, 0]"), ("student", "[0, -1, 1]"))
     simulation = load(
-        extra_ff=middle,
+        extra_ff=forcefield("middle", "k: 0.09, q: 9.0"),
         weights=weights,
         nmts="[1, 2, 2]",
         teacher=TEACHER,
@@ -129,11 +125,8 @@ def test_three_levels_are_canonical(load):
 
 
 def test_bias_acts_on_the_slow_level(load):
-    bias = "<ffdirect name='bias'><pes>custom</pes>"
-    bias += f"<pes_path>{HERE / 'quartic_pes.py'}</pes_path>"
-    bias += "<parameters>{k: 0.05}</parameters></ffdirect>"
     simulation = load(
-        extra_ff=bias,
+        extra_ff=forcefield("bias", "k: 0.05"),
         bias="<bias><force forcefield='bias'/></bias>",
         nmts="[1, 3]",
         teacher=TEACHER,

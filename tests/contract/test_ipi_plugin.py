@@ -9,25 +9,16 @@ from ipi.engine import barostats
 from ipi.inputs.motion import motion as motion_input
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants, unit_to_internal
-from ipi_input import BAROSTAT, HERE, LANGEVIN, ONE_LEVEL, PILE, REFERENCE_CELL
+from ipi_input import BAROSTAT, FS, LANGEVIN, ONE_LEVEL, PILE, REFERENCE_CELL, advance
 
-from integrators import ipi_guard, ipi_plugin
+from integrators import ipi_plugin
 from integrators.bath import Bath
 from integrators.engine import step
 from integrators.levels import TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import initial_state
-from mts_driver import holes
 
-FS = unit_to_internal("time", "femtosecond", 1.0)
 EV_ANG = unit_to_internal("force", "ev/ang", 1.0)
-
-
-def advance(simulation, steps):
-    for _ in range(steps):
-        simulation.syslist[0].motion.step()
-    beads = simulation.syslist[0].beads
-    return np.array(dstrip(beads.q)), np.array(dstrip(beads.p))
 
 
 @pytest.mark.parametrize("n", [1, 3, 6])
@@ -280,132 +271,9 @@ def test_registering_twice_changes_nothing():
     assert options == ["obabo", "baoab", "respa-baoab"]
 
 
-def hydrogen_friction(per_ps, bath=LANGEVIN):
-    return bath + f"<hydrogen_friction units='inverseps'>{per_ps}</hydrogen_friction>"
-
-
-def test_hydrogen_friction_equals_the_torch_engine_with_a_friction_per_atom(load):
-    steps, n, dt, gamma, gamma_H = 10, 4, 2.0, 1.0 / 40.0, 0.5  # 1/fs
-    simulation = load(nmts=f"[1, {n}]", timestep_fs=dt, dynamics=hydrogen_friction(1e3 * gamma_H))
-    system = simulation.syslist[0]
-    x = np.array(dstrip(system.beads.q)).reshape(-1, 3)
-    m = np.array(dstrip(system.beads.m))
-    v = np.array(dstrip(system.beads.p)).reshape(-1, 3) / m[:, None]
-    hydrogen = np.asarray(system.beads.names) == "H"
-    rng = np.random.default_rng(7)
-    all_atoms = rng.standard_normal((steps * n, 6, 3))
-    more = np.zeros_like(all_atoms)
-    more[:, hydrogen] = rng.standard_normal((steps * n, hydrogen.sum(), 3))
-    tapes = {18: iter(all_atoms), 12: iter(more[:, hydrogen])}
-    simulation.prng.gvec = lambda size: next(tapes[size]).flatten()
-
-    q, p = advance(simulation, steps)
-
-    # two steps in a row are one with the sum of frictions and this mixture of noises
-    a, b = np.exp(-gamma * dt / n), np.exp(-(gamma_H - gamma) * dt / n)
-    mixed = b * np.sqrt(1 - a * a) * all_atoms + np.sqrt(1 - b * b) * more
-    noise = np.where(hydrogen[:, None], mixed / np.sqrt(1 - a * a * b * b), all_atoms)
-    friction = torch.from_numpy(np.where(hydrogen, gamma_H, gamma) / FS)
-    state = initial_state(*map(torch.from_numpy, (x, v, m)))
-    levels = TwoLevel(
-        Analytic(lambda x: (0.05 * x**2 + 0.005 * x**4).sum((-2, -1))),
-        Analytic(lambda x: (0.045 * x**2).sum((-2, -1))),
-    )
-    kT = Constants.kb * unit_to_internal("temperature", "kelvin", 300.0)
-    tape, bath = Tape(torch.from_numpy(noise)), Bath(kT=kT, friction=friction)
-    for _ in range(steps):
-        state = step(state, levels, respa_baoab(n), timestep=dt * FS, bath=bath, noise=tape)
-    np.testing.assert_allclose(q.reshape(-1, 3), state.positions.numpy(), rtol=0, atol=1e-12)
-    velocities = p.reshape(-1, 3) / m[:, None]
-    np.testing.assert_allclose(velocities, state.velocities.numpy(), rtol=0, atol=1e-14)
-
-
-@pytest.mark.parametrize(
-    ("mode", "bath", "beads"),
-    [("nvt", LANGEVIN, 1), ("nvt", PILE, 4), ("npt", LANGEVIN + BAROSTAT, 1)],
-)
-def test_heat_of_the_hydrogen_friction_is_accounted_for(load, mode, bath, beads):
-    dynamics = hydrogen_friction(100, bath)
-    simulation = load(mode=mode, dynamics=dynamics, beads=beads, timestep_fs=0.1)
-    energies, before = [], simulation.syslist[0].ensemble.eens
-    for _ in range(400):
-        advance(simulation, 1)
-        energies.append(float(simulation.syslist[0].ensemble.econs))
-    heat = abs(simulation.syslist[0].ensemble.eens - before)
-    assert np.ptp(energies) < 2e-2 * max(heat, 1e-3)
-
-
-@pytest.mark.parametrize("case", ["less", "nve", "negative", "centroid temperature"])
-def test_hydrogen_friction_that_makes_no_sense_is_refused(load, case):
-    hot = PILE.replace("</thermostat>", "<pile_centroid_t>0.002</pile_centroid_t></thermostat>")
-    options, message = {
-        "less": ({"dynamics": hydrogen_friction(10)}, "hydrogens can have more friction"),
-        "nve": ({"mode": "nve", "dynamics": hydrogen_friction(10, "")}, "not for nve"),
-        "negative": ({"dynamics": hydrogen_friction(-20)}, "hydrogens can have more friction"),
-        "centroid temperature": (
-            {"dynamics": hydrogen_friction(100, hot), "beads": 2},
-            "<pile_centroid_t> gives them another",
-        ),
-    }[case]
-    with pytest.raises(ValueError, match=message):
-        load(**options)
-
-
-def on_hole(action, threshold, bath=LANGEVIN):
-    tags = f"<on_hole>{action}</on_hole><hole_threshold units='ev/ang'>{threshold}</hole_threshold>"
-    return bath + tags
-
-
-def test_a_hole_shortens_the_outer_step_until_it_is_an_inner_one(load):
-    simulation = load(nmts="[1, 6]", timestep_fs=3.0, dynamics=on_hole("shorten", 1e-6))
-    integrator = simulation.syslist[0].motion.integrator
-    teacher, student = (simulation.fflist[name].driver for name in ("teacher", "student"))
-    for k, outer_steps in enumerate((2, 3, 6, 6)):
-        before = teacher.calls, student.calls
-        simulation.syslist[0].motion.step(k)
-        assert list(integrator.nmts) == [outer_steps, 6 // outer_steps]
-        expected = (1 + 1, 6 + 1) if k == 0 else ((1, 2, 3, 6)[k], 6)
-        assert (teacher.calls - before[0], student.calls - before[1]) == expected
-    assert [event["outer_steps"] for event in integrator.guard.events] == [2, 3, 6, 6]
-    assert simulation.syslist[0].ensemble.time == pytest.approx(4 * 3.0 * FS)
-    # with one inner step in each outer one the teacher alone makes the dynamics
-    single = load(nmts="[1]", weights=ONE_LEVEL, splitting="baoab", timestep_fs=0.5, student="k: 9")
-    for name in ("q", "p"):
-        getattr(single.syslist[0].beads, name)[:] = dstrip(
-            getattr(simulation.syslist[0].beads, name)
-        )
-    for one in (simulation, single):
-        noise = np.random.default_rng(5)
-        one.prng.gvec = noise.standard_normal
-    for found, expected in zip(advance(simulation, 5), advance(single, 30), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
-
-
-def test_holes_below_the_threshold_change_nothing(load):
-    simulation = load(nmts="[1, 6]", dynamics=on_hole("shorten", 1e6))
-    simulation.syslist[0].beads.q[:] *= 0.1  # a start at 300 K
-    advance(simulation, 50)
-    assert list(simulation.syslist[0].motion.nmts) == [1, 6]
-    assert not simulation.syslist[0].motion.integrator.guard.events
-
-
-def test_hydrogens_that_run_away_are_noticed(load):
-    simulation = load(nmts="[1, 6]", dynamics=on_hole("shorten", 1e6))
-    simulation.syslist[0].beads.p[:] *= 8.0
-    advance(simulation, 3)
-    (event, *_) = simulation.syslist[0].motion.integrator.guard.events
-    assert "hydrogens at" in event["reason"] and "where 300 K are wanted" in event["reason"]
-    assert simulation.syslist[0].motion.nmts[0] > 1
-
-
-def test_threshold_of_a_hole_is_that_of_the_frames():
-    assert ipi_guard.HOLE_EV_A == holes.HOLE_EV_A
-
-
 @pytest.mark.parametrize("mode", ["npt", "nve"])
 def test_a_student_without_energies_is_refused_or_warned_about(load, mode, capfd):
-    pes = HERE / "quartic_pes.py"
-    options = {"student": "k: 0.09, energies: 0", "mode": mode, "pes": pes}
+    options = {"student": "k: 0.09, energies: 0", "mode": mode}
     if mode == "npt":
         simulation = load(dynamics=LANGEVIN + BAROSTAT, **options)
         with pytest.raises(ValueError, match="no virial: it is for <dynamics mode='nvt'>"):

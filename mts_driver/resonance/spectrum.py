@@ -1,0 +1,93 @@
+"""Vibrational density of states of hydrogens, to see what masses and friction do to it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import Atoms
+from scipy.signal import welch
+
+from integrators.splitting import OU, Operation
+from integrators.state import MDState
+
+MOST_HYDROGENS = 300
+HIGHEST_CM1 = 4500.0
+STRETCHES_CM1 = 1800.0
+"""X-H stretches lie above, with 4 Da at about 2600; other vibrations of heavy hydrogens below."""
+WINDOW_PS = 1.0
+_CM1_PER_FS = 33356.40952
+"""1/(c × 1 fs), 1/cm."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Density of states.
+
+    Attributes
+    ----------
+    wavenumber_cm1 : array, shape (K,)
+        From 0 to 4500.
+    density : array, shape (K,)
+        With a mean of one.
+    stretch_peak_cm1, stretch_width_cm1 : float or None
+        Highest point above 1800 1/cm, and the full width where half of it is reached.
+    """
+
+    wavenumber_cm1: np.ndarray
+    density: np.ndarray
+    stretch_peak_cm1: float | None
+    stretch_width_cm1: float | None
+
+
+class Velocities:
+    """Remembers the velocities of hydrogens at every inner step.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Evenly spread 300 of its hydrogens are watched.
+    inner_fs : float
+        Time between two of their thermostat steps.
+    """
+
+    def __init__(self, atoms: Atoms, inner_fs: float) -> None:
+        hydrogens = np.flatnonzero(atoms.numbers == 1)
+        self._watched = torch.tensor(hydrogens[:: max(1, len(hydrogens) // MOST_HYDROGENS)])
+        self._inner_fs, self._seen = inner_fs, list[np.ndarray]()
+
+    def on_op(self, op: Operation, state: MDState) -> None:
+        """See the state after an operation of the splitting."""
+        if isinstance(op, OU) and len(self._watched):
+            seen = state.velocities[..., self._watched, :]
+            self._seen.append(seen.detach().cpu().float().numpy())
+
+    def spectrum(self, discarded: float) -> Spectrum | None:
+        """Welch's estimate behind the first part ``discarded``; None from less than a window."""
+        length = round(1e3 * WINDOW_PS / self._inner_fs)
+        kept = self._seen[int(discarded * len(self._seen)) :]
+        if len(kept) < length:
+            return None
+        per_fs, power = welch(np.array(kept), 1.0 / self._inner_fs, nperseg=length, axis=0)
+        wavenumber = per_fs * _CM1_PER_FS
+        shown = wavenumber <= HIGHEST_CM1
+        density = power.reshape(len(power), -1).mean(axis=1)[shown]
+        density /= density.mean()
+        return Spectrum(wavenumber[shown], density, *_peak(wavenumber[shown], density))
+
+
+def _peak(wavenumber: np.ndarray, density: np.ndarray) -> tuple[float | None, float | None]:
+    stretches = np.flatnonzero(wavenumber > STRETCHES_CM1)
+    if not len(stretches):
+        return None, None
+    top = int(stretches[density[stretches].argmax()])
+    low = np.flatnonzero(density < 0.5 * density[top])
+    below, above = low[low < top], low[low > top]
+    if not len(below) or not len(above):
+        return float(wavenumber[top]), None
+
+    def crossing(outside: int, inside: int) -> float:
+        share = (0.5 * density[top] - density[outside]) / (density[inside] - density[outside])
+        return float(wavenumber[outside] + share * (wavenumber[inside] - wavenumber[outside]))
+
+    left = crossing(below[-1], below[-1] + 1)
+    return float(wavenumber[top]), crossing(above[0], above[0] - 1) - left
