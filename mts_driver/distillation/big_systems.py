@@ -102,7 +102,6 @@ class FragmentSampler(Sampler):
                         kind="md",
                         split="train" if k < SNAPSHOTS - TEST_SNAPSHOTS else "test",
                         system=self.system,
-                        arrays={"force_weight": piece.get_array("force_weight")},
                         snapshot=k,
                         center=piece.info["center"],
                     )

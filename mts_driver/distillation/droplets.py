@@ -13,7 +13,7 @@ from ase.geometry import find_mic
 from ase.neighborlist import neighbor_list
 
 from mts_driver.distillation.contacts import LARGEST_MOLECULE
-from mts_driver.distillation.groups import force_groups
+from mts_driver.distillation.groups import force_groups, solute_weights
 from mts_driver.distillation.topology import topology
 
 SHELL_A = 5.0
@@ -33,8 +33,9 @@ def droplets(systems: Sequence[Atoms]) -> list[Atoms]:
     Returns
     -------
     list of ase.Atoms
-        Isolated, named after their system; none where there is no solvent, or where a molecule has
-        more than 40 atoms, which fragments are for.
+        Isolated, named after their system, with the weights of `solute_weights` for the solute and
+        0 for the solvent in the array ``force_weight``; none where there is no solvent, or where a
+        molecule has more than 40 atoms, which fragments are for.
     """
     return [drop for atoms in systems for drop in _droplets_of(atoms)]
 
@@ -54,6 +55,8 @@ def _droplets_of(atoms: Atoms) -> list[Atoms]:
             continue
         suffix = f"-{len(found) + 1}" if found else ""
         drop = Atoms(atoms.numbers[chosen], positions)
+        # solvent at the surface of a droplet is not what the box holds
+        drop.set_array("force_weight", np.where(solute, solute_weights(atoms), 0.0)[chosen])
         drop.info["system"] = f"{atoms.info['system']}-droplet{suffix}"
         if charge := int(bonds.charges[chosen].sum()):
             drop.info["charge"] = charge

@@ -90,7 +90,8 @@ def until_clean(
     rounds_file = work / "rounds.json"
     rounds = json.loads(rounds_file.read_text()) if rounds_file.exists() else []
     summary = json.loads((json_file or output.with_suffix(".json")).read_text())
-    if any(atoms.has("force_weight") for atoms in labels.of("md")):
+    names = [str(atoms.info["system"]) for atoms in systems]
+    if any(frame.has("force_weight") for name in names for frame in labels.of("md", name)):
         raise UserError(
             "--until-clean-ps runs the teacher on the whole system, but this one was cut into "
             "fragments: run the student alone with `mts check --teacher none`."

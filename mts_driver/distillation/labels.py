@@ -71,7 +71,7 @@ class LabelFile:
         arrays: Mapping[str, np.ndarray] | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append a labelled frame to memory and disk.
+        """Append a labelled frame to memory and disk, with its ``force_weight`` if it has one.
 
         Parameters
         ----------
@@ -97,6 +97,8 @@ class LabelFile:
             teacher_energy=float(energy_eV),
         )
         frame.set_array("teacher_forces", np.array(forces_eV_A, float))
+        if atoms.has("force_weight"):
+            frame.set_array("force_weight", atoms.get_array("force_weight"))
         for name, values in (arrays or {}).items():
             frame.set_array(name, np.asarray(values))
         try:

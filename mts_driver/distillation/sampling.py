@@ -268,8 +268,6 @@ class Sampler:
             self.report(NAMES[kind], k + 1, count)
 
     def _label(self, frame, kind, split="train", arrays=None, **info):
-        if frame.has("force_weight"):
-            arrays = {**(arrays or {}), "force_weight": frame.get_array("force_weight")}
         self.labeller.label(
             frame,
             kind=kind,

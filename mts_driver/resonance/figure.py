@@ -39,7 +39,10 @@ def draw(found: dict[str, Any], path: Path) -> None:
     _plot(axes[5], series, "speedup")
     axes[6].set_title("Diffusion over single steps")
     axes[6].axhline(1, color="0.8", lw=0.8)
-    _plot(axes[6], series, "diffusion_ratio")
+    if any(row["diffusion_ratio"] for row in found["scan"]):
+        _plot(axes[6], series, "diffusion_ratio")
+    else:
+        _absent(axes[6])
     for panel in (axes[1], axes[3], axes[5]):
         panel.set_xlabel("outer step (fs)")
     axes[6].set_xlabel("outer step (fs)")
@@ -69,6 +72,12 @@ def _vibrations(
     axes.set(xlabel="wavenumber (1/cm)", ylabel="density of states", ylim=(0, None))
     if axes.lines:
         axes.legend(frameon=False, fontsize=8)
+    else:
+        _absent(axes)
+
+
+def _absent(axes: Axes) -> None:
+    axes.text(0.5, 0.5, "the runs are too short", ha="center", transform=axes.transAxes)
 
 
 def _rows(found: dict[str, Any], setup: tuple[float, float]) -> list[dict[str, Any]]:

@@ -26,6 +26,9 @@ def test_a_solute_keeps_its_surroundings(structures):
     whole = atoms.get_all_distances(mic=True)[theirs]
     near = [np.sort(d[d < SHELL_A]) for d in (apart, whole)]
     np.testing.assert_allclose(near[0], near[1], atol=1e-6)
+    weights = np.zeros(len(drop))
+    weights[ours] = (600 / 9) ** 0.5
+    np.testing.assert_allclose(drop.get_array("force_weight"), weights)
     assert not droplets([drop])  # most of it would be taken
 
 
