@@ -13,7 +13,6 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from mts_driver import __version__
-from mts_driver.distillation.droplets import droplets
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.measure import drift_judge, force_rmse, report_on
 from mts_driver.distillation.sample import sample
@@ -125,8 +124,7 @@ def distill(
     labeller = Labeller(settings.teacher, labels, device=settings.device)
     # a copy: a student takes the gradients off its model, and this one is trained later
     base = copy.deepcopy(model) if fine_tuning else None
-    sampled = [*systems, *droplets(systems)] if fine_tuning else systems
-    sampling_s = sample(sampled, settings, labeller, base, work, output.stem, report)
+    sampling_s = sample(systems, settings, labeller, base, work, output.stem, report)
     _label_extra(extra, labeller, report)
 
     trainer = Trainer(

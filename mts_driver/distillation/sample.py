@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 
 from mts_driver.distillation.big_systems import FragmentSampler
+from mts_driver.distillation.droplets import droplets
 from mts_driver.distillation.measure import milliseconds
 from mts_driver.distillation.plan import SamplingPlan
 from mts_driver.distillation.sampling import Report, Sampler
@@ -29,6 +30,8 @@ FEWEST_CALLS = 60
 WHOLE_ATOMS = 2000
 """Larger systems are cut into fragments."""
 FRAGMENT_RADIUS_A = 10.0
+SETTLING_SHARE, MOST_SETTLING_STEPS = 0.15, 2500
+"""Of the sampling time, for dynamics of the student before the first label, and at most 5 ps."""
 LONGEST_STRIDE = 150
 """Steps of 2 fs of a student between two labels, however cheap it is."""
 
@@ -58,12 +61,14 @@ def sample(
     if plan_file.exists():
         plan = json.loads(plan_file.read_text())
     planned, spent = plan["calls"], plan["sampling_s"]
-    share_s = SAMPLING_SHARE * settings.minutes * 60 / len(systems)
-    for number, atoms in enumerate(systems):
+    queue = list(systems)
+    parts = len(systems) + (0 if base is None else len(droplets(systems)))
+    share_s = SAMPLING_SHARE * settings.minutes * 60 / parts
+    for number, atoms in enumerate(queue):  # which grows by droplets
         name, started = str(atoms.info["system"]), time.monotonic()
 
         def tell(what: str, done: float, total: float, number: int = number) -> None:
-            several = f", system {number + 1} of {len(systems)}" if len(systems) > 1 else ""
+            several = f", system {number + 1} of {parts}" if parts > 1 else ""
             report(what + several, done, total)
 
         radius_A = settings.fragment_radius_A
@@ -76,7 +81,13 @@ def sample(
             runner = _runner(base, atoms)
             if name not in strides:
                 strides[name] = _stride(atoms, labeller, runner)
-            sampler = partial(Sampler, runner=runner, stride=strides[name])
+            affordable = SETTLING_SHARE * share_s / (1e-3 * milliseconds(runner, atoms))
+            sampler = partial(
+                Sampler,
+                runner=runner,
+                stride=strides[name],
+                settling_steps=min(int(affordable), MOST_SETTLING_STEPS),
+            )
         if radius_A:
             runner = _runner(base, atoms)
             sampler = partial(
@@ -90,6 +101,9 @@ def sample(
             plan_file.write_text(json.dumps(plan, indent=2) + "\n")
         calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
         sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
+        if base is not None:
+            settled = labeller.labels.of("equil", name)[-1:] or [atoms]
+            queue += droplets(settled)
         spent[student] = spent.get(student, 0.0) + time.monotonic() - started
         plan_file.write_text(json.dumps(plan, indent=2) + "\n")
     return spent[student]

@@ -34,7 +34,8 @@ Report = Callable[[str, float, float], None]
 TIMESTEP_FS = 2.0
 HYDROGEN_MASS_DA = 3.0
 """At 4 Da methane would have no mass left for its carbon."""
-FRICTION_PER_PS = 10.0
+FRICTION_PER_PS, STUDENT_FRICTION_PER_PS = 10.0, 2.0
+"""Dynamics of the teacher are too short to cool down with less; more would slow diffusion down."""
 STAGES = ("equil", "md", "warm", "hot")
 
 
@@ -62,8 +63,8 @@ class Sampler:
     runner : Potential, optional
         A student that is good enough to run the dynamics, but for the hottest, where fine-tuning
         starts from one: its frames lie further apart for the same time.
-    stride : int
-        Steps of its dynamics between two labelled frames.
+    stride, settling_steps : int
+        Steps of its dynamics between two labelled frames, and before the first.
     """
 
     def __init__(
@@ -77,10 +78,11 @@ class Sampler:
         report: Report,
         runner: Potential | None = None,
         stride: int = 1,
+        settling_steps: int = 0,
     ) -> None:
         self.atoms, self.system, self.labeller, self.plan = atoms, system, labeller, plan
         self.labels, self.seed, self.report = labeller.labels, seed, report
-        self.runner, self.stride = runner, stride
+        self.runner, self.stride, self.settling_steps = runner, stride, settling_steps
 
     def run(self) -> None:
         """Run all stages: dynamics at the target temperature, hotter, then displaced frames."""
@@ -89,6 +91,8 @@ class Sampler:
             potential = self.runner or self.labeller.teacher(start)
             start, _ = relax(start, potential, report=self._tell_relaxation)
             self.report("relaxation", 200, 200)
+            if self.runner is not None:
+                start = self._settled(self.runner, start)
         for kind, steps, hotter in (
             ("equil", plan.equilibration_steps, 1.0),
             ("md", plan.md_steps, 1.0),
@@ -168,6 +172,17 @@ class Sampler:
             steps_left = max(0, total - first_step)
             self._langevin(kind, runner, state, temperature_K, steps_left, keep)
 
+    def _settled(self, runner: Potential, start: Atoms) -> Atoms:
+        """Return the structure after dynamics of the student; its solvent finds its places."""
+        steps = self.settling_steps
+
+        def tell(state: MDState) -> None:
+            self.report("the student equilibrates", state.step, steps)
+
+        state = self._state(start, self.plan.temperature_K, 0)
+        end = self._langevin("equil", runner, state, self.plan.temperature_K, steps, tell)
+        return self._frame(end)
+
     def _tell_relaxation(self, step: int, force_eV_A: float) -> None:
         self.report("relaxation", step, 200)
 
@@ -196,16 +211,15 @@ class Sampler:
         temperature_K: float,
         steps: int,
         keep: StepObserver,
-    ) -> None:
-        run(
+    ) -> MDState:
+        friction = STUDENT_FRICTION_PER_PS if potential is self.runner else FRICTION_PER_PS
+        return run(
             state,
             SingleLevel(potential),
             baoab(),
             steps=steps,
             timestep=TIMESTEP_FS,
-            bath=Bath.from_temperature(
-                temperature_K=temperature_K, friction_per_ps=FRICTION_PER_PS
-            ),
+            bath=Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=friction),
             seed=self.seed + STAGES.index(kind),
             on_step=keep,
         )
