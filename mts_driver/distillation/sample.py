@@ -30,10 +30,8 @@ FEWEST_CALLS = 60
 WHOLE_ATOMS = 2000
 """Larger systems are cut into fragments."""
 FRAGMENT_RADIUS_A = 10.0
-SETTLING_SHARE, MOST_SETTLING_STEPS = 0.15, 2500
-"""Of the sampling time, for dynamics of the student before the first label, and at most 5 ps."""
-LONGEST_STRIDE = 150
-"""Steps of 2 fs of a student between two labels, however cheap it is."""
+SETTLING_SHARE, MOST_SETTLING_STEPS = 0.1, 1000
+"""Of the sampling time, for dynamics of the student before the first label, and at most 2 ps."""
 
 
 def sample(
@@ -77,15 +75,11 @@ def sample(
         sampler: Callable[..., Sampler] = Sampler
         runner = None
         if base is not None and not radius_A:
-            strides = plan.setdefault("strides", {})
             runner = _runner(base, atoms)
-            if name not in strides:
-                strides[name] = _stride(atoms, labeller, runner)
             affordable = SETTLING_SHARE * share_s / (1e-3 * milliseconds(runner, atoms))
             sampler = partial(
                 Sampler,
                 runner=runner,
-                stride=strides[name],
                 settling_steps=min(int(affordable), MOST_SETTLING_STEPS),
             )
         if radius_A:
@@ -120,13 +114,6 @@ def _affordable(
         assert runner is not None
         first_s, label_ms = FragmentSampler.costs(atoms, radius_A, labeller, runner)
     return max(FEWEST_CALLS, int((seconds - first_s) * 1e3 / label_ms))
-
-
-def _stride(atoms: Atoms, labeller: Labeller, runner: Student) -> int:
-    """Return how many steps of the student cost what the teacher takes from frame to frame."""
-    ratio = milliseconds(labeller.teacher(atoms), atoms) / milliseconds(runner, atoms)
-    calls = SamplingPlan.every - 1  # one is the label
-    return int(min(max(calls * ratio, SamplingPlan.every), LONGEST_STRIDE))
 
 
 def _runner(base: StudentModel | None, atoms: Atoms) -> Student:

@@ -15,8 +15,8 @@ from ase import Atoms
 
 from integrators.bath import Bath
 from integrators.engine import StepObserver, run
-from integrators.levels import FULL, SingleLevel
-from integrators.splitting import baoab
+from integrators.levels import FULL, SingleLevel, TwoLevel
+from integrators.splitting import FAST, baoab, respa_baoab
 from integrators.state import Evaluation, MDState, Potential, initial_state
 from mts_driver.distillation.contacts import crowd
 from mts_driver.distillation.displaced import Skeleton, shake, stiff_steps, stretch
@@ -34,8 +34,9 @@ Report = Callable[[str, float, float], None]
 TIMESTEP_FS = 2.0
 HYDROGEN_MASS_DA = 3.0
 """At 4 Da methane would have no mass left for its carbon."""
-FRICTION_PER_PS, STUDENT_FRICTION_PER_PS = 10.0, 2.0
-"""Dynamics of the teacher are too short to cool down with less; more would slow diffusion down."""
+FRICTION_PER_PS = 10.0
+INNER_STEPS = 3
+"""Of 2 fs, where a student takes them."""
 STAGES = ("equil", "md", "warm", "hot")
 
 
@@ -61,10 +62,11 @@ class Sampler:
     report : callable
         Told about progress.
     runner : Potential, optional
-        A student that is good enough to run the dynamics, but for the hottest, where fine-tuning
-        starts from one: its frames lie further apart for the same time.
-    stride, settling_steps : int
-        Steps of its dynamics between two labelled frames, and before the first.
+        A student that is good enough for multiple time steps beside the teacher, where fine-tuning
+        starts from one: frames lie three times as far apart for the same time. Its own dynamics
+        would be cheaper still, but leads to where it is wrong and the teacher never goes.
+    settling_steps : int
+        Of its own dynamics, before the first label.
     """
 
     def __init__(
@@ -77,12 +79,11 @@ class Sampler:
         seed: int,
         report: Report,
         runner: Potential | None = None,
-        stride: int = 1,
         settling_steps: int = 0,
     ) -> None:
         self.atoms, self.system, self.labeller, self.plan = atoms, system, labeller, plan
         self.labels, self.seed, self.report = labeller.labels, seed, report
-        self.runner, self.stride, self.settling_steps = runner, stride, settling_steps
+        self.runner, self.settling_steps = runner, settling_steps
 
     def run(self) -> None:
         """Run all stages: dynamics at the target temperature, hotter, then displaced frames."""
@@ -101,7 +102,7 @@ class Sampler:
         ):
             temperature_K = hotter * plan.temperature_K
             if self.runner is not None and kind != "hot":
-                self._snapshots(kind, steps, self.runner, temperature_K, start)
+                self._stepped(kind, steps, self.runner, temperature_K, start)
             self._dynamics(kind, steps, temperature_K, start)
         self.displaced(Skeleton.of(self.atoms))
 
@@ -146,31 +147,29 @@ class Sampler:
         before = [f for f in self.labels.of(earlier, self.system) if f.info["split"] == "train"]
         return (done or before or [start])[-1]
 
-    def _snapshots(
-        self, kind: str, steps: int, runner: Potential, temperature_K: float, start: Atoms
+    def _stepped(
+        self, kind: str, steps: int, student: Potential, temperature_K: float, start: Atoms
     ) -> None:
-        """Label every ``stride``-th step of the student's dynamics, as many as `_dynamics` would.
+        """As many labels as `_dynamics`, but with multiple time steps, three times as far apart.
 
         Ends where the student has left the teacher's surface: `_dynamics` takes the rest.
         """
-        total = steps // self.plan.every * self.stride
-        first_step = len(self.labels.of(kind, self.system)) * self.stride
+        first_step = len(self.labels.of(kind, self.system)) * self.plan.every
         state = self._state(self._last(kind, start), temperature_K, first_step)
+        levels = TwoLevel(self.labeller.teacher(self.atoms), student)
 
         def keep(state: MDState) -> None:
-            self.report("dynamics of the student to start from", state.step, total)
-            if state.step % self.stride:
-                return
-            found = self.labeller.teacher(self.atoms)(state.positions, state.cell)
-            off = torch.linalg.vector_norm(found.forces - state.evaluations[FULL].forces, dim=-1)
+            self.report(f"teacher and student at {temperature_K:.0f} K", state.step, steps)
+            found = state.evaluations[FULL]
+            off = torch.linalg.vector_norm(found.forces - state.evaluations[FAST].forces, dim=-1)
             if not float(off.max()) <= HOLE_EV_A:
                 self._add(state, found, "hole", "train", arrays={})
                 raise _Lost
-            self._add(state, found, kind, _split(kind, state.step / total))
+            if state.step % self.plan.every == 0:
+                self._add(state, found, kind, _split(kind, state.step / steps))
 
         with suppress(_Lost):
-            steps_left = max(0, total - first_step)
-            self._langevin(kind, runner, state, temperature_K, steps_left, keep)
+            self._langevin(kind, levels, state, temperature_K, max(0, steps - first_step), keep)
 
     def _settled(self, runner: Potential, start: Atoms) -> Atoms:
         """Return the structure after dynamics of the student; its solvent finds its places."""
@@ -180,7 +179,8 @@ class Sampler:
             self.report("the student equilibrates", state.step, steps)
 
         state = self._state(start, self.plan.temperature_K, 0)
-        end = self._langevin("equil", runner, state, self.plan.temperature_K, steps, tell)
+        levels = SingleLevel(runner)
+        end = self._langevin("equil", levels, state, self.plan.temperature_K, steps, tell)
         return self._frame(end)
 
     def _tell_relaxation(self, step: int, force_eV_A: float) -> None:
@@ -200,26 +200,28 @@ class Sampler:
                 self._add(state, state.evaluations[FULL], kind, _split(kind, state.step / steps))
             self.report(f"teacher MD at {temperature_K:.0f} K", state.step, steps)
 
-        teacher = self.labeller.teacher(self.atoms)
-        self._langevin(kind, teacher, state, temperature_K, steps - first_step, keep)
+        levels = SingleLevel(self.labeller.teacher(self.atoms))
+        self._langevin(kind, levels, state, temperature_K, steps - first_step, keep)
 
     def _langevin(
         self,
         kind: str,
-        potential: Potential,
+        levels: SingleLevel | TwoLevel,
         state: MDState,
         temperature_K: float,
         steps: int,
         keep: StepObserver,
     ) -> MDState:
-        friction = STUDENT_FRICTION_PER_PS if potential is self.runner else FRICTION_PER_PS
+        n = INNER_STEPS if isinstance(levels, TwoLevel) else 1
         return run(
             state,
-            SingleLevel(potential),
-            baoab(),
+            levels,
+            respa_baoab(n) if isinstance(levels, TwoLevel) else baoab(),
             steps=steps,
-            timestep=TIMESTEP_FS,
-            bath=Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=friction),
+            timestep=n * TIMESTEP_FS,
+            bath=Bath.from_temperature(
+                temperature_K=temperature_K, friction_per_ps=FRICTION_PER_PS
+            ),
             seed=self.seed + STAGES.index(kind),
             on_step=keep,
         )
