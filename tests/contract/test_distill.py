@@ -220,10 +220,17 @@ TOY = "ase:toy_calculators:ToyWater"
 
 @pytest.mark.parametrize("scale", [1.02, 6.0])
 def test_a_student_to_start_from_runs_the_dynamics(tmp_path, monkeypatch, scale):
-    """The first is good, and its frames lie far apart; the second is lost, and handed over."""
+    """The first is good, and takes two of three steps; the second is lost, and handed over."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    runner = load_potential(f"{TOY}?scale={scale}", molecule("H2O").numbers)
-    made = sampler(tmp_path / "labels.extxyz", TOY, runner=runner, stride=40)
+    student, calls = load_potential(f"{TOY}?scale={scale}", molecule("H2O").numbers), []
+
+    def runner(positions, cell):
+        calls.append(stages[-1] if stages else None)
+        return student(positions, cell)
+
+    made = sampler(tmp_path / "labels.extxyz", TOY, runner=runner, settling_steps=10)
+    stages = []
+    made.report = lambda stage, done, total: stages.append(stage)
     made.run()
     frames = made.labels.of("md")
     assert len(frames) == made.plan.md_steps // made.plan.every
@@ -233,7 +240,11 @@ def test_a_student_to_start_from_runs_the_dynamics(tmp_path, monkeypatch, scale)
         np.testing.assert_allclose(frame.get_array("teacher_forces"), found, atol=1e-6)
     steps = [frame.info["step"] for frame in frames]
     if scale == 1.02:
-        assert np.all(np.diff(steps) == 40) and not made.labels.of("hole")
+        assert np.all(np.diff(steps) == made.plan.every) and not made.labels.of("hole")
+        assert stages.count("the student equilibrates") == 10
+        for temperature in (300, 450):  # three inner steps in each outer one
+            stage = f"teacher and student at {temperature} K"
+            assert calls.count(stage) == pytest.approx(3 * stages.count(stage), abs=4)
         # continued as if nothing had been
         labels = len(made.labels.frames)
         made.run()
