@@ -10,7 +10,13 @@ from torch import Tensor
 
 from integrators.bath import Bath, Noise, counter_noise
 from integrators.levels import FULL, Levels
-from integrators.propagators import drift, kick, kinetic_energy, ornstein_uhlenbeck
+from integrators.propagators import (
+    drift,
+    kick,
+    kinetic_energy,
+    ornstein_uhlenbeck,
+    still_center,
+)
 from integrators.splitting import OU, Drift, Kick, Operation, Splitting
 from integrators.state import MDState
 
@@ -29,6 +35,7 @@ def step(
     bath: Bath | None = None,
     noise: Noise | None = None,
     on_op: OpObserver | None = None,
+    fixcom: bool = False,
 ) -> MDState:
     """Advance one outer step, applying the splitting from left to right.
 
@@ -46,6 +53,8 @@ def step(
         The thermostat, for splittings that have one.
     on_op : callable, optional
         Sees the state after each operation; a thermometer belongs here, behind the OU steps.
+    fixcom : bool
+        Whether the centre of mass is kept still, after every kick and every OU step as in i-PI.
 
     Returns
     -------
@@ -65,6 +74,8 @@ def step(
                     raise ValueError("the splitting has a thermostat: give bath= and noise=")
                 xi = noise(state.step, k, state.velocities)
                 state = ornstein_uhlenbeck(state, dt, bath, xi)
+        if fixcom and not isinstance(op, Drift):
+            state = still_center(state)
         if on_op is not None:
             on_op(k, op, state)
     return replace(state, step=state.step + 1)

@@ -46,6 +46,13 @@ class HydrogenFriction:
     friction : float
         Of hydrogens, in all, atomic units.
 
+    Attributes
+    ----------
+    friction : float
+        As given.
+    atoms : int array
+        Numbers of the hydrogens.
+
     Raises
     ------
     ValueError
@@ -73,6 +80,8 @@ class HydrogenFriction:
         self._of = integrator
         self._dof = np.flatnonzero(free)
         self._decay = float(np.exp(-(friction - own) * integrator.tdt))
+        self.friction = friction
+        self.atoms = np.flatnonzero(hydrogen)
 
     def step(self) -> None:
         """Apply the step; the heat goes to the conserved energy."""
@@ -84,3 +93,14 @@ class HydrogenFriction:
         after = c * before + np.sqrt((1.0 - c * c) * kT * masses) * noise
         nm.pnm[0, self._dof] = after
         self._of.ensemble.eens -= 0.5 * float(((after**2 - before**2) / masses).sum())
+
+    def mix(self, noise: np.ndarray, own: float) -> None:
+        """Turn the noise (N, 3) of a step with the friction ``own`` into that of both, in place.
+
+        For one step with the friction of hydrogens in all, that does the same. None may be fixed.
+        """
+        a, b = np.exp(-own * self._of.tdt), self._decay
+        width = np.sqrt(1.0 - (a * b) ** 2)
+        more = self._of.prng.gvec(len(self._dof)).reshape(-1, 3)
+        mixed = b * np.sqrt(1.0 - a * a) * noise[self.atoms] + np.sqrt(1.0 - b * b) * more
+        noise[self.atoms] = mixed / width if width > 0 else 0.0

@@ -7,6 +7,9 @@ barostats and constraints are i-PI's own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import groupby
+
 import numpy as np
 from ipi.engine.motion.dynamics import (
     Dynamics,
@@ -28,8 +31,9 @@ from integrators.ipi_checks import (
 )
 from integrators.ipi_friction import HydrogenFriction
 from integrators.ipi_guard import HOLE_EV_A, Guard
+from integrators.ipi_handover import Handover
 from integrators.ipi_monitor import Monitor
-from integrators.splitting import OU, Drift, Kick, Splitting
+from integrators.splitting import OU, SLOW, Drift, Kick, Operation, Splitting
 
 DEFAULT_CLIP = 6.5046 * unit_to_internal("force", "ev/ang", 1.0)
 """150 kcal/mol/Å in i-PI's units."""
@@ -43,6 +47,7 @@ class RespaMixin(NVEIntegrator):
     hydrogen_friction: HydrogenFriction | None
     monitor: Monitor
     guard: Guard
+    handover: Handover | None
 
     def get_tdt(self):
         """Length of one thermostat step: one per inner step."""
@@ -65,6 +70,7 @@ class RespaMixin(NVEIntegrator):
         self.hydrogen_friction = self._own_bath_of_hydrogens(motion.hydrogen_friction)
         self._seen_first_force = False
         self.monitor = Monitor(self.beads, self.nm, fixcom=self.fixcom, fixed_dof=self.fixatoms_dof)
+        self.handover = Handover.of(self)
 
     def _follow(self, splitting: Splitting) -> None:
         # i-PI's nve has no thermostat step; the other ensembles keep the one of the splitting
@@ -138,7 +144,19 @@ class RespaMixin(NVEIntegrator):
         """Advance one outer step, applying the splitting from left to right."""
         self.guard.before_step()
         self._slow_kicks = 0
-        for op in self._operations:
+        for slow, operations in groupby(self._operations, self._is_slow):
+            if slow or self.handover is None:
+                self._apply(operations)
+            else:
+                self.handover.step(int(self.nmts[1]), self.dt / int(self.nmts[0]))
+        self.guard.look(1 if step is None else step + 1, self)
+
+    @staticmethod
+    def _is_slow(op: Operation) -> bool:
+        return isinstance(op, Kick) and op.level == SLOW
+
+    def _apply(self, operations: Iterable[Operation]) -> None:
+        for op in operations:
             match op:
                 case Kick(level=level):
                     self.pstep(self._level[level])
@@ -152,7 +170,6 @@ class RespaMixin(NVEIntegrator):
                         self.hydrogen_friction.step()
                     self.pconstraints()
                     self.monitor.record_temperature()
-        self.guard.look(1 if step is None else step + 1, self)
 
 
 class RespaNVEIntegrator(RespaMixin):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants, unit_to_internal
@@ -16,6 +18,8 @@ class Monitor:
 
     Attributes
     ----------
+    groups : dict of str to bool array
+        Atoms of "all", "H" and "heavy".
     clip_events : int
         Per-atom slow forces clipped.
     max_force_difference_eV_A : float
@@ -35,8 +39,9 @@ class Monitor:
         )
         self._force_unit = unit_to_internal("force", "ev/ang", 1.0)
         hydrogen = is_hydrogen(beads)
-        self._masks = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
-        self._masks = {name: np.repeat(m, 3) for name, m in self._masks.items() if m.any()}
+        groups = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
+        self.groups = {name: mask for name, mask in groups.items() if mask.any()}
+        self._masks = {name: np.repeat(mask, 3) for name, mask in self.groups.items()}
         masses = np.array(dstrip(beads.m))
         free = np.ones(3 * beads.natoms, dtype=bool)
         free[np.asarray(fixed_dof, dtype=int)] = False
@@ -71,8 +76,12 @@ class Monitor:
         # normal modes carry the dynamical masses of path integral runs; 2K of one free mode is
         # nbeads kB T. One pass over the array, since this runs in every inner step
         twice_kinetic = (dstrip(self._nm.pnm) ** 2 / dstrip(self._nm.dynm3)).sum(axis=0)
-        for name, mask in self._masks.items():
-            value = float(twice_kinetic[mask].sum()) / self._dof[name] * self._scale
+        self.record({name: twice_kinetic[mask].sum() for name, mask in self._masks.items()})
+
+    def record(self, twice_kinetic: Mapping[str, float]) -> None:
+        """Take a reading that was made elsewhere: Σ m v² of each of the ``groups``."""
+        for name, total in twice_kinetic.items():
+            value = float(total) / self._dof[name] * self._scale
             self.latest_K[name] = value
             self._sums[name] += value
         self.ou_steps += 1

@@ -50,3 +50,11 @@ def ornstein_uhlenbeck(state: MDState, dt: float, bath: Bath, noise: Tensor) -> 
     velocities = c * v + width * noise
     gained = kinetic_energy(velocities, state.masses) - kinetic_energy(v, state.masses)
     return replace(state, velocities=velocities, heat=state.heat + gained)
+
+
+def still_center(state: MDState) -> MDState:
+    """Take away the motion of the centre of mass of each replica; its energy leaves as heat."""
+    share = state.masses[:, None] / state.masses.sum()
+    center = (share * state.velocities).sum(dim=-2, keepdim=True)
+    lost = 0.5 * state.masses.sum() * center.square().sum(dim=(-2, -1))
+    return replace(state, velocities=state.velocities - center, heat=state.heat - lost)

@@ -165,6 +165,12 @@ def respa_baoab(*counts: int) -> Splitting:
     return Splitting(operations, f"respa-baoab({', '.join(map(str, counts))})")
 
 
+def fast_part(n: int) -> Splitting:
+    """Return ``respa_baoab(n)`` without its slow kicks: ``n`` steps of BAOAB, in one outer step."""
+    kept = (op for op in respa_baoab(n) if not (isinstance(op, Kick) and op.level == SLOW))
+    return Splitting(tuple(kept), f"{n} x baoab")
+
+
 def baoab() -> Splitting:
     """Single-level BAOAB of Leimkuhler and Matthews; its only force level is ``"fast"``."""
     kick, drift = Kick(FAST, _HALF), Drift(_HALF)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+from mts_driver.drivers.transport import UNIX_PREFIX
 from mts_driver.inputs import Protocol
 from mts_driver.units import KCAL_MOL_EV
 
@@ -40,6 +41,21 @@ _SOCKET = """\
     <timeout> 600 </timeout>{batch}
     <parameters> {{ model: {model}, device: {device} }} </parameters>
   </ffsocket>"""
+
+_ZMQ_STUDENT = """\
+  <!-- takes the inner steps in the student's driver: one message an outer step -->
+  <ffdirect name='student' pbc='False'>
+    <pes> custom </pes> <pes_path> {file} </pes_path>
+    <parameters> {{ address: ipc://{address}, model: {model}, device: {device} }} </parameters>
+  </ffdirect>"""
+ZMQ_FILE = "ipi_zmq.py"
+ZMQ_TEXT = """\
+\"\"\"What the <ffdirect> of input.xml loads: it asks the student's driver over ZeroMQ.\"\"\"
+
+from mts_driver.drivers.zmq_pes import __DRIVER_CLASS__, __DRIVER_NAME__, ZmqPES
+
+__all__ = ["ZmqPES", "__DRIVER_CLASS__", "__DRIVER_NAME__"]
+"""
 
 _SYSTEM = """\
   <system{prefix}>
@@ -132,10 +148,18 @@ def _sockets(protocol: Protocol, folder: Path) -> str:
         ("teacher", protocol.teacher, protocol.slow_beads),
         ("student", protocol.student, protocol.beads),
     )
+    zmq = protocol.mode == "zmq"
     return "\n".join(
-        _SOCKET.format(
+        _ZMQ_STUDENT.format(
+            file=ZMQ_FILE,
+            address=UNIX_PREFIX + socket_name(folder, role),
+            model=escape(spec),
+            device=protocol.device,
+        )
+        if zmq and role == "student"
+        else _SOCKET.format(
             name=role,
-            mode=protocol.mode,
+            mode="unix" if zmq else protocol.mode,
             address=socket_name(folder, role),
             batch=f"\n    <batch_size> {beads} </batch_size>" if beads > 1 else "",
             model=escape(spec),

@@ -39,7 +39,7 @@ class Protocol:
     on_hole : str
         ``log``, ``stop`` or ``shorten`` the outer step, when the student is wrong.
     mode : str
-        ``unix`` or ``shm``.
+        ``unix``, ``shm`` or ``zmq``.
     device : str
         Of both potentials.
     """

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,13 @@ def prepare(
         str,
         typer.Option(help="When the student is wrong: log, stop, or shorten the outer step."),
     ] = "log",
-    mode: Annotated[str, typer.Option(help="unix or shm.")] = "unix",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="How i-PI talks to the drivers: unix, shm, or zmq, where the student's takes all "
+            "inner steps of an outer one at once."
+        ),
+    ] = "unix",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     minimise: Annotated[
         bool, typer.Option(help="Relax with the teacher if a force is too large for dynamics.")
@@ -73,7 +80,7 @@ def prepare(
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
     from mts_driver.cli.settle import find, settle
-    from mts_driver.input_xml import input_xml
+    from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
     from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
     from mts_driver.structures import boxed, read_structure, repartitioned_masses, write_start
@@ -83,8 +90,10 @@ def prepare(
         raise UserError(
             f"-o {output} exists and is not empty: give a new folder, or --force to write into it."
         )
-    if mode not in ("unix", "shm"):
-        raise UserError(f"--mode {mode!r} is not supported here: use unix or shm.")
+    if mode not in ("unix", "shm", "zmq"):
+        raise UserError(f"--mode {mode!r} is not supported here: use unix, shm or zmq.")
+    if mode == "zmq" and find_spec("zmq") is None:
+        raise UserError("--mode zmq needs pyzmq: pip install 'mts-driver[zmq]'.")
     spec, file = find(student)
     inner_fs = inner_fs if spec else outer_fs
     if hmr is None:
@@ -136,6 +145,8 @@ def prepare(
         (Path(scratch) / "input.xml").write_text(input_xml(protocol, output))
         if file:
             shutil.copy(file, scratch)
+        if mode == "zmq" and spec:
+            (Path(scratch) / ZMQ_FILE).write_text(ZMQ_TEXT)
         output.mkdir(parents=True, exist_ok=True)
         for made in sorted(Path(scratch).iterdir()):
             shutil.copyfile(made, output / made.name)

@@ -21,13 +21,20 @@ def serve(
             "ase:MODULE:CALLABLE?key=value.",
         ),
     ],
-    address: Annotated[
-        str,
-        typer.Option(help="The <address> of the <ffsocket>: a name (unix, shm) or HOST:PORT."),
-    ],
     structure: Annotated[
         Path, typer.Option(help="Structure with the server's atoms, in the server's order.")
     ],
+    address: Annotated[
+        str,
+        typer.Option(help="The <address> of the <ffsocket>: a name (unix, shm) or HOST:PORT."),
+    ] = "",
+    zmq: Annotated[
+        str,
+        typer.Option(
+            help="Listen over ZeroMQ instead, at ipc:///PATH or tcp://127.0.0.1:PORT; takes whole "
+            "inner loops."
+        ),
+    ] = "",
     mode: Annotated[str, typer.Option(help="unix, inet or shm, as in the <ffsocket>.")] = "unix",
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
@@ -60,11 +67,17 @@ def serve(
 
     from mts_driver.drivers.stats import Stats
     from mts_driver.drivers.transport import Address
+    from mts_driver.errors import UserError
 
+    if bool(address) == bool(zmq):
+        raise UserError("give either --address, of an <ffsocket>, or --zmq, where to listen.")
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-    target = Address.parse(address, mode, prefix=prefix)
+    target = None if zmq else Address.parse(address, mode, prefix=prefix)
     counters = Stats(spec, stats)
     evaluator = _load(spec, structure, device=device, dtype=dtype, threads=threads, stats=counters)
+    if target is None:
+        _serve_zmq(evaluator, zmq, spec, counters, console)
+        return
     counters.enter("ready")
     with _progress(console, counters) as update:
         from mts_driver.drivers.client import serve as answer
@@ -80,6 +93,26 @@ def serve(
     counters.enter("done")
     farewell = "the server said exit" if reason == "exit" else "the server closed the connection"
     console.print(f"{spec}: {farewell}; {_rate(counters)}")
+
+
+def _serve_zmq(evaluator: Any, address: str, spec: str, stats: Any, console: Console) -> None:
+    """Answer over ZeroMQ until the process is told to end."""
+    from mts_driver.errors import UserError
+
+    try:
+        from mts_driver.drivers.zmq_server import Server
+    except ImportError as error:
+        raise UserError(f"--zmq needs pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
+    server = Server(evaluator, address, model=spec)
+    stats.enter("ready")
+    console.print(f"{spec}: listening at {address}")
+    try:
+        with _progress(console, stats) as update:
+            server.serve(after_call=update)
+    finally:
+        server.close()
+        stats.enter("done")
+        console.print(f"{spec}: told to end; {_rate(stats)}")
 
 
 def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, stats: Any) -> Any:

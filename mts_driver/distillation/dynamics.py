@@ -12,7 +12,7 @@ from integrators.bath import Bath
 from integrators.engine import OpObserver, StepObserver, run
 from integrators.levels import SingleLevel, TwoLevel
 from integrators.propagators import kinetic_energy
-from integrators.splitting import FAST, OU, SLOW, Kick, Operation, Splitting, respa_baoab
+from integrators.splitting import FAST, OU, SLOW, Operation, fast_part, respa_baoab
 from integrators.state import MDState, Potential, initial_state
 from mts_driver.errors import UserError
 from mts_driver.structures import repartitioned_masses
@@ -159,7 +159,7 @@ def advance(
         return run(
             state,
             levels,
-            respa_baoab(protocol.n_inner) if teacher is not None else _inner(protocol.n_inner),
+            respa_baoab(protocol.n_inner) if teacher is not None else fast_part(protocol.n_inner),
             steps=protocol.steps - state.step,
             timestep=protocol.outer_fs,
             bath=Bath.from_temperature(
@@ -171,9 +171,3 @@ def advance(
         )
     except BlownUp:
         return None
-
-
-def _inner(n: int) -> Splitting:
-    """Return RESPA-BAOAB without its slow kicks: ``n`` steps of BAOAB."""
-    kept = (op for op in respa_baoab(n) if not (isinstance(op, Kick) and op.level == SLOW))
-    return Splitting(tuple(kept), f"{n} x baoab")

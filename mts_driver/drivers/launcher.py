@@ -168,8 +168,10 @@ class Launcher:
         for driver in self.run.drivers:
             options = {"device": "cpu", "dtype": "float32", "threads": "0", **driver.options}
             where = driver.address
-            arguments = [driver.model, "--mode", where.mode, "--address"]
-            arguments += [str(where), "--structure", str(self.scratch / "atoms.extxyz")]
+            arguments = [driver.model, "--mode", where.mode, "--address", str(where)]
+            if where.mode == "zmq":
+                arguments = [driver.model, "--zmq", f"ipc://{where}"]
+            arguments += ["--structure", str(self.scratch / "atoms.extxyz")]
             for key in ("device", "dtype", "threads"):
                 arguments += [f"--{key}", options[key]]
             arguments += ["--stats", str(self._stats_file(driver)), "--parent", str(os.getpid())]
@@ -269,7 +271,10 @@ class Launcher:
         """After i-PI's last event: everyone should leave now."""
         assert self.engine is not None
         self.engine.wait(patience=ENGINE_PATIENCE_S)
-        for child in self.drivers.values():
+        for driver in self.run.drivers:
+            child = self.drivers[driver.name]
+            if driver.address.mode == "zmq":  # it serves whoever asks, and waits for the next
+                child.stop(patience=DRIVER_PATIENCE_S)
             child.wait(patience=DRIVER_PATIENCE_S)
 
     def _stop_all(self) -> None:

@@ -16,14 +16,14 @@ KNOWN_PARAMETERS = ("model", "device", "dtype", "threads")
 
 @dataclass(frozen=True)
 class Driver:
-    """A driver that ``mts run`` starts for an ``<ffsocket>``.
+    """A driver that ``mts run`` starts for an ``<ffsocket>``, or an ``<ffdirect>`` over ZeroMQ.
 
     Attributes
     ----------
     name : str
-        Name of the ``<ffsocket>``.
+        Name of the ``<ffsocket>`` or ``<ffdirect>``.
     address : Address
-        Where i-PI will listen.
+        Where i-PI will listen, or the driver over ZeroMQ.
     model : str
         Specification of the potential.
     options : dict
@@ -109,6 +109,8 @@ def read_input(path: Path) -> RunInput:
     for file in root.iterfind(".//initialize/file"):
         _check_start(file, path)
     sockets = [_read_socket(node, root) for node in root.iter("ffsocket")]
+    direct = [_read_direct(node) for node in root.iter("ffdirect")]
+    sockets += [driver for driver in direct if driver is not None]
     weights = _read_weights(root)
     _check_levels(root, weights)
     output = root.find("output")
@@ -162,17 +164,29 @@ def _read_socket(node: ET.Element, root: ET.Element) -> Driver:
     return Driver(name, address, options.pop("model", ""), options)
 
 
-def _read_parameters(node: ET.Element, name: str) -> dict[str, str]:
+def _read_direct(node: ET.Element) -> Driver | None:
+    """Return the driver that an ``<ffdirect>`` asks over ZeroMQ, if ``mts run`` should start it."""
+    name = node.get("name", "").strip()
+    if "ipc://" not in _text(node, "parameters", ""):
+        return None
+    options = _read_parameters(node, name, ("address", "timeout"))
+    address = Address("zmq", path=options.pop("address").removeprefix("ipc://"))
+    options.pop("timeout", None)
+    return Driver(name, address, options.pop("model"), options) if "model" in options else None
+
+
+def _read_parameters(node: ET.Element, name: str, more: tuple[str, ...] = ()) -> dict[str, str]:
     text = _text(node, "parameters", "{}").strip("{} \n\t")
     options = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = item.partition(":")
         options[key.strip()] = value.strip()
-    unknown = sorted(set(options) - set(KNOWN_PARAMETERS))
+    known = (*KNOWN_PARAMETERS, *more)
+    unknown = sorted(set(options) - set(known))
     if "model" in options and unknown:
         raise UserError(
-            f"<parameters> of <ffsocket name={name!r}> has {', '.join(unknown)}, which mts run "
-            f"does not know: use {', '.join(KNOWN_PARAMETERS)}."
+            f"<parameters> of <{node.tag} name={name!r}> has {', '.join(unknown)}, which mts run "
+            f"does not know: use {', '.join(known)}."
         )
     return options
 

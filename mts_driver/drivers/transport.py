@@ -27,9 +27,10 @@ class Address:
     Attributes
     ----------
     mode : str
-        ``unix``, ``inet`` or ``shm`` (a unix socket whose arrays travel in shared memory).
+        ``unix``, ``inet`` or ``shm`` (a unix socket whose arrays travel in shared memory); ``zmq``
+        where the driver listens, over ZeroMQ.
     path : str
-        File of the socket, for ``unix`` and ``shm``.
+        File of the socket, for all but ``inet``.
     host : str
         Name of the machine, for ``inet``.
     port : int

@@ -1,0 +1,90 @@
+"""Asks a driver over ZeroMQ; waits for one that starts late, and asks again one that came back."""
+
+import time
+from collections.abc import Callable
+
+import zmq
+
+from mts_driver.drivers.messages import Message
+from mts_driver.drivers.zmq_server import HEARTBEAT_MS, check_address
+from mts_driver.errors import UserError
+
+POLL_MS = 200
+
+
+class Client:
+    """A connection that is made at the first question.
+
+    Parameters
+    ----------
+    address : str
+        As the server's.
+    timeout_s : float
+        Without any answer for so long, it gives up.
+    interrupted : callable
+        Asked while it waits; true ends the wait.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout_s: float = 600.0,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        check_address(address)
+        self.address, self.timeout_s = address, timeout_s
+        self._interrupted = interrupted
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+
+    def ask(self, message: Message) -> Message:
+        """Send a message and return its answer.
+
+        A question has no memory, so that one which a dead server left open is asked again.
+
+        Raises
+        ------
+        UserError
+            If the server says what is wrong, or none answers in time, or the wait is interrupted.
+        """
+        frames, deadline = message.pack(), time.monotonic() + self.timeout_s
+        while True:
+            socket, monitor = self._connected()
+            socket.send_multipart(frames)
+            while True:
+                ready = dict(self._poller.poll(POLL_MS))
+                if socket in ready:
+                    answer = Message.unpack(socket.recv_multipart())
+                    if answer.kind == "error":
+                        raise UserError(f"the driver at {self.address}: {answer.values['text']}")
+                    return answer
+                if self._interrupted():
+                    raise UserError(f"stopped while waiting for the driver at {self.address}.")
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"the driver at {self.address} has not answered for {self.timeout_s:g} s: "
+                        "start it with `mts serve MODEL --zmq ADDRESS`, or see its log."
+                    )
+                if monitor in ready:  # it is gone: ask whoever comes next
+                    self.close()
+                    break
+
+    def _connected(self) -> "tuple[zmq.Socket[bytes], zmq.Socket[bytes]]":
+        if self._socket is None:
+            self._socket = self._context.socket(zmq.REQ)
+            self._socket.setsockopt(zmq.LINGER, 0)
+            self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._socket.connect(self.address)
+            self._poller = zmq.Poller()
+            for one in (self._socket, self._monitor):
+                self._poller.register(one, zmq.POLLIN)
+        return self._socket, self._monitor
+
+    def close(self) -> None:
+        """End the connection; the next question makes a new one."""
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close()
+            self._socket = None
