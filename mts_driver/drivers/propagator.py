@@ -1,17 +1,16 @@
 """The inner loop of RESPA-BAOAB in the driver: one request for all inner steps of an outer step."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from integrators.bath import Bath
-from integrators.engine import step
-from integrators.levels import SingleLevel
-from integrators.splitting import FAST, OU, Operation, fast_part
-from integrators.state import Evaluation, MDState, initial_state
+from integrators.inner_loop import take_inner_steps
+from integrators.splitting import Splitting, fast_part
+from integrators.state import Evaluation
 from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.errors import UserError
 
@@ -94,43 +93,37 @@ class Propagator:
             torch.from_numpy(np.array(arrays[k])) for k in ("q", "p", "masses", "cell")
         )
         groups = torch.from_numpy(np.array(arrays["groups"])).to(masses)
-        twice_kinetic: list[Tensor] = []
-
-        def look(k: int, op: Operation, state: MDState) -> None:
-            if isinstance(op, OU):
-                mv2 = (state.masses[:, None] * state.velocities.square()).sum(-1)
-                twice_kinetic.append(groups @ mv2)
-
-        noise = iter(torch.from_numpy(np.array(arrays["noise"])))
-        splitting, bath = fast_part(n), None
+        bath = None
         if len(arrays["noise"]):
             bath = Bath(kT=kT, friction=torch.from_numpy(np.array(arrays["friction"])))
-        else:
-            splitting = splitting.without_ou()
-        state = initial_state(q, p / masses[:, None], masses, cell)
-        state = step(
-            state,
-            SingleLevel(self),
-            splitting,
+        taken = take_inner_steps(
+            q,
+            p,
+            masses,
+            cell,
+            self,
+            _splitting(n, thermostat=bath is not None),
             timestep=timestep,
             bath=bath,
-            noise=lambda *_: next(noise),
-            on_op=look,
+            noise=torch.from_numpy(np.array(arrays["noise"])),
+            groups=groups,
             fixcom=fixcom,
         )
-        found = state.evaluations[FAST]
-        state = replace(state, velocities=masses[:, None] * state.velocities)
-        seen = torch.stack(twice_kinetic) if twice_kinetic else groups.new_zeros(0, len(groups))
         results = {
-            "q": state.positions,
-            "p": state.velocities,
-            "energy": found.energy,
-            "forces": found.forces,
-            "virial": found.virial,
-            "heat": state.heat,
-            "twice_kinetic": seen,
+            "q": taken.positions,
+            "p": taken.momenta,
+            "energy": taken.evaluation.energy,
+            "forces": taken.evaluation.forces,
+            "virial": taken.evaluation.virial,
+            "heat": taken.heat,
+            "twice_kinetic": taken.twice_kinetic,
         }
         return {name: value.numpy() for name, value in results.items()}
+
+
+@cache  # exact fractions take longer than a step of a small student
+def _splitting(n: int, *, thermostat: bool) -> Splitting:
+    return fast_part(n) if thermostat else fast_part(n).without_ou()
 
 
 def _check(arrays: Mapping[str, np.ndarray], n: int, natoms: int) -> None:
