@@ -169,9 +169,11 @@ def _read_direct(node: ET.Element) -> Driver | None:
     name = node.get("name", "").strip()
     if "ipc://" not in _text(node, "parameters", ""):
         return None
-    options = _read_parameters(node, name, ("address", "timeout"))
+    # verbosity is i-PI's own addition to a checkpoint
+    options = _read_parameters(node, name, ("address", "timeout", "verbosity"))
     address = Address("zmq", path=options.pop("address").removeprefix("ipc://"))
-    options.pop("timeout", None)
+    for other in ("timeout", "verbosity"):
+        options.pop(other, None)
     return Driver(name, address, options.pop("model"), options) if "model" in options else None
 
 

@@ -98,8 +98,12 @@ def _plot(
     shift: float = 0.0,
     scale: float = 1.0,
 ) -> None:
-    """Draw a line for each setup; filled where a point is safe, open where it is not."""
-    for label, color, rows in series:
+    """Draw a line for each setup; filled where a point is safe, open where it is not.
+
+    Runs that blew up are left out: their numbers would hide those of all others.
+    """
+    for label, color, every in series:
+        rows = [row for row in every if not row["blown_up"]]
         x = np.array([row["outer_fs"] for row in rows])
         y = np.array([np.nan if row[value] is None else row[value] for row in rows], float)
         y = scale * (y - shift)

@@ -13,7 +13,7 @@ from integrators.state import MDState
 MOST_HYDROGENS = 300
 HIGHEST_CM1 = 4500.0
 STRETCHES_CM1 = 1800.0
-"""X-H stretches lie above, with 4 Da at about 2600; other vibrations of heavy hydrogens below."""
+"""X-H stretches lie above, for 4 Da at about 2000; bends and librations below."""
 WINDOW_PS = 1.0
 _CM1_PER_FS = 33356.40952
 """1/(c × 1 fs), 1/cm."""

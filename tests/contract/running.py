@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
-from mts_driver.input_xml import input_xml
+from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
 from mts_driver.inputs import Protocol
 from mts_driver.structures import repartitioned_masses, write_start
 
@@ -46,6 +46,8 @@ def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(),
         assert old in xml, old
         xml = xml.replace(old, new)
     (folder / "input.xml").write_text(xml)
+    if choices.get("mode") == "zmq":
+        (folder / ZMQ_FILE).write_text(ZMQ_TEXT)
     atoms = toy_water(n)
     write_start(folder / "start.extxyz", atoms, repartitioned_masses(atoms, 4.0))
     shutil.copy(HERE / "toy_calculators.py", folder)

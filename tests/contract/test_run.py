@@ -39,8 +39,9 @@ SUMMARY_KEYS = {
 }
 
 
-def test_a_run_counts_its_calls_and_sums_itself_up(tmp_path):
-    input_xml = make_run(tmp_path / "run", steps=12, mode="shm")
+@pytest.mark.parametrize("mode", ["shm", "zmq"])
+def test_a_run_counts_its_calls_and_sums_itself_up(tmp_path, mode):
+    input_xml = make_run(tmp_path / "run", steps=12, mode=mode)
     done = mts("run", input_xml, "--json", tmp_path / "copy.json")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -69,11 +70,15 @@ def test_the_baseline_leaves_no_trace_in_the_trajectory(tmp_path):
     assert "switched off" in summary["speedup_vs_single_step_reason"]
 
 
-@pytest.mark.parametrize("victim", ["teacher", "student"])
-def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(tmp_path, victim):
+@pytest.mark.parametrize(
+    ("victim", "mode"), [("teacher", "unix"), ("student", "unix"), ("student", "zmq")]
+)
+def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(
+    tmp_path, victim, mode
+):
     slow = "ase:toy_calculators:ToyWater?sleep=0.05"
-    whole = make_run(tmp_path / "whole", teacher=slow, steps=30)
-    broken = make_run(tmp_path / "broken", teacher=slow, steps=30)
+    whole = make_run(tmp_path / "whole", teacher=slow, steps=30, mode=mode)
+    broken = make_run(tmp_path / "broken", teacher=slow, steps=30, mode=mode)
     reference = start("run", whole, "--baseline-steps", 0)
     process = start("run", broken, "--baseline-steps", 0)
     wait_for(lambda: steps_done(broken.parent) >= 3, what="third step")
