@@ -6,7 +6,7 @@ import platform
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from mts_driver.bench.bare import run_in_process
 from mts_driver.drivers.launcher import Launcher, load
-from mts_driver.input_xml import input_xml
+from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
 from mts_driver.inputs import Protocol
 from mts_driver.structures import repartitioned_masses, write_start
 
@@ -37,6 +38,8 @@ class Variant:
         None for single time steps.
     outer_fs, hydrogen_mass : float
         Time step of the teacher, fs, and mass of hydrogens, Da (0: natural).
+    mode : str
+        How i-PI talks to the drivers.
     """
 
     label: str
@@ -44,6 +47,7 @@ class Variant:
     student: str | None
     outer_fs: float
     hydrogen_mass: float
+    mode: str = "unix"
 
 
 def variants(teacher: str, student: str, outer_fs: list[float]) -> list[Variant]:
@@ -66,7 +70,29 @@ def measure(
     seconds: float,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Run all variants in turn, ``rounds`` times, and return the table.
+    """Time all variants with `time_in_turn` and compare them with single steps.
+
+    Returns
+    -------
+    dict
+        ``name``, ``environment`` and ``rows``: a row a variant, with medians and spread.
+    """
+    rows = time_in_turn(atoms, todo, rounds=rounds, seconds=seconds, report=report)
+    for row in rows:
+        for name, base in (("1 fs", rows[0]), ("2 fs HMR", rows[1])):
+            row[f"speedup vs {name}"] = base["s_per_ps"] / row["s_per_ps"]
+    return {"name": "speedup", "environment": environment(atoms), "rows": rows}
+
+
+def time_in_turn(
+    atoms: Atoms,
+    todo: Sequence[Variant],
+    *,
+    rounds: int,
+    seconds: float,
+    report: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Run all variants in turn, ``rounds`` times, and return a row for each.
 
     Parameters
     ----------
@@ -74,31 +100,23 @@ def measure(
         An equilibrated structure.
     seconds : float
         Aimed-at stepping time of each run; the first round finds the number of steps.
-
-    Returns
-    -------
-    dict
-        ``name``, ``environment`` and ``rows``: a row a variant, with medians and spread.
     """
     runs: dict[str, list[dict[str, Any]]] = {v.label: [] for v in todo}
     steps = {v.label: 6 for v in todo}
     for k in range(rounds + 1):
         for variant in todo:
             report(f"round {k} of {rounds}: {variant.label}")
-            found = _run(atoms, variant, steps[variant.label])
+            run = run_in_process if variant.mode == "none" else run_under_ipi
+            found = run(atoms, variant, steps[variant.label])
             if k:
                 runs[variant.label].append(found)
             else:
                 per_step = found["wall_s"] / found["steps"]
                 steps[variant.label] = max(4, round(seconds / per_step))
-    rows = [_row(v, runs[v.label]) for v in todo]
-    for row in rows:
-        for name, base in (("1 fs", rows[0]), ("2 fs HMR", rows[1])):
-            row[f"speedup vs {name}"] = base["s_per_ps"] / row["s_per_ps"]
-    return {"name": "speedup", "environment": environment(atoms), "rows": rows}
+    return [_row(v, runs[v.label]) for v in todo]
 
 
-def _run(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
+def run_under_ipi(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
     """One run of one variant in a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="mts-bench-"))
     try:
@@ -113,10 +131,13 @@ def _run(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
             steps=steps,
             stride=5 * -(-steps // 5),  # no frame, and properties every 5 steps
             seed=1,
+            mode=variant.mode,
         )
         masses = repartitioned_masses(atoms, variant.hydrogen_mass)
         write_start(folder / "start.extxyz", atoms, masses)
         (folder / "input.xml").write_text(input_xml(protocol, folder))
+        if variant.mode == "zmq":
+            (folder / ZMQ_FILE).write_text(ZMQ_TEXT)
         return Launcher(load(folder / "input.xml"), baseline_steps=0).execute()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

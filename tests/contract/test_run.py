@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from running import (
     wait_for,
 )
 
+NO_ZMQ = find_spec("zmq") is None
+ZMQ = pytest.param("zmq", marks=pytest.mark.skipif(NO_ZMQ, reason="pyzmq is not installed"))
 SUMMARY_KEYS = {
     "steps",
     "outer_timestep_fs",
@@ -39,7 +42,7 @@ SUMMARY_KEYS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["shm", "zmq"])
+@pytest.mark.parametrize("mode", ["shm", ZMQ])
 def test_a_run_counts_its_calls_and_sums_itself_up(tmp_path, mode):
     input_xml = make_run(tmp_path / "run", steps=12, mode=mode)
     done = mts("run", input_xml, "--json", tmp_path / "copy.json")
@@ -71,7 +74,12 @@ def test_the_baseline_leaves_no_trace_in_the_trajectory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("victim", "mode"), [("teacher", "unix"), ("student", "unix"), ("student", "zmq")]
+    ("victim", "mode"),
+    [
+        ("teacher", "unix"),
+        ("student", "unix"),
+        pytest.param("student", "zmq", marks=ZMQ.marks),
+    ],
 )
 def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(
     tmp_path, victim, mode
