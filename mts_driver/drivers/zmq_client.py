@@ -1,5 +1,6 @@
 """Asks a driver over ZeroMQ; waits for one that starts late, and asks again one that came back."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -37,6 +38,7 @@ class Client:
         self._interrupted = interrupted
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
+        self._lock = threading.Lock()  # i-PI may run several systems in threads
 
     def ask(self, message: Message) -> Message:
         """Send a message and return its answer.
@@ -48,6 +50,10 @@ class Client:
         UserError
             If the server says what is wrong, or none answers in time, or the wait is interrupted.
         """
+        with self._lock:
+            return self._ask(message)
+
+    def _ask(self, message: Message) -> Message:
         frames, deadline = message.pack(), time.monotonic() + self.timeout_s
         while True:
             socket, monitor = self._connected()
