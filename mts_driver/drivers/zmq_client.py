@@ -51,7 +51,11 @@ class Client:
             If the server says what is wrong, or none answers in time, or the wait is interrupted.
         """
         with self._lock:
-            return self._ask(message)
+            try:
+                return self._ask(message)
+            except UserError:
+                self.close()  # an answer that comes after all is not that of the next question
+                raise
 
     def _ask(self, message: Message) -> Message:
         frames, deadline = message.pack(), time.monotonic() + self.timeout_s
