@@ -60,7 +60,9 @@ def sample(
         plan = json.loads(plan_file.read_text())
     planned, spent = plan["calls"], plan["sampling_s"]
     queue = list(systems)
-    parts = len(systems) + (0 if base is None else len(droplets(systems)))
+    # fragments are centred on solutes as it is
+    whole = [] if base is None else [a for a in systems if not _fragment_radius_A(a, settings)]
+    parts = len(systems) + len(droplets(whole))
     share_s = SAMPLING_SHARE * settings.minutes * 60 / parts
     for number, atoms in enumerate(queue):  # which grows by droplets
         name, started = str(atoms.info["system"]), time.monotonic()
@@ -69,9 +71,7 @@ def sample(
             several = f", system {number + 1} of {parts}" if parts > 1 else ""
             report(what + several, done, total)
 
-        radius_A = settings.fragment_radius_A
-        if radius_A is None:
-            radius_A = FRAGMENT_RADIUS_A if len(atoms) > WHOLE_ATOMS else 0.0
+        radius_A = _fragment_radius_A(atoms, settings)
         sampler: Callable[..., Sampler] = Sampler
         runner = None
         if base is not None and not radius_A:
@@ -95,12 +95,19 @@ def sample(
             plan_file.write_text(json.dumps(plan, indent=2) + "\n")
         calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
         sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
-        if base is not None:
+        if base is not None and not radius_A:
             settled = labeller.labels.of("equil", name)[-1:] or [atoms]
             queue += droplets(settled)
         spent[student] = spent.get(student, 0.0) + time.monotonic() - started
         plan_file.write_text(json.dumps(plan, indent=2) + "\n")
     return spent[student]
+
+
+def _fragment_radius_A(atoms: Atoms, settings: "Settings") -> float:
+    """Radius of the pieces that a system is cut into, Å; 0 if it is sampled as a whole."""
+    if settings.fragment_radius_A is not None:
+        return settings.fragment_radius_A
+    return FRAGMENT_RADIUS_A if len(atoms) > WHOLE_ATOMS else 0.0
 
 
 def _affordable(
