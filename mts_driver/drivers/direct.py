@@ -25,10 +25,13 @@ def ask_directly(simulation: Any, ours: set[str]) -> None:
     ours : set of str
         Force fields that are served by `mts_driver.drivers.client`.
     """
-    from ipi.engine.forcefields import FFSocket
+    from ipi.engine.forcefields import FFDirect, FFSocket
 
     alone = len(simulation.syslist) == 1 and simulation.syslist[0].beads.nbeads == 1
     for name, forcefield in simulation.fflist.items():
+        whole = not forcefield.threaded and getattr(forcefield, "batch_size", 1) == 1
+        if type(forcefield) is FFDirect and whole:  # evaluated where it is asked for
+            forcefield._poll_loop = partial(_sleep_until_the_end, forcefield)
         if type(forcefield) is not FFSocket or not forcefield.socket.consolidate_messages:
             continue
         if alone:
@@ -70,14 +73,15 @@ def _patch(forcefield: Any, *, known: bool) -> None:
                 client.get_status = partial(_is_ready, client)
         return request
 
-    def sleep_until_the_end() -> None:
-        while forcefield._doloop[0]:
-            time.sleep(0.2)
-
     forcefield.queue = queue
-    # the polling thread must not touch the sockets at the same time, and its thousands of naps a
-    # second would take a tenth of a core
-    forcefield._poll_loop = sleep_until_the_end
+    # the polling thread must not touch the sockets at the same time
+    forcefield._poll_loop = partial(_sleep_until_the_end, forcefield)
+
+
+def _sleep_until_the_end(forcefield: Any) -> None:
+    """Replace a polling thread whose thousands of naps a second would take a tenth of a core."""
+    while forcefield._doloop[0]:
+        time.sleep(0.2)
 
 
 def _ask_the_only_client(server: Any, request: Any) -> None:
