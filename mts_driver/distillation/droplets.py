@@ -48,15 +48,18 @@ def _droplets_of(atoms: Atoms) -> list[Atoms]:
     if np.bincount(bonds.molecule).max() > LARGEST_MOLECULE:
         return []
     solute, found = groups["solute"].numpy(), dict[bytes, Atoms]()
+    # solvent at the surface of a droplet is not what the box holds
+    weights = np.where(solute, solute_weights(atoms), 0.0)
     for molecule in np.unique(bonds.molecule[solute]):
         kind = np.sort(atoms.numbers[bonds.molecule == molecule]).tobytes()
+        if kind in found:
+            continue
         chosen, positions = _shell(atoms, bonds.molecule, molecule)
-        if kind in found or len(chosen) > WORTHWHILE * len(atoms):
+        if len(chosen) > WORTHWHILE * len(atoms):
             continue
         suffix = f"-{len(found) + 1}" if found else ""
         drop = Atoms(atoms.numbers[chosen], positions)
-        # solvent at the surface of a droplet is not what the box holds
-        drop.set_array("force_weight", np.where(solute, solute_weights(atoms), 0.0)[chosen])
+        drop.set_array("force_weight", weights[chosen])
         drop.info["system"] = f"{atoms.info['system']}-droplet{suffix}"
         if charge := int(bonds.charges[chosen].sum()):
             drop.info["charge"] = charge

@@ -102,7 +102,8 @@ class Sampler:
         ):
             temperature_K = hotter * plan.temperature_K
             if self.runner is not None and kind != "hot":
-                self._stepped(kind, steps, self.runner, temperature_K, start)
+                self._dynamics(kind, steps, temperature_K, start, self.runner)
+            # all of it, or what a student that was lost has left
             self._dynamics(kind, steps, temperature_K, start)
         self.displaced(Skeleton.of(self.atoms))
 
@@ -147,30 +148,6 @@ class Sampler:
         before = [f for f in self.labels.of(earlier, self.system) if f.info["split"] == "train"]
         return (done or before or [start])[-1]
 
-    def _stepped(
-        self, kind: str, steps: int, student: Potential, temperature_K: float, start: Atoms
-    ) -> None:
-        """As many labels as `_dynamics`, but with multiple time steps, three times as far apart.
-
-        Ends where the student has left the teacher's surface: `_dynamics` takes the rest.
-        """
-        first_step = len(self.labels.of(kind, self.system)) * self.plan.every
-        state = self._state(self._last(kind, start), temperature_K, first_step)
-        levels = TwoLevel(self.labeller.teacher(self.atoms), student)
-
-        def keep(state: MDState) -> None:
-            self.report(f"teacher and student at {temperature_K:.0f} K", state.step, steps)
-            found = state.evaluations[FULL]
-            off = torch.linalg.vector_norm(found.forces - state.evaluations[FAST].forces, dim=-1)
-            if not float(off.max()) <= HOLE_EV_A:
-                self._add(state, found, "hole", "train", arrays={})
-                raise _Lost
-            if state.step % self.plan.every == 0:
-                self._add(state, found, kind, _split(kind, state.step / steps))
-
-        with suppress(_Lost):
-            self._langevin(kind, levels, state, temperature_K, max(0, steps - first_step), keep)
-
     def _settled(self, runner: Potential, start: Atoms) -> Atoms:
         """Return the structure after dynamics of the student; its solvent finds its places."""
         steps = self.settling_steps
@@ -186,22 +163,39 @@ class Sampler:
     def _tell_relaxation(self, step: int, force_eV_A: float) -> None:
         self.report("relaxation", step, 200)
 
-    def _dynamics(self, kind: str, steps: int, temperature_K: float, start: Atoms) -> None:
-        """Langevin dynamics at one temperature; continues after the last stored frame."""
-        done = self.labels.of(kind, self.system)
-        last = self._last(kind, start)
-        first_step = len(done) * self.plan.every
+    def _dynamics(
+        self,
+        kind: str,
+        steps: int,
+        temperature_K: float,
+        start: Atoms,
+        student: Potential | None = None,
+    ) -> None:
+        """Langevin dynamics at one temperature; continues after the last stored frame.
+
+        With a student in multiple time steps, whose labels lie three times as far apart. That ends
+        where the student has left the teacher's surface.
+        """
+        first_step = len(self.labels.of(kind, self.system)) * self.plan.every
         if first_step > steps - self.plan.every:
             return
-        state = self._state(last, temperature_K, first_step)
+        state = self._state(self._last(kind, start), temperature_K, first_step)
+        teacher = self.labeller.teacher(self.atoms)
+        levels = SingleLevel(teacher) if student is None else TwoLevel(teacher, student)
+        who = "teacher MD" if student is None else "teacher and student"
 
         def keep(state: MDState) -> None:
+            self.report(f"{who} at {temperature_K:.0f} K", state.step, steps)
+            found = state.evaluations[FULL]
+            off = torch.linalg.vector_norm(found.forces - state.evaluations[FAST].forces, dim=-1)
+            if student is not None and not float(off.max()) <= HOLE_EV_A:
+                self._add(state, found, "hole", "train", arrays={})
+                raise _Lost
             if state.step % self.plan.every == 0:
-                self._add(state, state.evaluations[FULL], kind, _split(kind, state.step / steps))
-            self.report(f"teacher MD at {temperature_K:.0f} K", state.step, steps)
+                self._add(state, found, kind, _split(kind, state.step / steps))
 
-        levels = SingleLevel(self.labeller.teacher(self.atoms))
-        self._langevin(kind, levels, state, temperature_K, steps - first_step, keep)
+        with suppress(_Lost):
+            self._langevin(kind, levels, state, temperature_K, steps - first_step, keep)
 
     def _langevin(
         self,

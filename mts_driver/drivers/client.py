@@ -89,9 +89,14 @@ def _answer(evaluate: Evaluate, stream: Stream, model: str, after_call: Callable
                 )
 
 
+def is_another(served: str, wanted: str) -> bool:
+    """Tell two models of different kinds apart, where both are known; file names may differ."""
+    return bool(served and wanted) and served.partition(":")[0] != wanted.partition(":")[0]
+
+
 def _check_model(served: str, wanted: str) -> None:
-    """Refuse to play the student where the input wants the teacher; file names may differ."""
-    if served and wanted and served.partition(":")[0] != wanted.partition(":")[0]:
+    """Refuse to play the student where the input wants the teacher."""
+    if is_another(served, wanted):
         raise UserError(
             f"this driver serves {served!r} but the <ffsocket> at this address asks for "
             f"{wanted!r}: swap the --address of your drivers or correct <parameters>."

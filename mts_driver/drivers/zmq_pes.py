@@ -10,6 +10,7 @@ import numpy as np
 from ipi.pes.dummy import Dummy_driver
 from ipi.utils.softexit import softexit
 
+from mts_driver.drivers.client import is_another
 from mts_driver.drivers.messages import Message
 from mts_driver.drivers.zmq_client import Client
 from mts_driver.errors import UserError
@@ -67,8 +68,7 @@ class ZmqPES(Dummy_driver):
     def _ask(self, message: Message) -> Message:
         if not self._greeted:
             served = self._client.ask(Message("hello")).values["model"]
-            # file names may differ
-            if self._model and served.partition(":")[0] != self._model.partition(":")[0]:
+            if is_another(served, self._model):
                 raise UserError(
                     f"the driver at {self._client.address} serves {served!r}, but the <ffdirect> "
                     f"asks for {self._model!r}: correct the address or <parameters>."

@@ -1,6 +1,7 @@
 """The inner loop in a driver over ZeroMQ against i-PI's own steps, with the same noise."""
 
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -24,13 +25,9 @@ WEIGHTS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))
 FRICTION = "<hydrogen_friction units='inverseps'>200</hydrogen_friction>"
 
 
-@pytest.fixture
-def student(tmp_path):
-    """A server of a quartic well, in a thread, with its address and counters."""
-    stats = Stats("student:well")
-    well = Analytic(lambda x: (4.4 * x**2 + 0.7 * x**4).sum((-2, -1)))  # eV and Å
-    address = f"ipc://{tmp_path}/student"
-    server = Server(Evaluator(well, ATOMS, stats=stats), address, model="student:well")
+@contextmanager
+def serving(server):
+    """The server in a thread of its own, to the end of the block."""
 
     def serve():
         with pytest.raises(zmq.ContextTerminated):
@@ -39,9 +36,20 @@ def student(tmp_path):
 
     thread = threading.Thread(target=serve)
     thread.start()
-    yield address, stats
+    yield
     server._context.term()
     thread.join()
+
+
+@pytest.fixture
+def student(tmp_path):
+    """A server of a quartic well, in a thread, with its address and counters."""
+    stats = Stats("student:well")
+    well = Analytic(lambda x: (4.4 * x**2 + 0.7 * x**4).sum((-2, -1)))  # eV and Å
+    address = f"ipc://{tmp_path}/student"
+    server = Server(Evaluator(well, ATOMS, stats=stats), address, model="student:well")
+    with serving(server):
+        yield address, stats
 
 
 @pytest.fixture
@@ -181,16 +189,7 @@ def test_a_server_that_comes_back_is_asked_again(tmp_path):
     assert not answers
     well = Analytic(lambda x: x.square().sum((-2, -1)))
     second = Server(Evaluator(well, 1, stats=Stats("w")), address, model="student:second")
-
-    def serve():
-        with pytest.raises(zmq.ContextTerminated):
-            second.serve()
-        second._socket.close()
-
-    serving = threading.Thread(target=serve)
-    serving.start()
-    asking.join(timeout=30)
-    assert answers and answers[0].values["model"] == "student:second"
-    client.close()
-    second._context.term()
-    serving.join()
+    with serving(second):
+        asking.join(timeout=30)
+        assert answers and answers[0].values["model"] == "student:second"
+        client.close()
