@@ -67,15 +67,13 @@ def _energy_along(model: StudentModel, graph: Graph, along: Tensor) -> Tensor:
     """
     config, counts = model.config, graph.by_element.counts
     row = torch.from_numpy(graph.by_element.row)
-    level = _Tangents.apply(
-        radial_table(model, model.radial, repulsion=False), model, 0, graph, along
-    )
+    level = _Tangents.apply(radial_table(model, model.radial), model, 0, graph, along)
     a = _by_element(level, counts, model.w1, model.b1)
     states = _silu(*a)
     a2, da2 = _by_element(states, counts, model.w2[:, : config.hidden], model.b2)
     if config.messages:
         q, dq = _by_element(states, counts, model.wq)
-        table = radial_table(model, model.radial2, repulsion=False)
+        table = radial_table(model, model.radial2)
         sent, dsent = 1.0 + bounded(q, LOUDEST), dq * bounded_slope(q, LOUDEST)
         level = _Tangents.apply(table, model, 1, graph, along, sent[row], dsent[row])
         more, dmore = _by_element(level, counts, model.w2[:, config.hidden :])
@@ -115,28 +113,27 @@ class _Tangents(torch.autograd.Function):
         along: Tensor,
         *sent: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        near, config = graph.near, model.config
+        config = model.config
         scaling = (model.shift2, model.scale2) if level else (model.shift, model.scale)
         dtype = table.detach().numpy().dtype.type
         nothing = table.new_empty(0, config.channels)
         args = (
-            *(near.first, near.neighbors, near.vectors, near.kind, along.numpy()),
-            *(graph.by_element.row, table.detach().numpy(), START_A, cells_per_A(config.cutoff_A)),
-            *(t.detach().view(len(t), 10, -1).numpy() for t in scaling),
-            dtype(BOUND),
+            *(graph.near, along.numpy(), graph.by_element.row),
+            (table.detach().contiguous().numpy(), START_A, cells_per_A(config.cutoff_A)),
+            (*(t.detach().view(len(t), 10, -1).numpy() for t in scaling), dtype(BOUND**-2)),
             *(t.detach().contiguous().numpy() for t in sent or 2 * [nothing]),
         )
-        results = tangent_kernel.tangents(*args)
-        ctx.args = (*args, *results)
+        ctx.kernels = tangent_kernel.kernels(table.shape[-1])
+        results = ctx.kernels.tangents(*args)
+        ctx.args = (*args, results)
         ctx.first_level = not sent
         inputs, dinputs = (torch.from_numpy(a).flatten(1) for a in results[2:])
         return inputs, dinputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        shape = ctx.args[-1].shape
+        shape = ctx.args[-1][2].shape
         given = [g.clone().view(shape).numpy() for g in grads]
-        table, *sent = (
-            torch.from_numpy(a) for a in tangent_kernel.tangents_back(*ctx.args, *given)
-        )
+        found = ctx.kernels.tangents_back(*ctx.args, *given)
+        table, *sent = (torch.from_numpy(a) for a in found)
         return (table, None, None, None, None, *([] if ctx.first_level else sent))

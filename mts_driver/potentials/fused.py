@@ -5,19 +5,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from mts_driver.potentials import student_kernel
-from mts_driver.potentials.radial_table import START_A, cells_per_A, radial_table
-from mts_driver.potentials.student import (
-    BOUND,
-    LOUDEST,
-    StudentModel,
-    bounded,
-    bounded_slope,
-    direct_forces,
+from mts_driver.potentials.radial_table import (
+    START_A,
+    cells_per_A,
+    radial_table,
+    repulsion_table,
 )
-
-silu, silu_backward = torch.nn.functional.silu, torch.ops.aten.silu_backward
+from mts_driver.potentials.student import BOUND, LOUDEST, StudentModel
+from mts_driver.potentials.student_kernel import CHUNKS, kernels
+from mts_driver.potentials.student_network import ROWS, WIDE
 
 
 class Near(NamedTuple):
@@ -43,17 +41,118 @@ class Near(NamedTuple):
 
 
 class ByElement(NamedTuple):
-    """Atoms sorted by element: ``order`` (M,) lists them, ``row`` (M,) is the inverse."""
+    """Atoms sorted by element.
+
+    Attributes
+    ----------
+    order, row : int64 arrays, shape (M,)
+        The atoms in that order, and the inverse.
+    counts : list of int
+        Atoms of every element.
+    blocks : tuple of int64 arrays, shapes (B, ROWS) and (B,)
+        The atoms in blocks of one element, −1 where there is none, and the elements.
+    """
 
     order: np.ndarray
     row: np.ndarray
     counts: list[int]
+    blocks: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def of(cls, kind: np.ndarray, kinds: int) -> "ByElement":
         """Sort atoms of ``kind`` (M,)."""
         order = np.argsort(kind, kind="stable")
-        return cls(order, np.argsort(order), np.bincount(kind, minlength=kinds).tolist())
+        counts = np.bincount(kind, minlength=kinds)
+        rows = [
+            np.pad(atoms, (0, -len(atoms) % ROWS), constant_values=-1).reshape(-1, ROWS)
+            for atoms in np.split(order, np.cumsum(counts)[:-1])
+        ]
+        element = np.repeat(np.arange(kinds), [len(r) for r in rows])
+        return cls(order, np.argsort(order), counts.tolist(), (np.concatenate(rows), element))
+
+
+class Weights(NamedTuple):
+    """Matrices of the networks, one an element, padded with zeros to whole registers.
+
+    ``w2`` and ``w2b`` take the state and the invariants of the second sum; a t at the end means
+    transposed.
+    """
+
+    w1: np.ndarray
+    b1: np.ndarray
+    wq: np.ndarray
+    w2: np.ndarray
+    w2b: np.ndarray
+    b2: np.ndarray
+    w3: np.ndarray
+    w1t: np.ndarray
+    wqt: np.ndarray
+    w2t: np.ndarray
+    w2bt: np.ndarray
+
+    @classmethod
+    def of(cls, model: StudentModel) -> "Weights":
+        """Take the weights of a model as they are now."""
+        hidden, empty = model.config.hidden, model.w1.new_zeros(len(model.w1), 0, 0)
+        w2 = model.w2[:, :hidden], model.w2[:, hidden:]
+        wq = model.wq if model.config.messages else empty
+        straight = (model.w1, model.b1, wq, *w2, model.b2, model.w3)
+        transposed = (t.mT for t in (model.w1, wq, *w2))
+        return cls(*(_padded(t.detach()) for t in (*straight, *transposed)))
+
+
+def _padded(t: Tensor) -> np.ndarray:
+    """Widen all axes but the first, that of elements, to multiples of `WIDE`."""
+    widths = [n for size in reversed(t.shape[1:]) for n in (0, -size % WIDE)]
+    return pad(t, widths).contiguous().numpy()
+
+
+class Workspace(NamedTuple):
+    """What the loops leave for each other and for the caller; rows of blocks but where M is named.
+
+    Attributes
+    ----------
+    energy : array, shape (M,)
+        Atomic energies, eV.
+    moments, inputs, a1, a2, g1 : arrays, shapes (R, ...)
+        Of the first sum; both layers before their nonlinearity; gradient by the first.
+    told, sent, answer : arrays, shapes (M, P), (M, P), (CHUNKS, M, P)
+        What atoms tell before and after it is bounded, and the gradient by it.
+    forces, virials : float64 arrays, shapes (CHUNKS, M, 3), (CHUNKS, replicas, 3, 3)
+        eV/Å and eV, to be summed over the chunks.
+    """
+
+    energy: np.ndarray
+    moments: np.ndarray
+    inputs: np.ndarray
+    a1: np.ndarray
+    a2: np.ndarray
+    g1: np.ndarray
+    told: np.ndarray
+    sent: np.ndarray
+    answer: np.ndarray
+    forces: np.ndarray
+    virials: np.ndarray
+
+    @classmethod
+    def of(cls, model: StudentModel, atoms: int, rows: int, replicas: int) -> "Workspace":
+        """Allocate it."""
+        c, p = model.config.channels, model.config.messages
+        weights, dtype = Weights.of(model), model.w1.detach().numpy().dtype
+        stride, hidden = weights.w1.shape[1:]
+        return cls(
+            energy=np.zeros(atoms, dtype),
+            moments=np.zeros((rows, 10, c), dtype),
+            inputs=np.zeros((rows, stride), dtype),  # wider than 10 C, and zero there
+            a1=np.zeros((rows, hidden), dtype),
+            a2=np.zeros((rows, hidden), dtype),
+            g1=np.zeros((rows, hidden), dtype),
+            told=np.zeros((atoms, p), dtype),
+            sent=np.zeros((atoms, p), dtype),
+            answer=np.zeros((CHUNKS, atoms, p), dtype),
+            forces=np.zeros((CHUNKS, atoms, 3)),
+            virials=np.zeros((CHUNKS, replicas, 3, 3)),
+        )
 
 
 class FusedStudent:
@@ -66,102 +165,53 @@ class FusedStudent:
     """
 
     def __init__(self, model: StudentModel) -> None:
-        self.model = model
-        config = model.config
-        grid = (START_A, cells_per_A(config.cutoff_A))
-        bound = model.w1.detach().numpy().dtype.type(BOUND)
-        with torch.no_grad():
-            table = radial_table(model, model.radial, repulsion=not config.direct).numpy()
-            self._levels = [(table, *grid, *_by_kind(model.shift, model.scale), bound)]
-            if config.messages:
-                table = radial_table(model, model.radial2, repulsion=False).numpy()
-                self._levels.append((table, *grid, *_by_kind(model.shift2, model.scale2), bound))
+        self.model, config = model, model.config
+        self._weights = Weights.of(model)
+        self._kernels = kernels(config.channels, config.messages, config.direct)
+        self._work: Workspace | None = None
+        self._first = self._level(model.radial, model.shift, model.scale, not config.direct)
+        self._second = self._first
+        if config.messages:
+            self._second = self._level(model.radial2, model.shift2, model.scale2, False)
 
     @torch.no_grad()
+    def _level(self, radial, shift, scale, repulsion):
+        """Radial functions and scaling of a sum, as the kernels take them."""
+        pairs = repulsion_table(self.model)
+        pairs = pairs if repulsion else pairs[:0]
+        grid = START_A, cells_per_A(self.model.config.cutoff_A)
+        weaker = self._weights.w1.dtype.type(BOUND**-2)
+        scaling = (t.view(len(t), 10, -1).numpy() for t in (shift, scale))
+        table = radial_table(self.model, radial).contiguous().numpy()
+        return (table, pairs.numpy(), *grid), (*scaling, weaker)
+
     def __call__(
         self, near: Near, sorted_: ByElement, atoms_per_replica: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Atomic energies (M,) eV, forces (M, 3) eV/Å and virials (R, 3, 3) eV."""
-        net, hidden = self.model, self.model.config.hidden
-        nothing = np.empty((0, self.model.config.channels), net.w1.detach().numpy().dtype)
-        first = self._forward(0, near, sorted_.row, nothing)
-        blocks = _Blocks(sorted_.counts)
-        a1 = blocks(first.inputs, net.w1, net.b1)
-        h = silu(a1)
-        a2 = blocks(h, net.w2[:, :hidden], net.b2)
-        levels = [first]
-        if self.model.config.messages:
-            q = blocks(h, net.wq)
-            sent = (1.0 + bounded(q, LOUDEST))[sorted_.row]
-            levels.append(self._forward(1, near, sorted_.row, sent.numpy()))
-            a2 += blocks(levels[1].inputs, net.w2[:, hidden:])
+        atoms, rows = len(near.kind), sorted_.blocks[0].size
+        replicas = atoms // atoms_per_replica
+        work = self._work
+        if work is None or (len(work.energy), len(work.a1), work.virials.shape[1]) != (
+            *(atoms, rows),
+            replicas,
+        ):
+            work = self._work = Workspace.of(self.model, atoms, rows, replicas)
+        for summed in (work.answer, work.forces, work.virials):
+            summed[:] = 0
+        loudest = work.energy.dtype.type(LOUDEST**-2)
+        here = (near, sorted_.blocks)
+        net = (self._weights, work)
+        self._kernels.read(*here, *self._first, *net, loudest)
+        self._kernels.decide(*here, *self._second, *net, atoms_per_replica)
         if self.model.config.direct:
-            return self._direct(blocks(silu(a2), net.w3)[sorted_.row], levels, atoms_per_replica)
-        energy = first.pairs
-        energy[sorted_.order] += blocks(silu(a2), net.w3[..., None])[:, 0].numpy()
+            return self._without_mean(work, atoms_per_replica)
+        self._kernels.pull_back(*here, *self._first, *net, loudest, atoms_per_replica)
+        return work.energy.copy(), work.forces.sum(0), work.virials.sum(0)
 
-        slope = torch.cat([n.expand(c, -1) for n, c in zip(net.w3, sorted_.counts, strict=True)])
-        g2 = silu_backward(slope, a2)
-        g1 = blocks(g2, net.w2[:, :hidden].mT)
-        forces, virials = 0.0, 0.0
-        if self.model.config.messages:
-            grad = blocks(g2, net.w2[:, hidden:].mT)
-            forces, virials, answer = self._backward(1, near, levels[1], grad, atoms_per_replica)
-            answer = torch.from_numpy(answer)[sorted_.order] * bounded_slope(q, LOUDEST)
-            g1 += blocks(answer, net.wq.mT)
-        grad = blocks(silu_backward(g1, a1), net.w1.mT)
-        more, stress, _ = self._backward(0, near, first, grad, atoms_per_replica)
-        return energy, forces + more, virials + stress
-
-    def _forward(self, level, near, row, sent):
-        args = (*near, row, *self._levels[level], sent)
-        moments, inputs, pairs = student_kernel.forward(*args)
-        return _Level(args, moments, torch.from_numpy(inputs).flatten(1), pairs)
-
-    def _backward(self, level, near, done, grad, atoms_per_replica):
-        shape = (len(near.kind), 10, -1)
-        slope, inputs = grad.view(shape).numpy(), done.inputs.view(shape).numpy()
-        result = (done.moments, inputs, slope, atoms_per_replica)
-        return student_kernel.backward(*done.args, *result)  # type: ignore[call-arg]
-
-    def _direct(self, weights, levels, atoms_per_replica):
+    @staticmethod
+    def _without_mean(work, atoms_per_replica):
         """Return forces of the direct student, less their mean over each replica; no energy."""
-        moments = [torch.from_numpy(level.moments) for level in levels]
-        total = direct_forces(weights, moments).view(-1, atoms_per_replica, 3).double()
-        forces = (total - total.mean(1, keepdim=True)).flatten(0, 1).numpy()
+        total = work.forces.sum(0).reshape(-1, atoms_per_replica, 3)
+        forces = (total - total.mean(1, keepdims=True)).reshape(-1, 3)
         return np.zeros(len(forces)), forces, np.zeros((len(total), 3, 3))
-
-
-class _Level(NamedTuple):
-    """One of the two sums over neighbours: what went in and what came out."""
-
-    args: tuple
-    moments: np.ndarray
-    inputs: Tensor
-    pairs: np.ndarray
-
-
-class _Blocks:
-    """Matrix products in which every element has its own matrix; atoms are sorted by element."""
-
-    def __init__(self, counts: list[int]) -> None:
-        self.spans = []
-        start = 0
-        for e, count in enumerate(counts):
-            if count:
-                self.spans.append((e, slice(start, start + count)))
-            start += count
-        self.atoms = start
-
-    def __call__(self, x: Tensor, matrices: Tensor, bias: Tensor | None = None) -> Tensor:
-        out = x.new_empty(self.atoms, matrices.shape[-1])
-        for e, span in self.spans:
-            if bias is None:
-                torch.mm(x[span], matrices[e], out=out[span])
-            else:
-                torch.addmm(bias[e], x[span], matrices[e], out=out[span])
-        return out
-
-
-def _by_kind(shift: Tensor, scale: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(t.detach().view(len(t), 10, -1).numpy() for t in (shift, scale))  # type: ignore[return-value]

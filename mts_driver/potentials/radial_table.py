@@ -11,29 +11,28 @@ CELLS = 512
 START_A = 0.2
 
 
-def radial_table(model: StudentModel, radial: Tensor, *, repulsion: bool) -> Tensor:
-    """Cubics of R_c, and of half the repulsion, of every ordered pair of elements.
+def radial_table(model: StudentModel, radial: Tensor) -> Tensor:
+    """Cubics of R_c of every ordered pair of elements.
 
     Parameters
     ----------
     radial : Tensor, shape (E, E, radial, C)
         Weights of the basis functions; the table can be differentiated by them.
-    repulsion : bool
-        Whether the last column holds the pair energy, or zeros.
 
     Returns
     -------
-    Tensor, shape (E², CELLS, 4, C + 1)
+    Tensor, shape (E, E, CELLS, 4, C)
         Coefficients of powers of the position within a cell.
     """
-    dtype, config = radial.dtype, model.config
-    basis = _basis_cubics(config.radial, config.cutoff_A, dtype)
-    table = torch.einsum("gpk,tkc->tgpc", basis, radial.flatten(0, 1))
-    if repulsion:
-        pairs = _repulsion_cubics(config.elements, config.cutoff_A, dtype)
-    else:
-        pairs = table.new_zeros(table.shape[:3])
-    return torch.cat((table, pairs[..., None]), -1)
+    basis = _basis_cubics(model.config.radial, model.config.cutoff_A, radial.dtype)
+    return torch.einsum("gpk,abkc->abgpc", basis, radial)
+
+
+def repulsion_table(model: StudentModel) -> Tensor:
+    """Cubics of half the repulsion of every ordered pair of elements, (E, E, CELLS, 4)."""
+    kinds = len(model.config.elements)
+    cubics = _repulsion_cubics(model.config.elements, model.config.cutoff_A, model.w1.dtype)
+    return cubics.view(kinds, kinds, CELLS, 4)
 
 
 def cells_per_A(cutoff_A: float) -> float:

@@ -95,13 +95,13 @@ class _Function(torch.autograd.Function):
         tensors = (i, j, r[:, 0], cutoff[:, 0], to_i, parity, atoms, ev_filter)
         ctx.arrays = [t.detach().contiguous().numpy() for t in tensors]
         ctx.layer = layer
-        out = _forward(*ctx.arrays, layer.table, *layer.grid, layer.degree, layer.scale)  # type: ignore[call-arg]
+        out = _forward(*ctx.arrays, layer.table, *layer.grid, layer.degree, layer.scale)
         return torch.from_numpy(out[0]), torch.from_numpy(out[1])
 
     @staticmethod
     def backward(ctx, grad_inv, grad_ev):
         layer = ctx.layer
-        found = _backward(  # type: ignore[call-arg]
+        found = _backward(
             *ctx.arrays, layer.table, *layer.grid, layer.degree, layer.scale,
             grad_inv.contiguous().numpy(), grad_ev.contiguous().numpy(),
         )  # fmt: skip

@@ -114,7 +114,7 @@ class _Fused(torch.autograd.Function):
         arrays = [t.detach().numpy() for t in (i, j, r)]
         charges, volumes = (t.detach().double().numpy() for t in (q, h))
         atoms = (charges, volumes, model.alpha, model.kind, model.c6)
-        energy, dr, dq, dh = _pairs(*arrays, *atoms, *model.tables, model.root)  # type: ignore[call-arg]
+        energy, dr, dq, dh = _pairs(*arrays, *atoms, *model.tables, model.root)
         ctx.save_for_backward(torch.from_numpy(dr), torch.from_numpy(dq), torch.from_numpy(dh))
         ctx.dtypes = r.dtype, q.dtype, i
         return torch.from_numpy(energy)

@@ -1,17 +1,51 @@
-"""Fused CPU kernels of the student: moments and invariants of every atom, and back to forces.
+"""Fused CPU kernels of the student: from neighbours to energies and forces in three loops.
 
 The same equations as `mts_driver.potentials.student`, with the radial functions read from cubic
-splines. An atom's neighbours are visited one after the other and nothing of the size of the pair
-list times the channels is ever stored; the derivative of the invariants is written out by hand.
+splines. Atoms are taken in blocks of one element (`fused.Blocks`); what a block needs of moments,
+network inputs and their gradients stays in the processor's cache, and nothing of the size of the
+pair list times the channels is ever stored. Derivatives are written out by hand.
+
+    read      first sum, first layer of the network, what atoms tell their neighbours
+    decide    second sum, second layer, energies; back to forces through the second sum
+    pull_back through the first layer and the first sum
 """
 
 import math
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
+from mts_driver.potentials.lanes import inverse, load, root, size, store, total
+from mts_driver.potentials.student_network import (
+    ROWS,
+    add_product,
+    dot,
+    fill,
+    silu,
+    times_silu_slope,
+)
+from mts_driver.potentials.student_sums import (
+    contracted,
+    load_ten,
+    moments,
+    pull,
+    put_inputs,
+    store_ten,
+    take_gradient,
+)
+
 CHUNKS = 8
-"""Blocks of atoms that threads share; fixed, so that sums don't depend on the thread count."""
+"""Ranges of blocks that threads share; fixed, so that sums don't depend on the thread count."""
+
+
+class Kernels(NamedTuple):
+    """The three loops, compiled for one architecture."""
+
+    read: Any
+    decide: Any
+    pull_back: Any
 
 
 @njit(parallel=True, cache=True, fastmath=True)
@@ -43,268 +77,203 @@ def neighborhoods(x, first, neighbors, shifts, cutoff):
     return last, near, vectors
 
 
-@njit(parallel=True, cache=True, fastmath=True)
-def forward(first, last, near, vectors, kind, row, table, r0, inverse_h, shift, scale, bound, sent):
-    """Moments (M, 10, C), network inputs (M, 10, C) and pair energies (M,) of every atom.
+@lru_cache
+def kernels(channels: int, messages: int, direct: bool) -> Kernels:
+    """Return the loops, compiled for these numbers of channels.
 
-    The first arguments are those of `neighborhoods`; atom a's inputs go to ``row[a]``.
-    ``table`` (T, G, 4, C + 1) holds the cubics of the radial functions in every grid cell, from
-    ``r0`` on, the pair energy last. Inputs are the invariants, shifted and scaled by element and
-    bounded. ``sent`` (M, C) is what every atom tells its neighbours; it is empty in the first sum.
+    Parameters are tuples of arrays: ``near`` is `fused.Near`; ``blocks`` is ``order`` (B, ROWS),
+    the atoms, −1 for none, and ``element`` (B,); ``radial`` see `student_sums`; ``scaling`` is
+    ``shift`` and ``scale`` (E, 10, C), and 1/bound²; ``weights`` is `fused.Weights`, ``work``
+    `fused.Workspace`.
     """
-    atoms, channels = first.size - 1, table.shape[3] - 1
-    kinds = int(math.sqrt(table.shape[0]) + 0.5)
-    moments = np.zeros((atoms, 10, channels), table.dtype)
-    inputs = np.empty((atoms, 10, channels), table.dtype)
-    pair_energy = np.zeros(atoms, table.dtype)
-    for chunk in prange(CHUNKS):
-        radial = np.empty(channels + 1, table.dtype)
-        scratch = np.empty((10, channels + 2), table.dtype)
-        shape = np.empty(10, table.dtype)
-        for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
-            m = moments[a]
-            for p in range(first[a], last[a]):
-                r, b = vectors[p, 3], near[p]
-                pair = table[kind[a] * kinds + kind[b]]
-                _radial(pair, (r - r0) * inverse_h, radial)
-                pair_energy[a] += radial[channels]
-                if sent.size:
-                    for c in range(channels):
-                        radial[c] *= sent[b, c]
-                _angular(vectors[p], r, shape)
-                for k in range(10):
-                    s = shape[k]
-                    for c in range(channels):
-                        m[k, c] += s * radial[c]
-            out = inputs[row[a]]
-            _invariants(m, scratch, out)
-            _bound(out, shift[kind[a]], scale[kind[a]], bound)
-    return moments, inputs, pair_energy
+    two_sums = messages > 0
+    second = max(messages, 1)
+
+    @njit(parallel=True, cache=True, fastmath=True)
+    def read(near, blocks, radial, scaling, weights, work, loudest):
+        first, last, neighbors, vectors, kind = near
+        table, pairs, r0, inverse_h = radial
+        (order, element), (shift, scale, weaker) = blocks, scaling
+        w1, b1, w2, b2, wq = weights.w1, weights.b1, weights.w2, weights.b2, weights.wq
+        energy, kept, inputs, a1, a2 = work.energy, work.moments, work.inputs, work.a1, work.a2
+        told, sent = work.told, work.sent
+        (stride, hidden), width = w1.shape[1:], wq.shape[2]
+        for chunk in prange(CHUNKS):
+            one, nothing = w1.dtype.type(1), np.empty((0, 0), w1.dtype)
+            like = load(np.zeros(channels, w1.dtype), 0, channels)
+            quiet = load(np.zeros(second, w1.dtype), 0, second)
+            h, q = np.empty(ROWS * hidden, w1.dtype), np.empty(ROWS * width, w1.dtype)
+            for block in range(*_share(element.size, chunk)):
+                e, row = element[block], block * ROWS
+                for j in range(ROWS):
+                    a = order[block, j]
+                    if a >= 0:
+                        m, energy[a] = moments(
+                            a,
+                            (first, last, neighbors, vectors, kind),
+                            (table, pairs, r0, inverse_h),
+                            nothing,
+                            like,
+                        )
+                        store_ten(kept, (row + j) * 10 * channels, m)
+                        at, of_kind = (row + j) * stride, e * 10 * channels
+                        put_inputs(m, inputs, at, shift, scale, of_kind, weaker)
+                at = row * hidden
+                fill(a1, at, hidden, b1, e * hidden)
+                add_product(inputs, row * stride, stride, w1, e * stride * hidden, hidden, a1, at)
+                silu(a1, at, h, 0, ROWS * hidden)
+                fill(a2, at, hidden, b2, e * hidden)
+                add_product(h, 0, hidden, w2, e * hidden * hidden, hidden, a2, at)
+                if two_sums:
+                    q[:] = 0
+                    add_product(h, 0, hidden, wq, e * hidden * width, width, q, 0)
+                    for j in range(ROWS):
+                        a = order[block, j]
+                        if a >= 0:
+                            x = load(q, j * width, quiet)
+                            store(told, a * messages, x)
+                            x = x * inverse(root(one + loudest * (x * x)))
+                            store(sent, a * messages, one + x)
+
+    @njit(parallel=True, cache=True, fastmath=True)
+    def decide(near, blocks, radial, scaling, weights, work, atoms_per_replica):
+        first, last, neighbors, vectors, kind = near
+        table, pairs, r0, inverse_h = radial
+        (order, element), (shift, scale, weaker) = blocks, scaling
+        w2b, w3, w2t, w2bt = weights.w2b, weights.w3, weights.w2t, weights.w2bt
+        energy, a2, g1, sent, kept = work.energy, work.a2, work.g1, work.sent, work.moments
+        forces, virials, answer = work.forces, work.virials, work.answer
+        (stride, hidden), width = w2b.shape[1:], w3.shape[-1]
+        for chunk in prange(CHUNKS):
+            like = load(np.zeros(channels, w3.dtype), 0, channels)
+            quiet = load(np.zeros(second, w3.dtype), 0, second)
+            m2 = np.zeros(ROWS * 10 * second, w3.dtype)
+            inputs, grad = np.zeros(ROWS * stride, w3.dtype), np.zeros(ROWS * stride, w3.dtype)
+            h, g2 = np.empty(ROWS * hidden, w3.dtype), np.empty(ROWS * hidden, w3.dtype)
+            mine, answers = forces[chunk], answer[chunk]
+            for block in range(*_share(element.size, chunk)):
+                e, at = element[block], block * ROWS * hidden
+                if two_sums:
+                    for j in range(ROWS):
+                        a = order[block, j]
+                        if a >= 0:
+                            m, _ = moments(
+                                a,
+                                (first, last, neighbors, vectors, kind),
+                                (table, pairs, r0, inverse_h),
+                                sent,
+                                quiet,
+                            )
+                            store_ten(m2, j * 10 * second, m)
+                            of_kind = e * 10 * second
+                            put_inputs(m, inputs, j * stride, shift, scale, of_kind, weaker)
+                    add_product(inputs, 0, stride, w2b, e * stride * hidden, hidden, a2, at)
+                silu(a2, at, h, 0, ROWS * hidden)
+                if direct:
+                    out = np.zeros(ROWS * width, w3.dtype)
+                    add_product(h, 0, hidden, w3, e * hidden * width, width, out, 0)
+                    for j in range(ROWS):
+                        a = order[block, j]
+                        if a >= 0:
+                            m = load_ten(kept, (block * ROWS + j) * 10 * channels, like)
+                            _push(m, out, j * width, mine, a)
+                            if two_sums:
+                                m = load_ten(m2, j * 10 * second, quiet)
+                                _push(m, out, j * width + 2 * channels, mine, a)
+                else:
+                    for j in range(ROWS):
+                        a = order[block, j]
+                        if a >= 0:
+                            energy[a] += dot(h, j * hidden, w3, e * hidden, hidden)
+                    fill(g2, 0, hidden, w3, e * hidden)
+                    times_silu_slope(a2, at, g2, 0, ROWS * hidden)
+                    g1[at : at + ROWS * hidden] = 0
+                    add_product(g2, 0, hidden, w2t, e * hidden * hidden, hidden, g1, at)
+                    if two_sums:
+                        grad[:] = 0
+                        add_product(g2, 0, hidden, w2bt, e * hidden * stride, stride, grad, 0)
+                        for j in range(ROWS):
+                            a = order[block, j]
+                            if a >= 0:
+                                m = load_ten(m2, j * 10 * second, quiet)
+                                of_kind = e * 10 * second
+                                at2 = j * stride
+                                g = take_gradient(m, grad, at2, inputs, at2, scale, of_kind, weaker)
+                                pull(
+                                    a,
+                                    (first, last, neighbors, vectors, kind),
+                                    (table, pairs, r0, inverse_h),
+                                    sent,
+                                    g,
+                                    mine,
+                                    virials[chunk, a // atoms_per_replica],
+                                    answers,
+                                )
+
+    @njit(parallel=True, cache=True, fastmath=True)
+    def pull_back(near, blocks, radial, scaling, weights, work, loudest, atoms_per_replica):
+        first, last, neighbors, vectors, kind = near
+        table, pairs, r0, inverse_h = radial
+        (order, element), (_, scale, weaker) = blocks, scaling
+        w1t, wqt = weights.w1t, weights.wqt
+        inputs, kept, a1, g1 = work.inputs, work.moments, work.a1, work.g1
+        forces, virials, answer, told = work.forces, work.virials, work.answer, work.told
+        (hidden, stride), width = w1t.shape[1:], wqt.shape[1]
+        for chunk in prange(CHUNKS):
+            one, nothing = w1t.dtype.type(1), np.empty((0, 0), w1t.dtype)
+            like = load(np.zeros(channels, w1t.dtype), 0, channels)
+            quiet = load(np.zeros(second, w1t.dtype), 0, second)
+            asked, grad = np.zeros(ROWS * width, w1t.dtype), np.empty(ROWS * stride, w1t.dtype)
+            mine, atoms = forces[chunk], kind.size
+            for block in range(*_share(element.size, chunk)):
+                e, row = element[block], block * ROWS
+                if two_sums:
+                    for j in range(ROWS):
+                        a = order[block, j]
+                        if a >= 0:
+                            s = quiet
+                            for c in range(CHUNKS):
+                                s += load(answer, (c * atoms + a) * messages, quiet)
+                            x = load(told, a * messages, quiet)
+                            x = inverse(root(one + loudest * (x * x)))
+                            store(asked, j * width, s * x * x * x)
+                    at = row * hidden
+                    add_product(asked, 0, width, wqt, e * width * hidden, hidden, g1, at)
+                times_silu_slope(a1, row * hidden, g1, row * hidden, ROWS * hidden)
+                grad[:] = 0
+                add_product(g1, row * hidden, hidden, w1t, e * hidden * stride, stride, grad, 0)
+                for j in range(ROWS):
+                    a = order[block, j]
+                    if a >= 0:
+                        m = load_ten(kept, (row + j) * 10 * channels, like)
+                        at, of_kind = (row + j) * stride, e * 10 * channels
+                        g = take_gradient(m, grad, j * stride, inputs, at, scale, of_kind, weaker)
+                        pull(
+                            a,
+                            (first, last, neighbors, vectors, kind),
+                            (table, pairs, r0, inverse_h),
+                            nothing,
+                            g,
+                            mine,
+                            virials[chunk, a // atoms_per_replica],
+                            nothing,
+                        )
+
+    return Kernels(read, decide, pull_back)
 
 
-@njit(parallel=True, cache=True, fastmath=True)
-def backward(
-    first,
-    last,
-    near,
-    vectors,
-    kind,
-    row,
-    table,
-    r0,
-    inverse_h,
-    shift,
-    scale,
-    bound,
-    sent,
-    moments,
-    inputs,
-    grad,
-    atoms_per_replica,
-):
-    """Return forces (M, 3), virials (R, 3, 3) and dE/d(sent) from ``grad`` = dE/d(inputs)."""
-    atoms, channels = first.size - 1, table.shape[3] - 1
-    kinds = int(math.sqrt(table.shape[0]) + 0.5)
-    replicas = atoms // atoms_per_replica
-    forces = np.zeros((CHUNKS, atoms, 3))
-    virials = np.zeros((CHUNKS, replicas, 3, 3))
-    answer = np.zeros((CHUNKS, sent.shape[0], channels), table.dtype)
-    zero = table.dtype.type(0.0)
-    for chunk in prange(CHUNKS):
-        radial = np.empty(channels + 1, table.dtype)
-        slope = np.empty(channels + 1, table.dtype)
-        scratch = np.empty((10, channels + 2), table.dtype)
-        shape = np.empty(10, table.dtype)
-        felt = np.empty(channels, table.dtype)
-        g = np.empty((10, channels + 2), table.dtype)
-        d = np.empty(3)
-        for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
-            _bound_back(inputs[row[a]], scale[kind[a]], bound, grad[row[a]])
-            _invariants_back(moments[a], scratch, grad[row[a]], g)
-            for p in range(first[a], last[a]):
-                r, b = vectors[p, 3], near[p]
-                pair = table[kind[a] * kinds + kind[b]]
-                _radial_slope(pair, (r - r0) * inverse_h, radial, slope)
-                _angular(vectors[p], r, shape)
-                _felt(g, shape, felt)
-                if sent.size:
-                    for c in range(channels):
-                        answer[chunk, b, c] += felt[c] * radial[c]
-                    for c in range(channels):
-                        radial[c] *= sent[b, c]
-                        slope[c] *= sent[b, c]
-                ux, uy, uz = shape[1], shape[2], shape[3]
-                # one sum over channels a component: dE/dr at fixed direction, and
-                # the gradient in the direction, of which the part across the bond counts
-                x2, y2, z2 = ux + ux, uy + uy, uz + uz
-                along, gx, gy, gz = slope[channels], zero, zero, zero
-                for c in range(channels):
-                    turn = radial[c]
-                    along += felt[c] * slope[c]
-                    gx += turn * (g[1, c] + g[4, c] * x2 + g[7, c] * uy + g[8, c] * uz)
-                    gy += turn * (g[2, c] + g[5, c] * y2 + g[7, c] * ux + g[9, c] * uz)
-                    gz += turn * (g[3, c] + g[6, c] * z2 + g[8, c] * ux + g[9, c] * uy)
-                along *= inverse_h
-                across = gx * ux + gy * uy + gz * uz
-                d[0] = along * ux + (gx - across * ux) / r
-                d[1] = along * uy + (gy - across * uy) / r
-                d[2] = along * uz + (gz - across * uz) / r
-                for k in range(3):
-                    forces[chunk, a, k] += d[k]
-                    forces[chunk, b, k] -= d[k]
-                    for n in range(3):
-                        virials[chunk, a // atoms_per_replica, n, k] -= vectors[p, n] * d[k]
-    return forces.sum(0), virials.sum(0), answer.sum(0)
-
-
-@njit(inline="always", fastmath=True)
-def _felt(g, shape, out):
-    """Set ``out`` (C,) to the derivative of the energy by a pair's radial functions."""
-    for c in range(out.size):
-        out[c] = (
-            g[0, c]
-            + g[1, c] * shape[1]
-            + g[2, c] * shape[2]
-            + g[3, c] * shape[3]
-            + g[4, c] * shape[4]
-            + g[5, c] * shape[5]
-            + g[6, c] * shape[6]
-            + g[7, c] * shape[7]
-            + g[8, c] * shape[8]
-            + g[9, c] * shape[9]
-        )
-
-
-@njit(fastmath=True)
-def _bound(x, shift, scale, bound):
-    """X ← y/√(1 + (y/bound)²) with y = (x − shift)·scale, `student.bounded`."""
-    one = x.dtype.type(1)
-    for k in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            y = (x[k, c] - shift[k, c]) * scale[k, c]
-            x[k, c] = y / math.sqrt(one + (y / bound) * (y / bound))
-
-
-@njit(fastmath=True)
-def _bound_back(x, scale, bound, grad):
-    """Turn dE/dx of bounded inputs into dE/d(invariants), in place: dx/dy = (1 − (x/b)²)^{3/2}."""
-    one = x.dtype.type(1)
-    for k in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            rest = one - (x[k, c] / bound) * (x[k, c] / bound)
-            grad[k, c] *= scale[k, c] * rest * math.sqrt(max(rest, one - one))
-
-
-@njit(inline="always", fastmath=True)
-def _radial(table, u, value):
-    """Cubic splines of all channels at ``u`` grid cells from the start of the table."""
-    k = min(max(int(u), 0), table.shape[0] - 1)
-    s = table.dtype.type(u - k)
-    a = table[k]
-    for c in range(value.size):
-        value[c] = a[0, c] + s * (a[1, c] + s * (a[2, c] + s * a[3, c]))
-
-
-@njit(inline="always", fastmath=True)
-def _radial_slope(table, u, value, slope):
-    """Evaluate the splines and their slopes, per grid cell."""
-    # numba multiplies float32 with an integer in float64
-    two, three = table.dtype.type(2), table.dtype.type(3)
-    k = min(max(int(u), 0), table.shape[0] - 1)
-    s = table.dtype.type(u - k)
-    a = table[k]
-    for c in range(value.size):
-        value[c] = a[0, c] + s * (a[1, c] + s * (a[2, c] + s * a[3, c]))
-        slope[c] = a[1, c] + s * (two * a[2, c] + three * s * a[3, c])
-
-
-@njit(inline="always", fastmath=True)
-def _angular(vector, r, out):
-    """1, u and u⊗u − 1/3 of the direction u."""
-    x, y, z = vector[0] / r, vector[1] / r, vector[2] / r
-    third = 1.0 / 3.0
-    out[0] = 1.0
-    out[1], out[2], out[3] = x, y, z
-    out[4], out[5], out[6] = x * x - third, y * y - third, z * z - third
-    out[7], out[8], out[9] = x * y, x * z, y * z
-
-
-@njit(fastmath=True)
-def _wrapped(m, w):
-    """Copy ``m`` (10, C) to ``w`` (10, C + 2), the first two channels again at the end."""
-    channels = m.shape[1]
-    for k in range(10):
-        for c in range(channels):
-            w[k, c] = m[k, c]
-        w[k, channels], w[k, channels + 1] = m[k, 0], m[k, 1 % channels]
+@njit
+def _share(blocks, chunk):
+    """First and last block of a chunk."""
+    return blocks * chunk // CHUNKS, blocks * (chunk + 1) // CHUNKS
 
 
 @njit(fastmath=True)
-def _invariants(m, w, out):
-    """`mts_driver.potentials.student.invariants` of one atom; ``w`` is scratch (10, C + 2)."""
-    two = m.dtype.type(2)
-    _wrapped(m, w)
-    for c in range(m.shape[1]):
-        out[0, c] = w[0, c]
-        for k in range(3):
-            d = c + k
-            out[1 + k, c] = w[1, c] * w[1, d] + w[2, c] * w[2, d] + w[3, c] * w[3, d]
-            out[4 + k, c] = (
-                w[4, c] * w[4, d]
-                + w[5, c] * w[5, d]
-                + w[6, c] * w[6, d]
-                + two * (w[7, c] * w[7, d] + w[8, c] * w[8, d] + w[9, c] * w[9, d])
-            )
-        x, y, z = w[1, c], w[2, c], w[3, c]
-        vx = w[4, c] * x + w[7, c] * y + w[8, c] * z
-        vy = w[7, c] * x + w[5, c] * y + w[9, c] * z
-        vz = w[8, c] * x + w[9, c] * y + w[6, c] * z
-        out[7, c] = x * vx + y * vy + z * vz
-        out[8, c] = w[1, c + 1] * vx + w[2, c + 1] * vy + w[3, c + 1] * vz
-        out[9, c] = vx * vx + vy * vy + vz * vz
-
-
-@njit(fastmath=True)
-def _invariants_back(m, w, grad, g):
-    """dE/d(moments) of one atom into ``g`` (10, C + 2), from dE/d(invariants) ``grad``."""
-    _wrapped(m, w)
-    channels, one = m.shape[1], m.dtype.type(1)
-    g[:] = 0
-    # one store a loop, so that each runs over the channels in vectors
-    for k in range(3):
-        for q in range(1, 4):
-            for c in range(channels):
-                g[q, c] += grad[1 + k, c] * w[q, c + k]
-            for c in range(channels):
-                g[q, c + k] += grad[1 + k, c] * w[q, c]
-        for q in range(4, 10):
-            twice = one if q < 7 else one + one
-            for c in range(channels):
-                g[q, c] += twice * grad[4 + k, c] * w[q, c + k]
-            for c in range(channels):
-                g[q, c + k] += twice * grad[4 + k, c] * w[q, c]
-    for c in range(channels):
-        g[0, c] = grad[0, c]
-        x, y, z = w[1, c], w[2, c], w[3, c]
-        vx = w[4, c] * x + w[7, c] * y + w[8, c] * z
-        vy = w[7, c] * x + w[5, c] * y + w[9, c] * z
-        vz = w[8, c] * x + w[9, c] * y + w[6, c] * z
-        h7, h8, h9 = grad[7, c], grad[8, c], grad[9, c] + grad[9, c]
-        hx = h7 * x + h8 * w[1, c + 1] + h9 * vx
-        hy = h7 * y + h8 * w[2, c + 1] + h9 * vy
-        hz = h7 * z + h8 * w[3, c + 1] + h9 * vz
-        g[1, c] += h7 * vx + w[4, c] * hx + w[7, c] * hy + w[8, c] * hz
-        g[2, c] += h7 * vy + w[7, c] * hx + w[5, c] * hy + w[9, c] * hz
-        g[3, c] += h7 * vz + w[8, c] * hx + w[9, c] * hy + w[6, c] * hz
-        g[1, c + 1] += h8 * vx
-        g[2, c + 1] += h8 * vy
-        g[3, c + 1] += h8 * vz
-        g[4, c] += hx * x
-        g[5, c] += hy * y
-        g[6, c] += hz * z
-        g[7, c] += hx * y + hy * x
-        g[8, c] += hx * z + hz * x
-        g[9, c] += hy * z + hz * y
-    for q in range(1, 10):
-        g[q, 0] += g[q, channels]
-        g[q, 1 % channels] += g[q, channels + 1]
+def _push(m, weights, at, forces, a):
+    """Add the force of a direct student: weights times A1, and times A2·A1."""
+    n = at + size(m[0])
+    one, two = load(weights, at, m[0]), load(weights, n, m[0])
+    x, y, z = contracted(m)
+    forces[a, 0] += total(one * m[1] + two * x)
+    forces[a, 1] += total(one * m[2] + two * y)
+    forces[a, 2] += total(one * m[3] + two * z)

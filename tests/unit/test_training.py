@@ -175,7 +175,7 @@ def test_training_learns_and_continues_from_its_checkpoint(tmp_path):
     for frame in frames:  # springs to the ideal places: something that can be learned
         springs = -20.0 * (frame.positions - molecule("CH3CH2OH").positions)
         frame.set_array("teacher_forces", springs)
-    config = StudentConfig(elements=("H", "C", "O"), channels=6, messages=4, hidden=16)
+    config = StudentConfig(elements=("H", "C", "O"), hidden=16)
     pairs = [stiff_frames(molecule("CH3CH2OH"), 40.0, np.random.default_rng(3))[0]]
     data = training_set(frames, pairs, config)
     torch.manual_seed(0)
