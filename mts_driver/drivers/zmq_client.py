@@ -81,16 +81,23 @@ class Client:
                 if self._interrupted():
                     raise UserError(f"stopped while waiting for the driver at {self.address}.")
                 if time.monotonic() > deadline:
-                    hint = "" if self._keys is None else f", with the --keys of {self._keys}"
                     raise UserError(
                         f"the driver at {self.address} has not answered for {self.timeout_s:g} s: "
-                        f"start it with `mts serve MODEL --zmq ADDRESS`{hint}, or see its log."
+                        f"start it with `mts serve MODEL --zmq ADDRESS`, or see its log{self._hint}"
                     )
                 if monitor in ready:  # it is gone: ask whoever comes next
                     self._check_welcome(monitor)
                     self.close()
                     time.sleep(RECONNECT_S)
                     break
+
+    @property
+    def _hint(self) -> str:
+        if not self.address.startswith("tcp:"):
+            return "."
+        if self._keys is None:
+            return "; if the server has keys, this client needs `keys` too."
+        return f"; the server.key of {self._keys} must be that of its --keys."
 
     def _check_welcome(self, monitor: "zmq.Socket[bytes]") -> None:
         if recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:

@@ -31,7 +31,11 @@ def check_address(address: str, *, keys: Path | None = None) -> None:
         If the address is neither ``ipc://PATH`` nor ``tcp://HOST:PORT``, the latter of this machine
         or with keys.
     """
-    found = urlparse(address)
+    try:
+        found = urlparse(address)
+        complete = found.scheme == "tcp" and found.hostname and found.port
+    except ValueError as error:
+        raise UserError(f"--zmq {address!r} is no address ({error}): {_ALLOWED}.") from None
     if found.scheme == "ipc" and (path := address.removeprefix("ipc://")):
         if len(path) > 100:
             raise UserError(f"--zmq {address}: sockets have at most 100 characters; shorten it.")
@@ -41,10 +45,6 @@ def check_address(address: str, *, keys: Path | None = None) -> None:
                 "permissions of the socket's file protect this one. Leave them out."
             )
         return
-    try:
-        complete = found.scheme == "tcp" and found.hostname and found.port
-    except ValueError as error:
-        raise UserError(f"--zmq {address!r} is no address ({error}): {_ALLOWED}.") from None
     if not complete:
         raise UserError(f"--zmq {address!r} is no address: {_ALLOWED}.")
     if keys is None and found.hostname not in _LOOPBACK:
