@@ -18,6 +18,7 @@ from mts_driver.drivers.zmq_sockets import READY, bind, check_address, new_socke
 from mts_driver.errors import UserError
 
 EVALUATE = "evaluate"
+CHECK_MS = 200
 _Asked = tuple[list[bytes], Request]
 """The frames that lead the answer back, and the request."""
 
@@ -97,7 +98,8 @@ class Server:
         """Answer until the process is told to end."""
         while True:
             if not self._waiting:
-                self._socket.poll()
+                # not for ever: a signal that comes just before the wait does not end it
+                self._socket.poll(CHECK_MS)
             self._read()
             if not self._waiting:
                 continue
