@@ -17,7 +17,7 @@ app = typer.Typer(
 
 SUBCOMMANDS = (
     *("prepare", "run", "report", "serve", "distill", "check"),
-    *("resonance", "molecules", "bench"),
+    *("resonance", "molecules", "bench", "keys"),
 )
 
 

@@ -3,13 +3,13 @@
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
+
+from mts_driver.cli.rate import RateLine, rate
 
 
 def serve(
@@ -31,14 +31,48 @@ def serve(
     zmq: Annotated[
         str,
         typer.Option(
-            help="Listen over ZeroMQ instead, at ipc:///PATH or tcp://127.0.0.1:PORT; takes whole "
-            "inner loops."
+            help="Listen over ZeroMQ instead, at ipc:///PATH or tcp://HOST:PORT; takes requests of "
+            "several clients, and whole inner loops."
         ),
     ] = "",
     mode: Annotated[str, typer.Option(help="unix, inet or shm, as in the <ffsocket>.")] = "unix",
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
+    device: Annotated[
+        str,
+        typer.Option(help="cpu, cuda or cuda:0; with --zmq several, such as cuda:0,cuda:1."),
+    ] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads, of all workers; 0 takes all cores.", min=0)
+    ] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="With --zmq: processes that share the requests [default: one a device].", min=0
+        ),
+    ] = 0,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --zmq tcp://: folder of `mts keys`, whose clients may ask; needed where "
+            "other machines can."
+        ),
+    ] = None,
+    queue: Annotated[
+        int,
+        typer.Option(help="With --zmq: requests held at once; others wait outside.", min=1),
+    ] = 64,
+    batch: Annotated[
+        int,
+        typer.Option(help="With --zmq: clients' structures evaluated at once; 1 for none.", min=1),
+    ] = 16,
+    batch_wait_ms: Annotated[
+        float,
+        typer.Option(
+            help="With --zmq: how long after its answer a client that runs beside others is waited "
+            "for, so that they share a batch; 0 for never.",
+            min=0,
+        ),
+    ] = 0.5,
     prefix: Annotated[
         str, typer.Option(help="Prefix of unix sockets (i-PI's sockets_prefix).")
     ] = "/tmp/ipi_",
@@ -50,6 +84,7 @@ def serve(
     ] = None,
     quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
+    worker: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Evaluate a model for i-PI: wait for the server, answer it, end when it ends.
 
@@ -72,14 +107,28 @@ def serve(
     if bool(address) == bool(zmq):
         raise UserError("give either --address, of an <ffsocket>, or --zmq, where to listen.")
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-    target = None if zmq else Address.parse(address, mode, prefix=prefix)
     counters = Stats(spec, stats)
-    evaluator = _load(spec, structure, device=device, dtype=dtype, threads=threads, stats=counters)
-    if target is None:
-        _serve_zmq(evaluator, zmq, spec, counters, console)
+
+    def load(device: str, threads: int) -> Any:
+        return _load(spec, structure, device=device, dtype=dtype, threads=threads, stats=counters)
+
+    if zmq:
+        from mts_driver.cli.serve_zmq import Options, serve_zmq
+
+        options = Options(
+            zmq, keys, spec, structure, device, dtype, threads, workers, queue, batch, batch_wait_ms
+        )
+        serve_zmq(options, load, counters, console, worker=worker)
         return
+    if "," in device or workers > 1 or keys is not None:
+        raise UserError(
+            f"--address {address} with several devices, --workers or --keys: an <ffsocket> has one "
+            "driver on one device; listen with --zmq instead, or leave them out."
+        )
+    target = Address.parse(address, mode, prefix=prefix)
+    evaluator = load(device, threads)
     counters.enter("ready")
-    with _progress(console, counters) as update:
+    with RateLine(console, counters) as update:
         from mts_driver.drivers.client import serve as answer
 
         reason = answer(
@@ -92,27 +141,7 @@ def serve(
         )
     counters.enter("done")
     farewell = "the server said exit" if reason == "exit" else "the server closed the connection"
-    console.print(f"{spec}: {farewell}; {_rate(counters)}")
-
-
-def _serve_zmq(evaluator: Any, address: str, spec: str, stats: Any, console: Console) -> None:
-    """Answer over ZeroMQ until the process is told to end."""
-    from mts_driver.errors import UserError
-
-    try:
-        from mts_driver.drivers.zmq_server import Server
-    except ImportError as error:
-        raise UserError(f"--zmq needs pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
-    server = Server(evaluator, address, model=spec)
-    stats.enter("ready")
-    console.print(f"{spec}: listening at {address}")
-    try:
-        with _progress(console, stats) as update:
-            server.serve(after_call=update)
-    finally:
-        server.close()
-        stats.enter("done")
-        console.print(f"{spec}: told to end; {_rate(stats)}")
+    console.print(f"{spec}: {farewell}; {rate(counters)}")
 
 
 def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, stats: Any) -> Any:
@@ -133,38 +162,6 @@ def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, 
         evaluator(atoms.positions[None] / BOHR_A, cell[None] / BOHR_A)
     stats.reset()
     return evaluator
-
-
-class _progress:
-    """A line that shows the rate on a terminal, and nothing elsewhere."""
-
-    def __init__(self, console: Console, stats: Any) -> None:
-        self.stats = stats
-        self.live = Live(console=console, refresh_per_second=2, transient=True)
-        self.shown = console.is_terminal and not console.quiet
-        self.last = 0.0
-
-    def __enter__(self) -> Any:
-        if self.shown:
-            self.live.start()
-        return self.update
-
-    def __exit__(self, *_: object) -> None:
-        if self.shown:
-            self.live.stop()
-
-    def update(self) -> None:
-        now = time.monotonic()
-        if self.shown and now - self.last > 0.5:
-            self.last = now
-            self.live.update(f"{self.stats.model}: {_rate(self.stats)}")
-
-
-def _rate(stats: Any) -> str:
-    numbers = stats.as_dict()
-    calls, wall = numbers["calls"], max(numbers["wall_s"], 1e-9)
-    mean = 1e3 * numbers["model_s"] / calls if calls else 0.0
-    return f"{calls} calls, {calls / wall:.1f} calls/s, {mean:.2f} ms a call"
 
 
 def _main() -> None:

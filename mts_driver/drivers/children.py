@@ -1,5 +1,6 @@
 """Child processes of ``mts run``: started with a log, watched, and stopped for certain."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,8 +27,9 @@ class Child:
         Python module to run.
     arguments : list of str
         Its arguments.
-    log : Path
-        Takes stdout and stderr, appended.
+    log : Path, optional
+        Takes stdout and stderr, appended, and its folder is where the child runs; without one the
+        child runs and writes where this process does.
     environment : dict, optional
         Variables to set.
     pass_fds : tuple of int, optional
@@ -40,20 +42,20 @@ class Child:
         module: str,
         arguments: list[str],
         *,
-        log: Path,
+        log: Path | None,
         environment: dict[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
     ) -> None:
         self.name = name
         self.log = log
-        self._log_start = log.stat().st_size if log.exists() else 0
-        with open(log, "ab") as stream:
+        self._log_start = log.stat().st_size if log and log.exists() else 0
+        with open(log, "ab") if log else contextlib.nullcontext() as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=stream,
-                stderr=subprocess.STDOUT,
-                cwd=log.parent,
+                stderr=subprocess.STDOUT if log else None,
+                cwd=log.parent if log else None,
                 # what the user has set wins
                 env={**(environment or {}), **os.environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
@@ -84,7 +86,9 @@ class Child:
         return f"ended with exit code {code}"
 
     def last_words(self, lines: int = 12) -> str:
-        """Return the last lines that this process wrote to its log."""
+        """Return the last lines that this process wrote to its log; nothing without one."""
+        if self.log is None:
+            return ""
         with open(self.log, "rb") as stream:
             stream.seek(self._log_start)
             text = stream.read().decode(errors="replace")

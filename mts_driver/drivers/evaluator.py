@@ -59,7 +59,9 @@ class Evaluator:
             )
         # i-PI fills incomplete batches with copies of the last structure: evaluate it once
         real = batch
-        while real > 1 and np.array_equal(positions[real - 1], positions[real - 2]):
+        while real > 1 and all(
+            np.array_equal(a[real - 1], a[real - 2]) for a in (positions, cells)
+        ):
             real -= 1
         start = time.perf_counter()
         results = self._evaluate(positions[:real] * BOHR_A, cells[:real] * BOHR_A)

@@ -3,14 +3,18 @@
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from mts_driver.drivers.messages import Message
-from mts_driver.drivers.zmq_server import HEARTBEAT_MS, check_address
+from mts_driver.drivers.zmq_keys import identify
+from mts_driver.drivers.zmq_sockets import check_address, new_socket
 from mts_driver.errors import UserError
 
 POLL_MS = 200
+RECONNECT_S = 0.05
 
 
 class Client:
@@ -20,6 +24,9 @@ class Client:
     ----------
     address : str
         As the server's.
+    keys : Path, optional
+        For a server that asks for keys: a folder with ``server.key`` and this client's secret key,
+        or the file of the latter beside the former.
     timeout_s : float
         Without any answer for so long, it gives up.
     interrupted : callable
@@ -30,13 +37,15 @@ class Client:
         self,
         address: str,
         *,
+        keys: Path | None = None,
         timeout_s: float = 600.0,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
-        check_address(address)
+        check_address(address, keys=keys)
         self.address, self.timeout_s = address, timeout_s
-        self._interrupted = interrupted
-        self._context = zmq.Context()
+        self._keys, self._interrupted = keys, interrupted
+        # the process's own: one that were collected with a connection still open would wait for it
+        self._context = zmq.Context.instance()
         self._socket: zmq.Socket[bytes] | None = None
         self._lock = threading.Lock()  # i-PI may run several systems in threads
 
@@ -48,7 +57,8 @@ class Client:
         Raises
         ------
         UserError
-            If the server says what is wrong, or none answers in time, or the wait is interrupted.
+            If the server says what is wrong, or does not know this client's key, or none answers
+            in time, or the wait is interrupted.
         """
         with self._lock:
             try:
@@ -74,18 +84,36 @@ class Client:
                 if time.monotonic() > deadline:
                     raise UserError(
                         f"the driver at {self.address} has not answered for {self.timeout_s:g} s: "
-                        "start it with `mts serve MODEL --zmq ADDRESS`, or see its log."
+                        f"start it with `mts serve MODEL --zmq ADDRESS`, or see its log{self._hint}"
                     )
                 if monitor in ready:  # it is gone: ask whoever comes next
+                    self._check_welcome(monitor)
                     self.close()
+                    time.sleep(RECONNECT_S)
                     break
+
+    @property
+    def _hint(self) -> str:
+        if not self.address.startswith("tcp:"):
+            return "."
+        if self._keys is None:
+            return "; if the server has keys, this client needs `keys` too."
+        return f"; the server.key of {self._keys} must be that of its --keys."
+
+    def _check_welcome(self, monitor: "zmq.Socket[bytes]") -> None:
+        if recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            raise UserError(
+                f"the driver at {self.address} does not know the key in {self._keys}: put its "
+                "public half into clients/ of the server's --keys, and start the server again."
+            )
 
     def _connected(self) -> "tuple[zmq.Socket[bytes], zmq.Socket[bytes]]":
         if self._socket is None:
-            self._socket = self._context.socket(zmq.REQ)
-            self._socket.setsockopt(zmq.LINGER, 0)
-            self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-            self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            self._socket = new_socket(self._context, zmq.REQ)
+            if self._keys is not None:
+                identify(self._socket, self._keys)
+            gone = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            self._monitor = self._socket.get_monitor_socket(gone)
             self._socket.connect(self.address)
             self._poller = zmq.Poller()
             for one in (self._socket, self._monitor):

@@ -4,6 +4,7 @@ The integrator of :mod:`integrators.ipi_plugin` sees that it can propagate, and 
 over to it: one message an outer step.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,24 @@ class ZmqPES(Dummy_driver):
         What the server must serve, such as ``student:water``; empty for any.
     timeout : float
         Seconds to wait for an answer.
+    keys : str
+        Of a server on another machine: a folder, or a client's secret key, from ``mts keys``.
     """
 
     def __init__(
-        self, address: str = "", model: str = "", timeout: float = 600.0, **others: Any
+        self,
+        address: str = "",
+        model: str = "",
+        timeout: float = 600.0,
+        keys: str = "",
+        **others: Any,
     ) -> None:
         super().__init__(**{k: v for k, v in others.items() if k == "verbose"})
         self._client = Client(
-            str(address), timeout_s=float(timeout), interrupted=lambda: bool(softexit.triggered)
+            str(address),
+            keys=Path(keys) if keys else None,
+            timeout_s=float(timeout),
+            interrupted=lambda: bool(softexit.triggered),
         )
         self._model, self._greeted = str(model), False
         self._known: tuple[np.ndarray, np.ndarray, tuple[float, np.ndarray, np.ndarray]] | None

@@ -1,108 +1,165 @@
-"""A driver that answers over ZeroMQ: single structures, and whole inner loops."""
+"""A driver that answers over ZeroMQ: structures, of several clients at once, and inner loops."""
 
+import select
+import time
+from collections import deque
 from collections.abc import Callable
-from urllib.parse import urlparse
+from dataclasses import dataclass
+from pathlib import Path
 
 import zmq
 
 from mts_driver.drivers.evaluator import Evaluator
-from mts_driver.drivers.messages import VERSION, Message
-from mts_driver.drivers.propagator import Propagator
+from mts_driver.drivers.messages import Message
+from mts_driver.drivers.zmq_answers import Answers, Request
+from mts_driver.drivers.zmq_keys import guard
+from mts_driver.drivers.zmq_rhythm import Rhythm
+from mts_driver.drivers.zmq_sockets import READY, bind, check_address, new_socket
 from mts_driver.errors import UserError
 
-HEARTBEAT_MS = 5000
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+EVALUATE = "evaluate"
+CHECK_MS = 200
+_Asked = tuple[list[bytes], Request]
+"""The frames that lead the answer back, and the request."""
 
 
-def check_address(address: str) -> None:
-    """Refuse what ZeroMQ cannot use, and what others could reach.
+@dataclass(frozen=True)
+class Limits:
+    """How much a server takes on at once.
 
-    Raises
-    ------
-    UserError
-        If the address is not ``ipc://PATH`` or ``tcp://127.0.0.1:PORT``.
+    Attributes
+    ----------
+    queue : int
+        Requests that it holds; the others wait in ZeroMQ's connections, which are short, and in
+        their clients.
+    batch : int
+        Requests of the kind ``evaluate`` that the model sees in one call.
+    batch_wait_ms : float
+        For so long after its answer a client is waited for, before the others are evaluated
+        without it; see `Rhythm`.
     """
-    found = urlparse(address)
-    if found.scheme == "ipc" and (path := address.removeprefix("ipc://")):
-        if len(path) > 100:
-            raise UserError(f"--zmq {address}: sockets have at most 100 characters; shorten it.")
-        return
-    if found.scheme == "tcp" and found.hostname in LOOPBACK and found.port:
-        return
-    if found.scheme == "tcp" and found.hostname and found.hostname not in LOOPBACK:
-        raise UserError(
-            f"--zmq {address} could be reached from other machines, which anybody could then use: "
-            "bind to tcp://127.0.0.1:PORT, and reach it from there with `ssh -L PORT:localhost:"
-            "PORT`."
-        )
-    raise UserError(f"--zmq {address!r} is no address: write ipc:///PATH or tcp://127.0.0.1:PORT.")
+
+    queue: int = 64
+    batch: int = 16
+    batch_wait_ms: float = 0.5
 
 
 class Server:
-    """Binds to an address and answers everybody who asks there, one after the other.
+    """Binds to an address and answers everybody who asks there.
 
     Parameters
     ----------
     evaluate : Evaluator
         Of the model.
     address : str
-        ``ipc://PATH`` or ``tcp://127.0.0.1:PORT``.
+        ``ipc://PATH`` or ``tcp://HOST:PORT``.
     model : str
         Its specification, told to clients.
+    keys : Path, optional
+        Folder of keys, for TCP beyond this machine.
+    limits : Limits
+        Of what is taken on at once.
+    worker : str
+        Its name, if it connects to a front at the address instead.
     """
 
-    def __init__(self, evaluate: Evaluator, address: str, *, model: str) -> None:
-        check_address(address)
-        self._evaluate, self._propagator = evaluate, Propagator(evaluate)
-        self._model = model
+    def __init__(
+        self,
+        evaluate: Evaluator,
+        address: str,
+        *,
+        model: str,
+        keys: Path | None = None,
+        limits: Limits | None = None,
+        worker: str = "",
+    ) -> None:
+        check_address(address, keys=keys)
+        self._answers, self._limits = Answers(evaluate, model=model), limits or Limits()
+        self._waiting: deque[_Asked] = deque()
+        self._rhythm = Rhythm(1e-3 * self._limits.batch_wait_ms)
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.LINGER, 1000)
-        # a peer that is gone is noticed, and its queue dropped
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self._guard = None
         try:
-            self._socket.bind(address)
-        except zmq.ZMQError as error:
+            if worker:  # the front holds back what is too much, and nothing may be lost in between
+                self._socket = new_socket(self._context, zmq.DEALER, queue=0)
+                self._socket.setsockopt(zmq.IDENTITY, worker.encode())
+                self._socket.connect(address)
+                self._socket.send(READY)
+            else:
+                self._socket = new_socket(self._context, zmq.ROUTER)
+                if keys is not None:
+                    self._guard = guard(self._context, self._socket, keys)
+                bind(self._socket, address)
+        except BaseException:
             self.close()
-            raise UserError(
-                f"cannot listen at --zmq {address} ({error}): choose another."
-            ) from None
+            raise
 
     def serve(self, *, after_call: Callable[[], None] = lambda: None) -> None:
         """Answer until the process is told to end."""
         while True:
-            # an identity that ZeroMQ gave the client and the empty frame of its REQ socket come
-            # first
-            who, empty, *frames = self._socket.recv_multipart()
-            try:
-                answer = self._answer(Message.unpack(frames))
-            except (UserError, ValueError) as error:
-                answer = Message("error", {"text": str(error)})
-            self._socket.send_multipart([who, empty, *answer.pack()])
+            if not self._waiting:
+                # not for ever: a signal that comes just before the wait does not end it
+                self._socket.poll(CHECK_MS)
+            self._read()
+            if not self._waiting:
+                continue
+            taken = self._take_one() or self._take_batch()
+            answers = self._answers.to([request for _, request in taken])
+            for (envelope, request), answer in zip(taken, answers, strict=True):
+                self._socket.send_multipart([*envelope, *answer.pack()])
+                if request.message.kind == EVALUATE:
+                    self._rhythm.answered(request.who, time.monotonic())
             after_call()
 
     def close(self) -> None:
         """Close the socket; a file of ``ipc://`` is removed."""
+        if self._guard is not None:
+            self._guard.stop()
         self._socket.close()
         self._context.term()
 
-    def _answer(self, asked: Message) -> Message:
-        match asked.kind:
-            case "hello":
-                natoms = self._evaluate.natoms
-                return Message(
-                    "welcome", {"model": self._model, "natoms": natoms, "version": VERSION}
-                )
-            case "evaluate":
-                return Message("evaluated", {}, self._propagator.evaluate(asked.arrays))
-            case "propagate":
-                values = asked.values
-                found = self._propagator.propagate(
-                    asked.arrays,
-                    n=values["n"],
-                    timestep=float(values["timestep"]),
-                    kT=float(values["kT"]),
-                    fixcom=bool(values["fixcom"]),
-                )
-                return Message("propagated", {}, found)
-        raise UserError(f"a message asks for {asked.kind!r}: use hello, evaluate or propagate.")
+    def _read(self) -> None:
+        """Take what has arrived, up to the length of the queue."""
+        while len(self._waiting) < self._limits.queue and self._socket.poll(0):
+            frames = self._socket.recv_multipart()
+            # whom to answer, for ZeroMQ and for a front, ends with the empty frame of a REQ socket
+            end = frames.index(b"") + 1 if b"" in frames else len(frames)
+            envelope, body = frames[:end], frames[end:]
+            try:
+                request = Request(envelope[-2], Message.unpack(body))
+            except (UserError, ValueError) as error:
+                answer = Message("error", {"text": str(error)})
+                self._socket.send_multipart([*envelope, *answer.pack()])
+                continue
+            self._waiting.append((envelope, request))
+
+    def _take_one(self) -> list[_Asked]:
+        """Take the request whose turn it is, if it is answered by itself."""
+        if self._waiting[0][1].message.kind == EVALUATE:
+            return []
+        return [self._waiting.popleft()]
+
+    def _take_batch(self) -> list[_Asked]:
+        """Take the structures to evaluate, and wait for those that should come any moment."""
+        start = now = time.monotonic()
+        while True:
+            here = [request.who for _, request in self._waiting]
+            until = self._rhythm.until(here, now)
+            full = len(here) >= self._limits.queue or self._evaluations() >= self._limits.batch
+            if until <= now or full:
+                break
+            # ZeroMQ's own wait counts whole milliseconds
+            select.select([self._socket], [], [], until - now)
+            self._read()
+            now = time.monotonic()
+        self._rhythm.missed(here, start, now)
+        taken: list[_Asked] = []
+        left: deque[_Asked] = deque()
+        for one in self._waiting:
+            chosen = one[1].message.kind == EVALUATE and len(taken) < self._limits.batch
+            (taken if chosen else left).append(one)
+        self._waiting = left
+        return taken
+
+    def _evaluations(self) -> int:
+        return sum(request.message.kind == EVALUATE for _, request in self._waiting)

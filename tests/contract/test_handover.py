@@ -18,7 +18,8 @@ zmq = pytest.importorskip("zmq")
 
 from mts_driver.drivers import zmq_pes  # noqa: E402
 from mts_driver.drivers.zmq_client import Client  # noqa: E402
-from mts_driver.drivers.zmq_server import Server, check_address  # noqa: E402
+from mts_driver.drivers.zmq_server import Server  # noqa: E402
+from mts_driver.drivers.zmq_sockets import check_address  # noqa: E402
 
 ATOMS = 6
 WEIGHTS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))
@@ -141,9 +142,12 @@ def test_wrong_requests_are_answered_with_what_is_wrong(student):
     ("frames", "message"),
     [
         ([b"not JSON"], "no message of mts-driver"),
-        ([b'{"version": 9, "kind": "hello"}'], "version 9, not 1"),
+        ([b'{"version": 9, "kind": "hello"}'], "version 9, not 2"),
         (Message("a", {}, {"x": np.zeros(3)}).pack()[:1], "cut short"),
-        ([*Message("a", {}, {"x": np.zeros(3)}).pack()[:1], b"12"], "24 bytes and has 2"),
+        (
+            [*Message("a", {}, {"x": np.zeros(3)}).pack()[:1], b"12"],
+            "announces 24 bytes of arrays and has",
+        ),
     ],
 )
 def test_messages_that_cannot_be_read(frames, message):

@@ -1,0 +1,140 @@
+"""CURVE keys: who may ask a driver over TCP, and encryption of what goes over the wire.
+
+A folder of keys, as ``mts keys`` makes it::
+
+    server.key            the server's public key: clients know it by this
+    server.key_secret     stays with the server
+    NAME.key_secret       of a client
+    clients/NAME.key      public keys of those who may ask
+
+A client on another machine needs ``server.key`` and its own ``NAME.key_secret``.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import zmq
+import zmq.auth
+from zmq.auth.thread import ThreadAuthenticator
+
+from mts_driver.errors import UserError
+
+SERVER = "server"
+
+
+def make_keys(folder: Path, client: str) -> list[Path]:
+    """Make a pair of keys for a client, and one for the server where there is none yet.
+
+    Returns
+    -------
+    list of Path
+        The files written; the secret ones can be read by their owner only.
+
+    Raises
+    ------
+    UserError
+        If the client's name cannot be a file's, or has keys already.
+    """
+    _check_curve()
+    if not re.fullmatch(r"[\w-]+", client) or client == SERVER:
+        raise UserError(
+            f"--client {client!r}: give a name of letters, digits, - and _, other than {SERVER!r}."
+        )
+    secret, public = folder / f"{client}.key_secret", folder / "clients" / f"{client}.key"
+    if secret.exists() or public.exists():
+        raise UserError(
+            f"--client {client}: {folder} has keys of that name: choose another, or remove "
+            f"{client}.key_secret and clients/{client}.key first."
+        )
+    before = os.umask(0o077)  # before a secret is in a file, not after
+    try:
+        (folder / "clients").mkdir(parents=True, exist_ok=True)
+        names = [client] if (folder / f"{SERVER}.key_secret").exists() else [SERVER, client]
+        made = [Path(file) for name in names for file in zmq.auth.create_certificates(folder, name)]
+    except OSError as error:
+        raise UserError(f"cannot write keys to {folder}: {error}.") from error
+    finally:
+        os.umask(before)
+    (folder / f"{client}.key").rename(public)
+    return [public if file == folder / f"{client}.key" else file for file in made]
+
+
+def guard(
+    context: "zmq.Context[zmq.Socket[bytes]]", socket: "zmq.Socket[bytes]", keys: Path
+) -> ThreadAuthenticator:
+    """Have a server's socket accept known clients only; to be stopped before the context ends.
+
+    Raises
+    ------
+    UserError
+        If the folder lacks the server's key, or knows no client, or others can read the secret.
+    """
+    _check_curve()
+    public, secret = _read_secret(keys / f"{SERVER}.key_secret")
+    if not list((keys / "clients").glob("*.key")):
+        raise UserError(
+            f"--keys {keys}: no public key of a client in {keys / 'clients'}: `mts keys {keys} "
+            "--client NAME` makes a pair."
+        )
+    found = ThreadAuthenticator(context)
+    found.start()
+    found.configure_curve(domain="*", location=keys / "clients")
+    socket.curve_publickey, socket.curve_secretkey = public, secret
+    socket.curve_server = True
+    return found
+
+
+def identify(socket: "zmq.Socket[bytes]", keys: Path) -> None:
+    """Give a client's socket its own keys, and that of the server which it will talk to.
+
+    Parameters
+    ----------
+    keys : Path
+        A folder with ``server.key`` and one client's secret key, or such a secret file.
+
+    Raises
+    ------
+    UserError
+        If one is missing, or it is not clear which secret key is meant.
+    """
+    _check_curve()
+    folder = keys if keys.is_dir() else keys.parent
+    mine = [keys]
+    if keys.is_dir():
+        mine = [f for f in sorted(keys.glob("*.key_secret")) if f.stem != SERVER]
+    if len(mine) != 1:
+        names = ", ".join(file.name for file in mine) or "none"
+        raise UserError(
+            f"keys {keys}: the folder should have one client's secret key and has {names}: name "
+            f"the file, such as {keys}/client.key_secret, or make one with `mts keys {keys}`."
+        )
+    socket.curve_publickey, socket.curve_secretkey = _read_secret(mine[0])
+    socket.curve_serverkey = _read(folder / f"{SERVER}.key")[0]
+
+
+def _check_curve() -> None:
+    if not zmq.has("curve"):
+        raise UserError(
+            "this ZeroMQ was built without CURVE, which keys need: pip install --force-reinstall "
+            "pyzmq, or reach the server through `ssh -L`."
+        )
+
+
+def _read_secret(file: Path) -> tuple[bytes, bytes]:
+    public, secret = _read(file)
+    if secret is None:
+        raise UserError(f"{file} has no secret key: give the .key_secret, not the .key.")
+    if file.stat().st_mode & 0o077:
+        raise UserError(f"{file} can be read by others: `chmod 600 {file}`, or make a new one.")
+    return public, secret
+
+
+def _read(file: Path) -> tuple[bytes, bytes | None]:
+    try:
+        return zmq.auth.load_certificate(file)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read the key {file} ({error}): `mts keys DIR` makes a folder of them; a "
+            f"client needs {SERVER}.key and its own NAME.key_secret from there."
+        ) from error

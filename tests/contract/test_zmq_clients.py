@@ -1,0 +1,281 @@
+"""Several clients of one ZeroMQ server: batches, bounds, clients that misbehave, keys."""
+
+import shutil
+import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from analytic import Analytic
+from running import mts
+
+from mts_driver.drivers.evaluator import Evaluator
+from mts_driver.drivers.messages import Message
+from mts_driver.drivers.stats import Stats
+from mts_driver.errors import UserError
+
+zmq = pytest.importorskip("zmq")
+
+from mts_driver.drivers.zmq_client import Client  # noqa: E402
+from mts_driver.drivers.zmq_server import Limits, Server  # noqa: E402
+from mts_driver.drivers.zmq_sockets import CONNECTION_QUEUE, check_address  # noqa: E402
+
+ATOMS = 5
+HELLO = Message("hello")
+
+
+class Slow(Analytic):
+    """A quartic well that takes a while, as models do."""
+
+    def __init__(self, seconds=0.003):
+        super().__init__(lambda x: (0.7 * x**2 + 0.1 * x**4).sum((-2, -1)))
+        self.seconds = seconds
+
+    def __call__(self, positions, cell):
+        time.sleep(self.seconds)
+        return super().__call__(positions, cell)
+
+
+class Ended(Exception):
+    """Raised in the server's thread, as the signal is in a process."""
+
+
+@contextmanager
+def serving(address, *, model=None, limits=None, keys=None):
+    """A server in a thread; yields it and its counters."""
+    stats, end = Stats("well"), threading.Event()
+    server = Server(
+        Evaluator(model or Slow(), ATOMS, stats=stats),
+        address,
+        model="well",
+        keys=keys,
+        limits=limits,
+    )
+
+    def check():
+        if end.is_set():
+            raise Ended
+
+    def serve():
+        with pytest.raises(Ended):
+            server.serve(after_call=check)
+        server.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield server, stats
+    finally:
+        end.set()
+        key = None if keys is None else keys / "client.key_secret"
+        client = Client(address.replace("0.0.0.0", "127.0.0.1"), keys=key, timeout_s=10)
+        client.ask(HELLO)
+        client.close()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def address(tmp_path):
+    return f"ipc://{tmp_path}/driver"
+
+
+def energy_of(q):
+    """By hand, Hartree of positions in Bohr."""
+    x = q * 0.529177210903
+    return float((0.7 * x**2 + 0.1 * x**4).sum()) / 27.211386245988
+
+
+def run_client(address, seed, questions):
+    """Ask for a walk of one's own and compare every answer; return the seconds it took."""
+    client, rng = Client(address, timeout_s=30), np.random.default_rng(seed)
+    q = rng.normal(size=(ATOMS, 3))
+    start = time.perf_counter()
+    for _ in range(questions):
+        q = q + 0.1 * rng.normal(size=q.shape)
+        found = client.ask(Message("evaluate", {}, {"q": q, "cell": np.zeros((3, 3))})).arrays
+        assert float(found["energy"]) == pytest.approx(energy_of(q), rel=1e-8)
+        assert found["forces"].shape == (ATOMS, 3)
+    client.close()
+    return time.perf_counter() - start
+
+
+def test_replicas_share_batches_and_get_their_own_answers(address):
+    with (
+        serving(address, limits=Limits(batch_wait_ms=2.0)) as (_, stats),
+        ThreadPoolExecutor() as pool,
+    ):
+        for future in [pool.submit(run_client, address, seed, 30) for seed in range(4)]:
+            future.result(30)
+        assert stats.structures == 4 * 30
+        assert stats.calls < 0.5 * stats.structures
+
+
+def test_batches_can_be_turned_off(address):
+    limits = Limits(batch=1)
+    with serving(address, limits=limits) as (_, stats), ThreadPoolExecutor() as pool:
+        for future in [pool.submit(run_client, address, seed, 5) for seed in range(3)]:
+            future.result(30)
+        assert stats.structures == stats.calls == 3 * 5
+
+
+def test_one_client_alone_never_waits(address):
+    limits = Limits(batch_wait_ms=500.0)
+    with serving(address, model=Slow(0.0), limits=limits):
+        assert run_client(address, 1, 20) < 0.45
+        # after another one has left it is missed once, not again and again
+        run_client(address, 2, 1)
+        assert run_client(address, 1, 15) < 0.95
+
+
+def test_a_client_that_floods_is_stopped_and_the_others_are_not(address):
+    held = []
+
+    class Watched(Slow):
+        def __call__(self, positions, cell):
+            held.append(len(server._waiting))
+            return super().__call__(positions, cell)
+
+    model = Watched()
+    frames = Message("evaluate", {}, {"q": np.zeros((1000, 3)), "cell": np.eye(3)}).pack()
+    with serving(address, model=model, limits=Limits(queue=4, batch=2)) as (server, _):
+        model.seconds = 0.3
+        context = zmq.Context()
+        flood = context.socket(zmq.DEALER)
+        flood.setsockopt(zmq.SNDHWM, 1)
+        flood.setsockopt(zmq.LINGER, 0)
+        flood.connect(address)
+        busy = threading.Thread(target=run_client, args=(address, 1, 1))
+        busy.start()
+        sent, give_up = 0, time.monotonic() + 0.2
+        while time.monotonic() < give_up:
+            try:
+                flood.send_multipart([b"", *frames], zmq.NOBLOCK)  # never reads an answer
+                sent += 1
+            except zmq.Again:
+                time.sleep(0.001)
+        # 24 kB each: what the connection holds, and the kernel
+        assert 1 <= sent <= 4 * CONNECTION_QUEUE
+        busy.join(10)
+        model.seconds = 0.0
+        assert run_client(address, 3, 5) < 5
+        flood.close()
+        context.term()
+        with ThreadPoolExecutor(8) as pool:
+            for future in [pool.submit(run_client, address, seed, 5) for seed in range(8)]:
+                future.result(30)
+    assert max(held) <= 4
+
+
+def test_clients_that_vanish_or_talk_nonsense_do_not_stop_the_server(address):
+    with serving(address, model=Slow(0.05)):
+        context = zmq.Context()
+        question = Message("evaluate", {}, {"q": np.zeros((ATOMS, 3)), "cell": np.zeros((3, 3))})
+        for frames in (
+            question.pack(),
+            [b""],
+            [b"\xff\xfe", b""],
+            [b"{}", b"", b""],
+            Message("propagate", {"n": "x"}, {}).pack(),
+        ):
+            for kind, first in ((zmq.REQ, []), (zmq.DEALER, [b""]), (zmq.DEALER, [])):
+                one = context.socket(kind)
+                one.connect(address)
+                one.send_multipart([*first, *frames])
+                time.sleep(0.005)
+                one.close(linger=0)
+        context.term()
+        run_client(address, 1, 3)
+
+
+def test_keys_say_who_may_ask(tmp_path):
+    keys, stranger = tmp_path / "keys", tmp_path / "stranger"
+    for folder, names in ((keys, ("client", "second")), (stranger, ("client",))):
+        for name in names:
+            done = mts("keys", folder, "--client", name)
+            assert done.returncode == 0, done.stderr
+    assert all(stat.S_IMODE(f.stat().st_mode) == 0o600 for f in keys.glob("*.key_secret"))
+    assert sorted(f.name for f in keys.rglob("*.key")) == ["client.key", "second.key", "server.key"]
+    again = mts("keys", keys)
+    assert again.returncode == 2 and "has keys of that name" in again.stderr
+
+    with socket_of_a_free_port() as port:
+        listen, ask = f"tcp://0.0.0.0:{port}", f"tcp://127.0.0.1:{port}"
+    with pytest.raises(UserError, match=r"--keys DIR"):
+        check_address(listen)
+    with serving(listen, keys=keys):
+        for name in ("client", "second"):
+            known = Client(ask, keys=keys / f"{name}.key_secret", timeout_s=10)
+            assert known.ask(HELLO).values["natoms"] == ATOMS
+            known.close()
+        with pytest.raises(UserError, match="name the file, such as"):
+            Client(ask, keys=keys).ask(HELLO)
+        with pytest.raises(UserError, match=r"has not answered.*server has keys"):
+            Client(ask, timeout_s=0.5).ask(HELLO)
+        with pytest.raises(UserError, match=r"has not answered.*server\.key"):
+            Client(ask, keys=stranger, timeout_s=0.5).ask(HELLO)
+        # it knows the server, but the server does not know it
+        shutil.copy(keys / "server.key", stranger)
+        with pytest.raises(UserError, match="does not know the key"):
+            Client(ask, keys=stranger, timeout_s=10).ask(HELLO)
+
+
+@contextmanager
+def socket_of_a_free_port():
+    import socket
+
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        yield one.getsockname()[1]
+
+
+def test_keys_that_cannot_be_used(tmp_path):
+    keys = tmp_path / "keys"
+    assert mts("keys", keys).returncode == 0
+    evaluate = Evaluator(Slow(), ATOMS, stats=Stats("w"))
+
+    def refused(message):
+        with pytest.raises(UserError, match=message):
+            Server(evaluate, "tcp://127.0.0.1:45999", model="w", keys=keys)
+
+    (keys / "server.key_secret").chmod(0o644)
+    refused("chmod 600")
+    (keys / "server.key_secret").chmod(0o600)
+    (keys / "clients" / "client.key").unlink()
+    refused("no public key of a client")
+    (keys / "server.key_secret").unlink()
+    refused("cannot read the key")
+    with pytest.raises(UserError, match="permissions of the socket's file"):
+        check_address("ipc:///tmp/x", keys=keys)
+    for name in ("server", "a/b", ""):
+        assert mts("keys", tmp_path / "other", "--client", name).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("tcp://127.0.0.1:abc", "no address"),
+        ("tcp://127.0.0.1:99999", "no address"),
+        ("tcp://[::1", "no address"),
+        ("tcp://*:5555", "other machines"),
+        ("tcp://[2001:db8::1]:5555", "other machines"),
+    ],
+)
+def test_addresses_that_are_refused(address, words):
+    with pytest.raises(UserError, match=words):
+        check_address(address)
+
+
+def test_the_loopback_of_ipv6():
+    with socket_of_a_free_port() as port:
+        address = f"tcp://[::1]:{port}"
+    try:
+        with serving(address):
+            run_client(address, 1, 2)
+    except UserError as error:
+        if "cannot listen" in str(error):
+            pytest.skip("no IPv6 on this machine")
+        raise

@@ -1,0 +1,202 @@
+"""Several workers behind one ZeroMQ address: real processes, and what happens when they die."""
+
+import os
+import re
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from running import kill, mts, start, toy_water, wait_for
+
+from mts_driver.drivers.evaluator import Evaluator
+from mts_driver.drivers.messages import Message
+from mts_driver.drivers.stats import Stats, read_stats
+from mts_driver.potentials import load_potential
+from mts_driver.structures import write_start
+from mts_driver.units import BOHR_A
+
+pytest.importorskip("zmq")
+
+from mts_driver.drivers.zmq_client import Client
+
+MODEL = "student:water"
+INNER = 2
+
+
+class Served:
+    """``mts serve`` and what it has said so far."""
+
+    def __init__(self, folder, *options):
+        self.folder, self.address = folder, f"ipc://{folder}/driver"
+        self.stats = folder / "stats.json"
+        arguments = ["--structure", folder / "start.extxyz", "--zmq", self.address]
+        arguments += ["--threads", 1, "--stats", self.stats, *options]
+        self.process, self.lines = start("serve", MODEL, *arguments), []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        wait_for(lambda: "listening" in self.said or self.process.poll() is not None)
+
+    def _read(self):
+        self.lines += self.process.stdout
+
+    @property
+    def said(self):
+        return "".join(self.lines)
+
+    @property
+    def workers(self):
+        """Process ids by name."""
+        found = re.findall(r"(worker \d+) is process (\d+)", self.said)
+        return {name: int(process) for name, process in found}
+
+    @property
+    def counted(self):
+        return read_stats(self.stats)["structures"]
+
+    def wait(self):
+        code = self.process.wait(20)
+        self._reader.join(5)
+        self.process.stdout.close()
+        return code
+
+    def kill(self):
+        if self.process.poll() is None:
+            kill(self.process.pid)
+            self.wait()
+
+
+@pytest.fixture
+def serve(water):
+    """Start servers in the folder of the water; none is left at the end."""
+    started = []
+    yield lambda *options: started.append(Served(water[2], *options)) or started[-1]
+    for one in started:
+        one.kill()
+
+
+@pytest.fixture
+def water(tmp_path):
+    """81 atoms, their evaluator, and their folder."""
+    atoms = toy_water(3)
+    write_start(tmp_path / "start.extxyz", atoms, atoms.get_masses())
+    torch.set_num_threads(1)
+    potential = load_potential(MODEL, atoms.numbers.tolist())
+    return atoms, Evaluator(potential, len(atoms), stats=Stats("here")), tmp_path
+
+
+def structure(atoms, seed):
+    """Positions, Bohr, unlike those of another seed."""
+    moved = atoms.positions + np.random.default_rng(seed).normal(0, 0.05, atoms.positions.shape)
+    return moved / BOHR_A
+
+
+def ask(client, atoms, q):
+    arrays = {"q": q, "cell": atoms.cell.array / BOHR_A}
+    return client.ask(Message("evaluate", {}, arrays)).arrays["forces"]
+
+
+def propagate(client, atoms, q):
+    """Two steps from rest without a thermostat; the positions that they lead to."""
+    n = len(atoms)
+    arrays = {"q": q, "p": np.zeros((n, 3)), "masses": atoms.get_masses() * 1822.9}
+    arrays |= {"cell": atoms.cell.array / BOHR_A, "groups": np.ones((1, n), bool)}
+    arrays |= {"noise": np.zeros(0), "friction": np.zeros(0)}
+    values = {"n": INNER, "timestep": 40.0, "kT": 0.0, "fixcom": False}
+    return client.ask(Message("propagate", values, arrays)).arrays["q"]
+
+
+def check_answers(served, atoms, here):
+    """Four replicas, each with structures of its own, at the same time."""
+    cell = atoms.cell.array[None] / BOHR_A
+
+    def run(seed):
+        client = Client(served.address, timeout_s=30)
+        for k in range(5):
+            q = structure(atoms, 10 * seed + k)
+            forces = ask(client, atoms, q)
+            with lock:  # one evaluator for all threads
+                expected = here(q[None], cell)[1][0]
+            np.testing.assert_allclose(forces, expected, atol=2e-6)
+        client.close()
+
+    lock = threading.Lock()
+    with ThreadPoolExecutor() as pool:
+        for future in [pool.submit(run, seed) for seed in range(4)]:
+            future.result(60)
+
+
+def check_remembered(served, atoms, clients):
+    """A client comes back to the worker that knows its forces."""
+    ends = [structure(atoms, seed) for seed in range(len(clients))]
+    before = served.counted
+    for _ in range(3):
+        ends = [propagate(c, atoms, q) for c, q in zip(clients, ends, strict=True)]
+    assert served.counted - before == len(clients) * (3 * INNER + 1)
+
+
+def open_a_question(pool, client, atoms, seed):
+    return pool.submit(ask, client, atoms, structure(atoms, seed))
+
+
+def test_workers_share_the_work_and_survive_each_other(water, serve):
+    atoms, here, _ = water
+    served = serve("--workers", 2)
+    assert len(served.workers) == 2, served.said
+    check_answers(served, atoms, here)
+    assert served.counted == 4 * 5
+    clients = [Client(served.address, timeout_s=30) for _ in range(2)]
+    check_remembered(served, atoms, clients)
+
+    # one worker stands still with a question, which the other then answers
+    first, second = served.workers.values()
+    os.kill(first, signal.SIGSTOP)
+    with ThreadPoolExecutor() as pool:
+        questions = [open_a_question(pool, c, atoms, 50 + k) for k, c in enumerate(clients)]
+        wait_for(lambda: any(one.done() for one in questions), timeout=10)
+        assert not all(one.done() for one in questions)
+        kill(first)
+        for k, one in enumerate(questions):
+            cell = atoms.cell.array[None] / BOHR_A
+            expected = here(structure(atoms, 50 + k)[None], cell)[1][0]
+            np.testing.assert_allclose(one.result(10), expected, atol=2e-6)
+    says = f"worker 0 (process {first}) was killed by signal 9 (SIGKILL); 1 open requests, 1 worker"
+    wait_for(lambda: says in served.said, timeout=5, what=says)
+    before = served.counted
+    ask(clients[0], atoms, structure(atoms, 60))
+    assert served.counted == before + 1
+
+    # the last one: the server ends, and another takes its place
+    os.kill(second, signal.SIGSTOP)
+    with ThreadPoolExecutor() as pool:
+        question = open_a_question(pool, clients[1], atoms, 70)
+        kill(second)
+        assert served.wait() == 2
+        assert "no worker is left: the last one, worker 1, was killed by signal 9" in served.said
+        assert not question.done()
+        another = serve()
+        assert question.result(10).shape == (len(atoms), 3)
+    another.process.terminate()
+    assert another.wait() == 143
+    for client in clients:
+        client.close()
+
+
+def test_workers_that_cannot_start_and_options_that_do_not_fit(water):
+    _, _, folder = water
+    shared = ("--structure", folder / "start.extxyz", "--zmq", f"ipc://{folder}/driver")
+    for words, arguments in (
+        ("before it was ready", ("student:none", *shared, "--workers", 2)),
+        (
+            "an <ffsocket> has one driver",
+            (MODEL, *shared[:2], "--address", "x", "--device", "cuda:0,cuda:1"),
+        ),
+        ("one worker a device", (MODEL, *shared, "--device", "cuda:0,cuda:1", "--workers", 1)),
+        ("no address", (MODEL, *shared[:2], "--zmq", "tcp://127.0.0.1:abc")),
+        ("cannot listen", (MODEL, *shared[:2], "--zmq", f"ipc://{folder}/none/x", "--workers", 2)),
+    ):
+        done = mts("serve", *arguments)
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
