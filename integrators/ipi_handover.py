@@ -1,7 +1,8 @@
-"""Hands the inner loop over to a driver that can propagate, in one message an outer step.
+"""Hands steps over to a driver that can take them, in one message an outer step, or several.
 
-The driver walks the same splitting with the same noise, so that the trajectory is that of the steps
-taken here, to rounding. What it cannot do stays here.
+The driver walks the same splitting. With the inner loop it gets the noise that i-PI draws, so that
+the trajectory is that of the steps taken here, to rounding; whole outer steps are in
+:mod:`integrators.ipi_run_ahead`. What a driver cannot do stays here.
 """
 
 from __future__ import annotations
@@ -9,12 +10,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ipi.engine.thermostats import ThermoLangevin
+from ipi.engine.thermostats import ThermoLangevin, ThermoPILE_L
 from ipi.utils.depend import dstrip
 from ipi.utils.messages import info, verbosity
+from ipi.utils.nmtransform import mk_nm_matrix
 from ipi.utils.units import Constants
 
 from integrators.ipi_friction import local_friction
+
+
+def drivers(integrator) -> tuple[Any, Any]:
+    """Return what evaluates the teacher and the student, where i-PI calls it itself."""
+    forces = integrator.forces.mforces
+    teacher = [f for f in forces if f.mts_weights[0] == 1 and not any(f.mts_weights[1:])]
+    student = [f for f in forces if f.mts_weights[-1] == 1]
+
+    def of(parts):
+        return getattr(getattr(parts[-1], "ff", None), "driver", None) if parts else None
+
+    return of(teacher), of(student)
 
 
 class Handover:
@@ -34,11 +48,10 @@ class Handover:
     @classmethod
     def of(cls, integrator) -> Handover | None:
         """Return one if the student's driver offers it and it can do what the input asks for."""
-        parts = [part for part in integrator.forces.mforces if part.mts_weights[-1] == 1]
-        driver = getattr(getattr(parts[-1], "ff", None), "driver", None) if parts else None
+        _, driver = drivers(integrator)
         if not hasattr(driver, "propagate"):
             return None
-        reason = _obstacle(integrator)
+        reason = obstacle(integrator)
         where = f"in i-PI, since {reason}" if reason else "in the driver, one message an outer step"
         info(f" @RESPA: inner steps are taken {where}", verbosity.low)
         return None if reason else cls(integrator, driver)
@@ -46,57 +59,93 @@ class Handover:
     def step(self, n: int, timestep: float) -> None:
         """Take ``n`` inner steps, ``timestep`` in all, atomic units."""
         of = self._of
-        beads, monitor = of.beads, of.monitor
-        masses = np.array(dstrip(beads.m))
-        friction = noise = np.zeros(0)
-        if hasattr(of, "tstep"):
-            friction, noise = self._noise(n, len(masses))
-        found = self._driver.propagate(
-            {
-                "n": n,
-                "timestep": timestep,
-                "kT": Constants.kb * float(of.ensemble.temp),
-                "fixcom": bool(of.fixcom),
-            },
-            {
-                "q": np.array(dstrip(beads.q)).reshape(-1, 3),
-                "p": np.array(dstrip(beads.p)).reshape(-1, 3),
-                "masses": masses,
-                "cell": np.array(dstrip(of.forces.cell.h)).T,
-                "friction": friction,
-                "noise": noise,
-                "groups": np.array(list(monitor.groups.values())),
-            },
-        )
-        beads.q[0], beads.p[0] = found["q"].reshape(-1), found["p"].reshape(-1)
-        of.ensemble.eens -= float(found["heat"])
-        for values in found["twice_kinetic"]:
-            monitor.record(dict(zip(monitor.groups, values, strict=True)))
+        noise = self._noise(n) if hasattr(of, "tstep") else np.zeros(0)
+        values, arrays = request(of, n, timestep)
+        found = self._driver.propagate(values, {**arrays, "noise": noise})
+        take_over(of, found)
 
-    def _noise(self, n: int, natoms: int) -> tuple[np.ndarray, np.ndarray]:
-        """Friction (N,) and noise (n, N, 3), drawn in the order in which i-PI's steps draw it."""
-        of, prng = self._of, self._of.prng
-        own, extra = local_friction(of.thermostat), of.hydrogen_friction
-        friction, noise = np.full(natoms, own), np.empty((n, natoms, 3))
-        for k in range(n):
-            noise[k] = prng.gvec(3 * natoms).reshape(-1, 3)
+    def _noise(self, n: int) -> np.ndarray:
+        """Noise (n, P, N, 3) of normal modes, drawn in the order in which i-PI's steps draw it."""
+        of, prng, extra = self._of, self._of.prng, self._of.hydrogen_friction
+        beads, natoms = of.beads.nbeads, of.beads.natoms
+        noise = np.empty((n, beads, natoms, 3))
+        for one in noise:
+            for mode in one:
+                mode[:] = prng.gvec(3 * natoms).reshape(-1, 3)
             if extra is not None:
-                extra.mix(noise[k], own)
-        if extra is not None:
-            friction[extra.atoms] = extra.friction
-        return friction, noise
+                extra.mix(one[0], local_friction(of.thermostat))
+        return noise
 
 
-def _obstacle(integrator) -> str | None:
+def request(of, n: int, timestep: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return values and arrays of a request to take steps from here, but for the noise."""
+    beads = of.beads
+    several = beads.nbeads > 1
+    values = {
+        "n": n,
+        "timestep": timestep,
+        "kT": Constants.kb * float(of.ensemble.temp) * beads.nbeads,
+        "fixcom": bool(of.fixcom),
+    }
+    arrays = {
+        "q": np.array(dstrip(beads.q)).reshape(beads.nbeads, -1, 3),
+        "p": np.array(dstrip(beads.p)).reshape(beads.nbeads, -1, 3),
+        "masses": np.array(dstrip(beads.m)),
+        "cell": np.array(dstrip(of.forces.cell.h)).T,
+        "friction": _friction(of) if hasattr(of, "tstep") else np.zeros(0),
+        "groups": np.array(list(of.monitor.groups.values())),
+        "modes": mk_nm_matrix(beads.nbeads) if several else np.zeros(0),
+        "omega": np.array(dstrip(of.nm.omegak)) if several else np.zeros(0),
+    }
+    return values, arrays
+
+
+def take_over(of, found: dict[str, np.ndarray]) -> None:
+    """Set positions, momenta, conserved energy and readings to those behind the steps."""
+    nbeads = of.beads.nbeads
+    of.beads.q[:] = found["q"].reshape(nbeads, -1)
+    of.beads.p[:] = found["p"].reshape(nbeads, -1)
+    of.ensemble.eens -= float(found["heat"])
+    for values in found["twice_kinetic"]:
+        of.monitor.record(dict(zip(of.monitor.groups, values, strict=True)))
+
+
+def _friction(of) -> np.ndarray:
+    """Friction (P, N) of every normal mode of every atom."""
+    thermostat, natoms = of.thermostat, of.beads.natoms
+    friction = np.full((of.beads.nbeads, natoms), local_friction(thermostat))
+    if len(friction) > 1:
+        friction[1:] = 1.0 / np.array(dstrip(thermostat.tauk))[:, None]
+    if (extra := of.hydrogen_friction) is not None:
+        friction[0, extra.atoms] = extra.friction
+    return friction
+
+
+def obstacle(integrator) -> str | None:
     """Return what a driver cannot do, in words."""
+    nm, nbeads = integrator.nm, integrator.beads.nbeads
+    known = ThermoLangevin if nbeads == 1 else ThermoPILE_L
+    thermostat = getattr(integrator, "thermostat", None) if hasattr(integrator, "tstep") else None
+    modes = nm.mode == "rpmd" and nm.propagator == "exact"
     checks: list[tuple[Any, str]] = [
         (len(integrator.nmts) != 2, "there are not two levels"),
-        (integrator.beads.nbeads > 1, "there are several beads"),
         (integrator.enstype not in ("nve", "nvt"), f"the ensemble is {integrator.enstype}"),
         (len(integrator.fixatoms_dof) > 0, "there are fixed atoms"),
         (
-            hasattr(integrator, "tstep") and type(integrator.thermostat) is not ThermoLangevin,
-            "the thermostat is not 'langevin'",
+            thermostat is not None and type(thermostat) is not known,
+            f"the thermostat is not '{'langevin' if nbeads == 1 else 'pile_l'}'",
+        ),
+        (
+            nbeads > 1 and getattr(thermostat, "pilect", 0.0) > 0,
+            "centroids have a temperature of their own",
+        ),
+        (
+            nbeads > 1 and (not modes or len(nm.open_paths) or len(nm.bosons)),
+            "the normal modes are not those of 'rpmd', propagated exactly",
+        ),
+        (
+            any(f.nbeads != nbeads for f in integrator.forces.mforces if f.mts_weights[-1] == 1),
+            "the student is on fewer beads",
         ),
     ]
     return next((reason for applies, reason in checks if applies), None)

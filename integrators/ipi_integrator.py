@@ -33,6 +33,7 @@ from integrators.ipi_friction import HydrogenFriction
 from integrators.ipi_guard import HOLE_EV_A, Guard
 from integrators.ipi_handover import Handover
 from integrators.ipi_monitor import Monitor
+from integrators.ipi_run_ahead import RunAhead
 from integrators.splitting import OU, SLOW, Drift, Kick, Operation, Splitting
 
 DEFAULT_CLIP = 6.5046 * unit_to_internal("force", "ev/ang", 1.0)
@@ -48,6 +49,7 @@ class RespaMixin(NVEIntegrator):
     monitor: Monitor
     guard: Guard
     handover: Handover | None
+    run_ahead: RunAhead | None
 
     def get_tdt(self):
         """Length of one thermostat step: one per inner step."""
@@ -70,6 +72,7 @@ class RespaMixin(NVEIntegrator):
         self.hydrogen_friction = self._own_bath_of_hydrogens(motion.hydrogen_friction)
         self._seen_first_force = False
         self.monitor = Monitor(self.beads, self.nm, fixcom=self.fixcom, fixed_dof=self.fixatoms_dof)
+        self.run_ahead = RunAhead.of(self, motion.device_steps)
         self.handover = Handover.of(self)
 
     def _follow(self, splitting: Splitting) -> None:
@@ -123,15 +126,14 @@ class RespaMixin(NVEIntegrator):
     def _bound_slow_kick(self) -> None:
         """Take back what the kick just applied beyond the bound, and record what was seen."""
         forces = dstrip(self.forces.mts_forces[0].f)
-        norms = np.linalg.norm(forces.reshape(-1, 3), axis=1)
-        clipped = norms > self.force_clip if self.force_clip > 0 else np.zeros(norms.shape, bool)
         # each force kicks twice, at the end of a step and at the start of the next: count it once
         self._slow_kicks += 1
-        if self._slow_kicks % 2 == 0 or not self._seen_first_force:
-            self.monitor.record_force_difference(norms, int(clipped.sum()))
-            if not self._seen_first_force:
-                check_energies(self.forces.mforces, self.enstype)
-            self._seen_first_force = True
+        if self._slow_kicks % 2 == 0:
+            self.record_slow_force(forces)
+        else:
+            self.see_first_force()
+        norms = np.linalg.norm(forces.reshape(-1, 3), axis=1)
+        clipped = self._clipped(norms)
         if clipped.any():
             scale = np.zeros(norms.shape)
             scale[clipped] = 1.0 - self.force_clip / norms[clipped]
@@ -140,16 +142,35 @@ class RespaMixin(NVEIntegrator):
                 excess[:, ~self.activeatoms_mask] = 0.0
             self.beads.p[:] -= excess * self.pdt[0]
 
+    def _clipped(self, norms: np.ndarray) -> np.ndarray:
+        return norms > self.force_clip if self.force_clip > 0 else np.zeros(norms.shape, bool)
+
+    def record_slow_force(self, forces: np.ndarray) -> None:
+        """Tell the monitor of teacher - student at the end of an outer step, any (..., 3)."""
+        norms = np.linalg.norm(forces.reshape(-1, 3), axis=1)
+        self.monitor.record_force_difference(norms, int(self._clipped(norms).sum()))
+
+    def see_first_force(self) -> None:
+        """Record the slow force that the first step begins with, once, and check the energies."""
+        if not self._seen_first_force:
+            self._seen_first_force = True
+            self.record_slow_force(dstrip(self.forces.mts_forces[0].f))
+            check_energies(self.forces.mforces, self.enstype)
+
     def step(self, step=None) -> None:
         """Advance one outer step, applying the splitting from left to right."""
         self.guard.before_step()
         self._slow_kicks = 0
+        if self.run_ahead is None or not self.run_ahead.step():
+            self._step()
+        self.guard.look(1 if step is None else step + 1, self)
+
+    def _step(self) -> None:
         for slow, operations in groupby(self._operations, self._is_slow):
             if slow or self.handover is None:
                 self._apply(operations)
             else:
                 self.handover.step(int(self.nmts[1]), self.dt / int(self.nmts[0]))
-        self.guard.look(1 if step is None else step + 1, self)
 
     @staticmethod
     def _is_slow(op: Operation) -> bool:
@@ -208,12 +229,16 @@ class RespaDynamics(Dynamics):
         hydrogen_friction=0.0,
         on_hole="log",
         hole_threshold=DEFAULT_THRESHOLD,
+        device_steps=0,
         **options,
     ) -> None:
         super().__init__(timestep, mode=mode, splitting=splitting, **options)
         self.force_clip = force_clip
         self.hydrogen_friction = hydrogen_friction
         self.on_hole, self.hole_threshold = on_hole, hole_threshold
+        if device_steps < 0:
+            raise ValueError(f"<device_steps> is {device_steps}; give 1 or more, or 0 for none")
+        self.device_steps = device_steps
         if splitting == SPLITTING:
             if mode not in _INTEGRATORS:
                 raise ValueError(

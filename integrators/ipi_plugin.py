@@ -107,6 +107,16 @@ class InputRespaDynamics(native_input.InputDynamics):
         },
     )
 
+    fields["device_steps"] = (
+        InputValue,
+        {
+            "dtype": int,
+            "default": 0,
+            "help": f"For splitting='{SPLITTING}': outer steps that a ZeroMQ driver with both "
+            "models takes at a time, see `mts serve --student`. The default, 0, leaves them here.",
+        },
+    )
+
     def store(self, dyn) -> None:
         """Take the data of a dynamics object, for checkpoints."""
         if dyn == {}:
@@ -116,6 +126,7 @@ class InputRespaDynamics(native_input.InputDynamics):
         self.hydrogen_friction.store(dyn.hydrogen_friction)
         self.on_hole.store(dyn.on_hole)
         self.hole_threshold.store(dyn.hole_threshold)
+        self.device_steps.store(dyn.device_steps)
 
 
 def register() -> None:

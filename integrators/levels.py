@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from integrators.splitting import FAST, SLOW
 from integrators.state import Evaluation, MDState, Potential
@@ -94,16 +95,25 @@ class TwoLevel:
     def _add_slow(self, state: MDState) -> MDState:
         student = state.evaluations[FAST]
         teacher = self.teacher(state.positions, state.cell)
-        forces = teacher.forces - student.forces
-        norms = torch.linalg.vector_norm(forces, dim=-1, keepdim=True)
+        slow, norms = difference(teacher, student, clip=self.clip)
         clip_events = state.clip_events
         if self.clip is not None:
-            forces = forces * (self.clip / norms.clamp_min(self.clip))
             clip_events = clip_events + (norms > self.clip).sum()
-        slow = Evaluation(teacher.energy - student.energy, forces, teacher.virial - student.virial)
         return replace(
             state,
             evaluations={**state.evaluations, SLOW: slow, FULL: teacher},
             clip_events=clip_events,
             max_force_difference=torch.maximum(state.max_force_difference, norms.max()),
         )
+
+
+def difference(
+    teacher: Evaluation, student: Evaluation, *, clip: float | None
+) -> tuple[Evaluation, Tensor]:
+    """Return teacher - student, and the norms (..., N, 1) of its forces before they are clipped."""
+    forces = teacher.forces - student.forces
+    norms = torch.linalg.vector_norm(forces, dim=-1, keepdim=True)
+    if clip is not None:
+        forces = forces * (clip / norms.clamp_min(clip))
+    slow = Evaluation(teacher.energy - student.energy, forces, teacher.virial - student.virial)
+    return slow, norms

@@ -42,12 +42,14 @@ _SOCKET = """\
     <parameters> {{ model: {model}, device: {device} }} </parameters>
   </ffsocket>"""
 
-_ZMQ_STUDENT = """\
-  <!-- takes the inner steps in the student's driver: one message an outer step -->
-  <ffdirect name='student' pbc='False'>
-    <pes> custom </pes> <pes_path> {file} </pes_path>
+_ZMQ = """\
+  <!-- {note} -->
+  <ffdirect name='{name}' pbc='False'>
+    <pes> custom </pes> <pes_path> {file} </pes_path>{batch}
     <parameters> {{ address: ipc://{address}, model: {model}, device: {device} }} </parameters>
   </ffdirect>"""
+_INNER_NOTE = "takes the inner steps in the student's driver: one message an outer step"
+_OUTER_NOTE = "one driver holds both models, and takes whole outer steps"
 ZMQ_FILE = "ipi_zmq.py"
 ZMQ_TEXT = """\
 \"\"\"What the <ffdirect> of input.xml loads: it asks the student's driver over ZeroMQ.\"\"\"
@@ -72,7 +74,8 @@ _SYSTEM = """\
       <dynamics mode='{ensemble}' splitting='respa-baoab'>
         <timestep units='femtosecond'> {outer_fs:g} </timestep>
         <nmts> {nmts} </nmts>
-        <force_clip units='ev/ang'> {clip:.4f} </force_clip>{on_hole}{hydrogen_friction}
+        <force_clip units='ev/ang'> {clip:.4f} </force_clip>{on_hole}\
+{hydrogen_friction}{device_steps}
         <thermostat mode='{thermostat}'>
           <tau units='femtosecond'> {tau_fs:g} </tau>
         </thermostat>{barostat}
@@ -148,15 +151,18 @@ def _sockets(protocol: Protocol, folder: Path) -> str:
         ("teacher", protocol.teacher, protocol.slow_beads),
         ("student", protocol.student, protocol.beads),
     )
-    zmq = protocol.mode == "zmq"
+    zmq, both = protocol.mode == "zmq", protocol.device_steps > 0
     return "\n".join(
-        _ZMQ_STUDENT.format(
+        _ZMQ.format(
+            name=role,
+            note=_OUTER_NOTE if both else _INNER_NOTE,
             file=ZMQ_FILE,
-            address=UNIX_PREFIX + socket_name(folder, role),
+            address=UNIX_PREFIX + socket_name(folder, "both" if both else role),
+            batch=f"\n    <batch_size> {beads} </batch_size>" if beads > 1 else "",
             model=escape(spec),
             device=protocol.device,
         )
-        if zmq and role == "student"
+        if zmq and (both or role == "student")
         else _SOCKET.format(
             name=role,
             mode="unix" if zmq else protocol.mode,
@@ -193,6 +199,9 @@ def _system(protocol: Protocol, number: int, temperature_K: float) -> str:
         if protocol.on_hole == "log"
         else f"\n        <on_hole> {protocol.on_hole} </on_hole>",
         hydrogen_friction="" if friction is None else _HYDROGEN_FRICTION.format(friction=friction),
+        device_steps=f"\n        <device_steps> {protocol.device_steps} </device_steps>"
+        if protocol.device_steps
+        else "",
         thermostat="pile_l" if protocol.beads > 1 else "langevin",
         tau_fs=1000.0 / protocol.friction_per_ps,
         barostat="" if pressure is None else _BAROSTAT.format(tau_fs=PISTON_FS),

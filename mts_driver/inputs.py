@@ -42,6 +42,8 @@ class Protocol:
         ``unix``, ``shm`` or ``zmq``.
     device : str
         Of both potentials.
+    device_steps : int
+        Outer steps that one driver with both models takes at a time; 0: i-PI takes them.
     """
 
     teacher: str
@@ -62,6 +64,7 @@ class Protocol:
     on_hole: str = "log"
     mode: str = "unix"
     device: str = "cpu"
+    device_steps: int = 0
 
     def __post_init__(self) -> None:
         positive = [
@@ -105,6 +108,12 @@ class Protocol:
             raise UserError(
                 f"--hmr {self.hydrogen_mass:g} with --beads {self.beads}: in path integrals the "
                 "mass of hydrogens is physics. Leave --hmr out, or give 0."
+            )
+        if self.device_steps and (self.mode != "zmq" or self.student is None):
+            raise UserError(
+                f"--device-steps {self.device_steps} with --mode {self.mode}: whole outer steps "
+                "are taken by a driver over ZeroMQ that has a student too; give --mode zmq and a "
+                "--student, or leave --device-steps out."
             )
         if self.on_hole not in ("log", "stop", "shorten"):
             raise UserError(f"--on-hole {self.on_hole!r}: use log, stop or shorten.")

@@ -62,6 +62,14 @@ def prepare(
             "inner steps of an outer one at once."
         ),
     ] = "unix",
+    device_steps: Annotated[
+        int,
+        typer.Option(
+            help="With --mode zmq: one driver holds both models and takes so many outer steps a "
+            "message; 0 for none.",
+            min=0,
+        ),
+    ] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     minimise: Annotated[
         bool, typer.Option(help="Relax with the teacher if a force is too large for dynamics.")
@@ -116,6 +124,7 @@ def prepare(
         seed=seed,
         on_hole=on_hole,
         mode=mode,
+        device_steps=device_steps,
         device=device,
     )
     atoms, made_box = boxed(read_structure(structure))

@@ -35,6 +35,13 @@ def serve(
             "several clients, and whole inner loops."
         ),
     ] = "",
+    student: Annotated[
+        str,
+        typer.Option(
+            help="With --zmq: also serve this student, such as student:water, at the same address: "
+            "both take whole outer steps here (<device_steps>)."
+        ),
+    ] = "",
     mode: Annotated[str, typer.Option(help="unix, inet or shm, as in the <ffsocket>.")] = "unix",
     device: Annotated[
         str,
@@ -82,6 +89,9 @@ def serve(
     stats: Annotated[
         Path | None, typer.Option(help="JSON file for the number and time of calls.")
     ] = None,
+    student_stats: Annotated[
+        Path | None, typer.Option(help="The same for the --student.", hidden=True)
+    ] = None,
     quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
     worker: Annotated[str, typer.Option(hidden=True)] = "",
@@ -109,8 +119,8 @@ def serve(
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     counters = Stats(spec, stats)
 
-    def load(device: str, threads: int) -> Any:
-        return _load(spec, structure, device=device, dtype=dtype, threads=threads, stats=counters)
+    def load(device: str, threads: int, *, of: Stats = counters) -> Any:
+        return _load(of.model, structure, device=device, dtype=dtype, threads=threads, stats=of)
 
     if zmq:
         from mts_driver.cli.serve_zmq import Options, serve_zmq
@@ -118,12 +128,14 @@ def serve(
         options = Options(
             zmq, keys, spec, structure, device, dtype, threads, workers, queue, batch, batch_wait_ms
         )
-        serve_zmq(options, load, counters, console, worker=worker)
+        beside = Stats(student, student_stats) if student else None
+        serve_zmq(options, load, counters, console, student=beside, worker=worker)
         return
-    if "," in device or workers > 1 or keys is not None:
+    if "," in device or workers > 1 or keys is not None or student:
         raise UserError(
-            f"--address {address} with several devices, --workers or --keys: an <ffsocket> has one "
-            "driver on one device; listen with --zmq instead, or leave them out."
+            f"--address {address} with several devices, --workers, --keys or --student: an "
+            "<ffsocket> has one driver of one model on one device; listen with --zmq instead, or "
+            "leave them out."
         )
     target = Address.parse(address, mode, prefix=prefix)
     evaluator = load(device, threads)

@@ -30,10 +30,11 @@ class Options:
 
 def serve_zmq(
     options: Options,
-    load: Callable[[str, int], Any],
+    load: Callable[..., Any],
     stats: Any,
     console: Console,
     *,
+    student: Any = None,
     worker: str = "",
 ) -> None:
     """Answer over ZeroMQ until the process is told to end.
@@ -41,9 +42,11 @@ def serve_zmq(
     Parameters
     ----------
     load : callable
-        Makes the evaluator of a device and a number of threads.
+        Makes the evaluator of a device and a number of threads, and of the counters ``of`` it.
     stats : Stats
         Counts calls.
+    student : Stats, optional
+        Names a student to serve beside the model, and counts its calls.
     worker : str
         Name of a worker, which connects to its front.
     """
@@ -54,18 +57,27 @@ def serve_zmq(
     check_address(options.address, keys=options.keys)  # before a model is loaded
     assignments = share_out(options)
     if len(assignments) > 1:
+        if student is not None:
+            raise UserError(
+                f"--student {student.model} with {len(assignments)} workers: whole outer steps of "
+                "a system are taken on one device; start a driver for every system instead."
+            )
         server = _front(options, assignments, stats, console)
     else:
-        server = _single(options, load(*assignments[0]), worker)
-    stats.enter("ready")
-    console.print(f"{options.spec}: listening at {options.address}")
+        server = _single(options, load, assignments[0], worker, student)
+    counters = [stats] if student is None else [stats, student]
+    for one in counters:
+        one.enter("ready")
+    served = " and ".join(one.model for one in counters)
+    console.print(f"{served}: listening at {options.address}")
     try:
         with RateLine(console, stats) as update:
             server.serve(after_call=update)
     finally:
         server.close()
-        stats.enter("done")
-        console.print(f"{options.spec}: ended; {rate(stats)}")
+        for one in counters:
+            one.enter("done")
+            console.print(f"{one.model}: ended; {rate(one)}")
 
 
 def share_out(options: Options) -> list[tuple[str, int]]:
@@ -87,13 +99,15 @@ def share_out(options: Options) -> list[tuple[str, int]]:
     return [(devices[k % len(devices)], threads) for k in range(count)]
 
 
-def _single(options: Options, evaluator: Any, worker: str) -> Any:
-    from mts_driver.drivers.zmq_server import Limits, Server
+def _single(
+    options: Options, load: Callable[..., Any], where: tuple[str, int], worker: str, student: Any
+) -> Any:
+    from mts_driver.drivers.zmq_server import Limits, Model, Server
 
     return Server(
-        evaluator,
+        Model(options.spec, load(*where)),
         options.address,
-        model=options.spec,
+        student=Model(student.model, load(*where, of=student)) if student else None,
         keys=options.keys,
         limits=Limits(options.queue, options.batch, options.batch_wait_ms),
         worker=worker,

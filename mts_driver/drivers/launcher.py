@@ -165,12 +165,19 @@ class Launcher:
         os.close(self._events_end)
 
     def _start_drivers(self) -> None:
+        by_address = {driver.address: driver for driver in reversed(self.run.drivers)}
         for driver in self.run.drivers:
             options = {"device": "cpu", "dtype": "float32", "threads": "0", **driver.options}
             where = driver.address
+            if by_address[where] is not driver:
+                continue  # served beside the first one
             arguments = [driver.model, "--mode", where.mode, "--address", str(where)]
             if where.mode == "zmq":
                 arguments = [driver.model, "--zmq", f"ipc://{where}"]
+                for other in self.run.drivers:
+                    if other.address == where and other is not driver:
+                        arguments += ["--student", other.model]
+                        arguments += ["--student-stats", str(self._stats_file(other))]
             arguments += ["--structure", str(self.scratch / "atoms.extxyz")]
             for key in ("device", "dtype", "threads"):
                 arguments += [f"--{key}", options[key]]
@@ -272,7 +279,9 @@ class Launcher:
         assert self.engine is not None
         self.engine.wait(patience=ENGINE_PATIENCE_S)
         for driver in self.run.drivers:
-            child = self.drivers[driver.name]
+            child = self.drivers.get(driver.name)
+            if child is None:
+                continue
             if driver.address.mode == "zmq":  # it serves whoever asks, and waits for the next
                 child.stop(patience=DRIVER_PATIENCE_S)
             child.wait(patience=DRIVER_PATIENCE_S)

@@ -1,149 +1,210 @@
-"""The inner loop of RESPA-BAOAB in the driver: one request for all inner steps of an outer step."""
+"""Steps of RESPA-BAOAB in the driver: one request for an inner loop, or for whole outer steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from integrators.bath import Bath
-from integrators.inner_loop import take_inner_steps
-from integrators.splitting import Splitting, fast_part
-from integrators.state import Evaluation
-from mts_driver.drivers.evaluator import Evaluator
+from integrators.bath import counter_noise
+from integrators.inner_loop import Ring, Taken, take_steps
+from integrators.levels import difference
+from integrators.splitting import FAST, OU, SLOW, Splitting, fast_part, respa_baoab
+from integrators.state import Evaluation, Potential
+from mts_driver.drivers.evaluator import Results
 from mts_driver.errors import UserError
 
-NEEDED = ("q", "p", "masses", "cell", "friction", "noise", "groups")
+Arrays = Mapping[str, np.ndarray]
+Evaluate = Callable[[np.ndarray, np.ndarray], Results]
+"""As `mts_driver.drivers.evaluator.Evaluator`, free for the structures of the last call."""
+
+NEEDED = ("q", "p", "masses", "cell", "friction", "groups", "modes", "omega")
 
 
 class Propagator:
-    """Walks ``fast_part(n)`` of :mod:`integrators.splitting` in atomic units.
+    """Walks the data of :mod:`integrators.splitting` in atomic units.
+
+    Both ways take ``arrays`` with ``q``, ``p`` (P, N, 3), of P beads; ``masses`` (N,); ``cell``
+    (3, 3), rows are lattice vectors; ``friction`` (P, N) on normal modes, empty without a
+    thermostat; ``groups`` (G, N), bool; ``modes`` (P, P) and ``omega`` (P,), the normal modes of
+    the free ring polymer and their frequencies, empty for one bead. ``timestep`` is that of the
+    splitting, ``kT`` that of one bead times P; ``fixcom`` keeps the centre of mass still.
 
     Parameters
     ----------
-    evaluate : Evaluator
-        Of the student; each structure is evaluated once, since the last one is remembered.
+    student : callable
+        Takes positions (P, N, 3) and cells (P, 3, 3).
+    teacher : callable, optional
+        The same, for whole outer steps.
+    natoms : int
+        Number of atoms that the models were loaded for.
     """
 
-    def __init__(self, evaluate: Evaluator) -> None:
-        self._evaluate = evaluate
-        self._known: tuple[Tensor, Tensor, Evaluation] | None = None
-
-    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
-        """Energy, forces (N, 3) and virial (3, 3) at positions (N, 3), atomic units."""
-        known = self._known
-        if known is None or not (torch.equal(known[0], positions) and torch.equal(known[1], cell)):
-            found = self._evaluate(positions.numpy()[None], cell.numpy()[None])
-            energy, forces, virial = (torch.from_numpy(part[0:1])[0] for part in found)
-            known = self._known = (
-                positions.clone(),
-                cell.clone(),
-                Evaluation(energy, forces, virial),
-            )
-        return known[2]
-
-    def evaluate(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``energy`` (), ``forces`` (N, 3) and ``virial`` (3, 3) at ``q`` in ``cell``.
-
-        Raises
-        ------
-        UserError
-            If there are not as many atoms as there should be, or the model fails.
-        """
-        found = self(*(torch.from_numpy(np.array(arrays[name])) for name in ("q", "cell")))
-        values = {"energy": found.energy, "forces": found.forces, "virial": found.virial}
-        return {name: value.numpy() for name, value in values.items()}
+    def __init__(self, student: Evaluate, teacher: Evaluate | None = None, *, natoms: int) -> None:
+        self._natoms = natoms
+        self._student, self._teacher = student, teacher
 
     def propagate(
-        self, arrays: Mapping[str, np.ndarray], *, n: int, timestep: float, kT: float, fixcom: bool
+        self, arrays: Arrays, *, n: int, timestep: float, kT: float, fixcom: bool
     ) -> dict[str, np.ndarray]:
         """Take ``n`` inner steps between two slow kicks.
 
-        Parameters
-        ----------
-        arrays : mapping
-            ``q``, ``p`` (N, 3); ``masses`` (N,); ``cell`` (3, 3), rows are lattice vectors;
-            ``friction`` (N,) and ``noise`` (n, N, 3), standard normal numbers, both empty without a
-            thermostat; ``groups`` (G, N), bool. Atomic units.
-        n : int
-            Inner steps.
-        timestep : float
-            Length of all of them.
-        kT : float
-            Thermal energy.
-        fixcom : bool
-            Whether the centre of mass is kept still.
+        ``arrays`` also has ``noise`` (n, P, N, 3), standard normal numbers in normal modes, empty
+        without a thermostat.
 
         Returns
         -------
         dict
-            ``q``, ``p``, the student's ``energy`` (), ``forces`` (N, 3) and ``virial`` (3, 3) at
-            ``q``; ``heat`` () that went into the atoms; ``twice_kinetic`` (n, G), Σ m v² of every
-            group behind every thermostat step.
+            ``q``, ``p``, the student's ``energy`` (P,), ``forces`` (P, N, 3) and ``virial``
+            (P, 3, 3) at ``q``; ``heat`` () that went into the atoms; ``twice_kinetic`` (n, G),
+            Σ m v² of every group behind every thermostat step.
 
         Raises
         ------
         UserError
             If an array is missing or has another shape, or the model fails.
         """
-        _check(arrays, n, self._evaluate.natoms)
-        # a buffer that came over the wire is read-only
-        q, p, masses, cell = (
-            torch.from_numpy(np.array(arrays[k])) for k in ("q", "p", "masses", "cell")
+        thermostat = _check(arrays, n, self._natoms, "noise")
+        fast, noise = _potential(self._student), torch.from_numpy(np.array(arrays["noise"]))
+        taken = _walk(
+            arrays,
+            {FAST: fast},
+            _splitting(n, 0, thermostat=thermostat),
+            *(noise, timestep, kT, fixcom),
         )
-        groups = torch.from_numpy(np.array(arrays["groups"])).to(masses)
-        bath = None
-        if len(arrays["noise"]):
-            bath = Bath(kT=kT, friction=torch.from_numpy(np.array(arrays["friction"])))
-        taken = take_inner_steps(
-            q,
-            p,
-            masses,
-            cell,
-            self,
-            _splitting(n, thermostat=bath is not None),
-            timestep=timestep,
-            bath=bath,
-            noise=torch.from_numpy(np.array(arrays["noise"])),
-            groups=groups,
-            fixcom=fixcom,
-        )
-        results = {
-            "q": taken.positions,
-            "p": taken.momenta,
-            "energy": taken.evaluation.energy,
-            "forces": taken.evaluation.forces,
-            "virial": taken.evaluation.virial,
-            "heat": taken.heat,
-            "twice_kinetic": taken.twice_kinetic,
+        return {
+            "q": taken.positions.numpy(),
+            "p": taken.momenta.numpy(),
+            **_as_arrays("", taken.evaluations[FAST]),
+            "heat": taken.heat.numpy(),
+            "twice_kinetic": taken.twice_kinetic.numpy(),
         }
-        return {name: value.numpy() for name, value in results.items()}
+
+    def run(
+        self,
+        arrays: Arrays,
+        *,
+        n: int,
+        seeds: Sequence[int],
+        timestep: float,
+        kT: float,
+        fixcom: bool,
+        clip: float,
+    ) -> dict[str, np.ndarray]:
+        """Take a whole outer step of ``n`` inner ones for every seed, with both models here.
+
+        The noise of a step is that of ``counter_noise(seed)``; slow forces longer than ``clip``
+        (0: none) are scaled back to it.
+
+        Returns
+        -------
+        dict
+            What `propagate` returns and the teacher's ``teacher_energy``, ``teacher_forces``,
+            ``teacher_virial``, all with one more axis in front, of outer steps.
+
+        Raises
+        ------
+        UserError
+            As `propagate`, or if there is no teacher here.
+        """
+        thermostat = _check(arrays, n, self._natoms)
+        if self._teacher is None:
+            raise UserError(
+                "this driver has no teacher to take whole outer steps with: start it with "
+                "`mts serve TEACHER --student STUDENT --zmq ADDRESS`, or remove <device_steps>."
+            )
+        fast, teacher = _potential(self._student), _potential(self._teacher)
+
+        def slow(positions: Tensor, cell: Tensor) -> Evaluation:
+            both = teacher(positions, cell), fast(positions, cell)
+            return difference(*both, clip=clip or None)[0]
+
+        splitting = _splitting(n, 1, thermostat=thermostat)
+        here, steps = dict(arrays), []
+        for seed in seeds:
+            draws = _noise(seed, splitting, torch.from_numpy(here["q"]))
+            taken = _walk(here, {FAST: fast, SLOW: slow}, splitting, draws, timestep, kT, fixcom)
+            here |= {"q": taken.positions.numpy(), "p": taken.momenta.numpy()}
+            cell = torch.from_numpy(np.array(here["cell"]))
+            steps.append(
+                {
+                    "q": here["q"],
+                    "p": here["p"],
+                    **_as_arrays("", taken.evaluations[FAST]),
+                    **_as_arrays("teacher_", teacher(taken.positions, cell)),
+                    "heat": taken.heat.numpy(),
+                    "twice_kinetic": taken.twice_kinetic.numpy(),
+                }
+            )
+        return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+
+
+def _potential(evaluate: Evaluate) -> Potential:
+    """Turn an evaluator of arrays into a potential of tensors (P, N, 3) in one cell."""
+
+    def potential(positions: Tensor, cell: Tensor) -> Evaluation:
+        cells = np.broadcast_to(cell.numpy(), (len(positions), 3, 3))
+        return Evaluation(*map(torch.from_numpy, evaluate(positions.numpy(), cells)))
+
+    return potential
+
+
+def _walk(arrays, potentials, splitting, noise, timestep, kT, fixcom) -> Taken:
+    # a buffer that came over the wire is read-only
+    t = {name: torch.from_numpy(np.array(arrays[name])) for name in NEEDED}
+    return take_steps(
+        *(t["q"], t["p"], t["masses"], t["cell"]),
+        potentials,
+        splitting,
+        timestep=timestep,
+        kT=kT,
+        friction=t["friction"],
+        noise=noise,
+        groups=t["groups"].to(t["masses"]),
+        fixcom=fixcom,
+        ring=Ring(t["modes"], t["omega"]) if len(t["q"]) > 1 else None,
+    )
+
+
+def _noise(seed: int, splitting: Splitting, like: Tensor) -> Iterator[Tensor]:
+    noise = counter_noise(seed)
+    return (noise(0, k, like) for k, op in enumerate(splitting) if isinstance(op, OU))
+
+
+def _as_arrays(prefix: str, found: Evaluation) -> dict[str, np.ndarray]:
+    return {prefix + name: value.numpy() for name, value in found._asdict().items()}
 
 
 @cache  # exact fractions take longer than a step of a small student
-def _splitting(n: int, *, thermostat: bool) -> Splitting:
-    return fast_part(n) if thermostat else fast_part(n).without_ou()
+def _splitting(n: int, outer: int, *, thermostat: bool) -> Splitting:
+    found = respa_baoab(n) if outer else fast_part(n)
+    return found if thermostat else found.without_ou()
 
 
-def _check(arrays: Mapping[str, np.ndarray], n: int, natoms: int) -> None:
-    if missing := [name for name in NEEDED if name not in arrays]:
+def _check(arrays: Arrays, n: int, natoms: int, *more: str) -> bool:
+    """Check the arrays of a request and return whether there is a thermostat."""
+    if missing := [name for name in (*NEEDED, *more) if name not in arrays]:
         raise UserError(f"a request to propagate lacks {', '.join(missing)}.")
     if not (isinstance(n, int) and n >= 1):
         raise UserError(f"a request to propagate has n={n!r} inner steps: give 1 or more.")
-    bath = len(arrays["noise"]) > 0
+    beads, bath = len(arrays["q"]), len(arrays["friction"]) > 0
     shapes = {
-        "q": (natoms, 3),
-        "p": (natoms, 3),
+        "q": (beads, natoms, 3),
+        "p": (beads, natoms, 3),
         "masses": (natoms,),
         "cell": (3, 3),
-        "friction": (natoms,) if bath else (0,),
-        "noise": (n, natoms, 3) if bath else (0,),
+        "friction": (beads, natoms) if bath else (0,),
+        "noise": (n, beads, natoms, 3) if bath else (0,),
         "groups": (len(arrays["groups"]), natoms),
+        "modes": (beads, beads) if beads > 1 else (0,),
+        "omega": (beads,) if beads > 1 else (0,),
     }
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape:
+    for name in (*NEEDED, *more):
+        if arrays[name].shape != shapes[name]:
             raise UserError(
-                f"a request to propagate has {name} of shape {arrays[name].shape} where {shape} is "
-                f"expected: --structure has {natoms} atoms, and must be the one that runs."
+                f"a request to propagate has {name} of shape {arrays[name].shape} where "
+                f"{shapes[name]} is expected: --structure has {natoms} atoms, and must be the one "
+                "that runs."
             )
+    return bath

@@ -7,9 +7,11 @@ remembered, so that its next inner loop begins with forces that are known.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
+from mts_driver.drivers.client import is_another
 from mts_driver.drivers.evaluator import Evaluator, Results
 from mts_driver.drivers.messages import VERSION, Message
 from mts_driver.drivers.propagator import Propagator
@@ -52,20 +54,29 @@ class LastEvaluated(Evaluator):
         return results
 
 
+@dataclass(frozen=True)
+class Model:
+    """A model, and the specification that clients know it by."""
+
+    spec: str
+    evaluate: Evaluator
+
+
 class Answers:
-    """Answers requests with one model.
+    """Answers requests with one model, or with a teacher and a student.
 
     Parameters
     ----------
-    evaluate : Evaluator
-        Of the model.
-    model : str
-        Its specification, told to clients.
+    model : Model
+        The only one, or the teacher.
+    student : Model, optional
+        The student, where both are here.
     """
 
-    def __init__(self, evaluate: Evaluator, *, model: str) -> None:
-        self._evaluate, self._model = evaluate, model
-        self._clients: OrderedDict[bytes, tuple[LastEvaluated, Propagator]] = OrderedDict()
+    def __init__(self, model: Model, student: Model | None = None) -> None:
+        self._model, self._student = model, student
+        self._natoms = model.evaluate.natoms
+        self._clients: OrderedDict[bytes, _Client] = OrderedDict()
 
     def to(self, requests: Sequence[Request]) -> list[Message]:
         """Return an answer to each; several must all be of the kind ``evaluate``."""
@@ -73,33 +84,41 @@ class Answers:
             return [self._alone(requests[0])]
         return self._evaluated(requests)
 
-    def _client(self, who: bytes) -> tuple[LastEvaluated, Propagator]:
+    def _client(self, who: bytes) -> "_Client":
         if who not in self._clients:
-            memory = LastEvaluated(self._evaluate)
-            self._clients[who] = memory, Propagator(memory)
+            self._clients[who] = _Client(self._model, self._student)
             if len(self._clients) > REMEMBERED:
                 self._clients.popitem(last=False)
         self._clients.move_to_end(who)
         return self._clients[who]
 
+    def _wanted(self, message: Message) -> Model:
+        """Return the model that a message asks for; the only one if there is no other."""
+        wanted = message.values.get("model", "")
+        if self._student and not is_another(self._student.spec, wanted):
+            return self._student
+        return self._model
+
     def _alone(self, request: Request) -> Message:
         asked = request.message
         try:
             if asked.kind == "hello":
-                natoms = self._evaluate.natoms
-                about = {"model": self._model, "natoms": natoms, "version": VERSION}
+                spec = self._wanted(asked).spec
+                about = {"model": spec, "natoms": self._natoms, "version": VERSION}
                 return Message("welcome", about)
-            if asked.kind == "propagate":
-                return Message("propagated", {}, self._propagated(request))
+            if asked.kind in ("propagate", "run"):
+                return Message(asked.kind, {}, self._taken(request))
         except (UserError, ValueError) as error:
             return _error(error)
-        return _error(f"a message asks for {asked.kind!r}: use hello, evaluate or propagate.")
+        return _error(f"a message asks for {asked.kind!r}: use hello, evaluate, propagate or run.")
 
-    def _propagated(self, request: Request) -> dict[str, np.ndarray]:
+    def _taken(self, request: Request) -> dict[str, np.ndarray]:
+        """Take steps for a client."""
         values, arrays = request.message.values, request.message.arrays
         for name, array in arrays.items():
             if (array.dtype == bool) != (name == "groups"):
                 raise UserError(f"a request to propagate has {name} of type {array.dtype}.")
+        propagator = self._client(request.who).propagator
         try:
             options = {
                 "n": values["n"],
@@ -107,16 +126,22 @@ class Answers:
                 "kT": float(values["kT"]),
                 "fixcom": bool(values["fixcom"]),
             }
+            if request.message.kind == "propagate":
+                return propagator.propagate(arrays, **options)
+            seeds = [int(seed) for seed in values["seeds"]]
+            clip = float(values["clip"])
         except (LookupError, TypeError) as error:
             raise UserError(f"a request to propagate lacks a value: {error}.") from error
-        return self._client(request.who)[1].propagate(arrays, **options)
+        return propagator.run(arrays, **options, seeds=seeds, clip=clip)
 
     def _evaluated(self, requests: Sequence[Request]) -> list[Message]:
         answers: dict[int, Message] = {}
-        tasks = []
+        tasks: list[_Task] = []
         for k, request in enumerate(requests):
+            model = self._wanted(request.message)
+            memory = self._client(request.who).memory[model.spec]
             try:
-                task = _Task(k, self._client(request.who)[0], *self._structures(request.message))
+                task = _Task(k, model, memory, *self._structures(request.message))
             except UserError as error:
                 answers[k] = _error(error)
                 continue
@@ -125,20 +150,21 @@ class Answers:
             else:
                 tasks.append(task)
         # neighbour lists belong to places in the batch: each client keeps its own
-        tasks.sort(key=lambda task: requests[task.index].who)
-        for task, result in zip(tasks, self._batch(tasks), strict=True):
-            if isinstance(result, Exception):
-                answers[task.index] = _error(result)
-            else:
-                known = task.memory.learn(task.positions, task.cells, result)
-                answers[task.index] = task.answer(known)
+        tasks.sort(key=lambda task: (task.model.spec, requests[task.index].who))
+        for _, group in groupby(tasks, lambda task: task.model.spec):
+            together = list(group)
+            for task, result in zip(together, self._batch(together), strict=True):
+                if isinstance(result, Exception):
+                    answers[task.index] = _error(result)
+                else:
+                    known = task.memory.learn(task.positions, task.cells, result)
+                    answers[task.index] = task.answer(known)
         return [answers[k] for k in range(len(requests))]
 
     def _batch(self, tasks: Sequence["_Task"]) -> Sequence[Results | UserError | ValueError]:
-        if not tasks:
-            return []
+        """Evaluate structures for the same model in one call."""
         try:
-            energies, forces, virials = self._evaluate(
+            energies, forces, virials = tasks[0].model.evaluate(
                 np.concatenate([task.positions for task in tasks]),
                 np.concatenate([task.cells for task in tasks]),
             )
@@ -160,7 +186,7 @@ class Answers:
             q, cell = asked.arrays["q"], asked.arrays["cell"]
         except KeyError as error:
             raise UserError(f"a request to evaluate lacks {error}.") from error
-        several, natoms = q.shape[:-2], self._evaluate.natoms
+        several, natoms = q.shape[:-2], self._natoms
         if q.ndim not in (2, 3) or q.shape[-2:] != (natoms, 3) or several == (0,):
             raise UserError(
                 f"a request to evaluate has q of shape {q.shape} where (N, 3) or (B, N, 3) is "
@@ -179,6 +205,7 @@ class _Task:
     """Structures of one request that are still to be evaluated."""
 
     index: int
+    model: Model
     memory: LastEvaluated
     positions: np.ndarray
     cells: np.ndarray
@@ -189,6 +216,20 @@ class _Task:
         found = results if self.several else tuple(part[0] for part in results)
         return Message(
             "evaluated", {}, {n: np.asarray(a) for n, a in zip(names, found, strict=True)}
+        )
+
+
+class _Client:
+    """What is remembered of a client, for every model, and its steps."""
+
+    def __init__(self, model: Model, student: Model | None) -> None:
+        both = [model, student] if student else [model]
+        self.memory = {one.spec: LastEvaluated(one.evaluate) for one in both}
+        fast, slow = (student or model), (model if student else None)
+        self.propagator = Propagator(
+            self.memory[fast.spec],
+            self.memory[slow.spec] if slow else None,
+            natoms=model.evaluate.natoms,
         )
 
 

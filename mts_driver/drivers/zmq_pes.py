@@ -1,7 +1,7 @@
 """A ``<pes>custom</pes>`` of i-PI's ``<ffdirect>`` that asks a driver over ZeroMQ.
 
 The integrator of :mod:`integrators.ipi_plugin` sees that it can propagate, and hands the inner loop
-over to it: one message an outer step.
+over to it, one message an outer step, or whole outer steps if both models are there.
 """
 
 from pathlib import Path
@@ -18,6 +18,9 @@ from mts_driver.errors import UserError
 
 __DRIVER_NAME__ = "mts_zmq"
 __DRIVER_CLASS__ = "ZmqPES"
+
+Found = tuple[float, np.ndarray, np.ndarray]
+"""Energy, forces (N, 3) and virial (3, 3) of a structure."""
 
 
 class ZmqPES(Dummy_driver):
@@ -51,38 +54,63 @@ class ZmqPES(Dummy_driver):
             interrupted=lambda: bool(softexit.triggered),
         )
         self._model, self._greeted = str(model), False
-        self._known: tuple[np.ndarray, np.ndarray, tuple[float, np.ndarray, np.ndarray]] | None
-        self._known = None
+        self._known: list[tuple[np.ndarray, np.ndarray, Found]] = []
+
+    @property
+    def address(self) -> str:
+        """Of the server."""
+        return self._client.address
+
+    def compute(self, cell: Any, pos: Any) -> Any:
+        """Energy, forces, virial, extras of a structure, or a list of them for a list."""
+        several = isinstance(pos, list)
+        cells, structures = (cell, pos) if several else ([cell], [pos])
+        found = [self._recall(*one) for one in zip(structures, cells, strict=True)]
+        if any(one is None for one in found):
+            arrays = {"q": np.array(structures), "cell": np.swapaxes(cells, 1, 2)}
+            a = self._ask("evaluate", {"model": self._model}, arrays).arrays
+            self.remember(arrays["q"], cells, a["energy"], a["forces"], a["virial"])
+            found = [one[2] for one in self._known]
+        answers = [(*one, "") for one in found if one is not None]
+        return answers if several else answers[0]
 
     def compute_structure(
         self, cell: np.ndarray, pos: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray, str]:
-        """Energy, forces (N, 3), virial (3, 3), extras; free where a propagation has ended."""
-        known = self._known
-        if known is None or not (np.array_equal(known[0], pos) and np.array_equal(known[1], cell)):
-            answer = self._ask(Message("evaluate", {}, {"q": pos, "cell": cell.T}))
-            known = self._remember(pos, cell, answer)
-        return *known[2], ""
+        """Energy, forces (N, 3), virial (3, 3), extras; free where steps have ended."""
+        return self.compute(cell, pos)
 
     def propagate(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """Take the inner steps of an outer one; see `Propagator.propagate`."""
-        answer = self._ask(Message("propagate", values, arrays))
-        self._remember(answer.arrays["q"], arrays["cell"].T, answer)
-        return dict(answer.arrays)
+        a = self._ask("propagate", values, arrays).arrays
+        self.remember(a["q"], arrays["cell"].T, a["energy"], a["forces"], a["virial"])
+        return dict(a)
 
-    def _remember(self, pos: np.ndarray, cell: np.ndarray, answer: Message) -> Any:
-        a = answer.arrays
-        found = float(a["energy"]), np.array(a["forces"]), np.array(a["virial"])
-        self._known = np.array(pos), np.array(cell), found
-        return self._known
+    def run(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Take whole outer steps; see `Propagator.run`."""
+        return dict(self._ask("run", values, arrays).arrays)
 
-    def _ask(self, message: Message) -> Message:
+    def remember(self, pos: np.ndarray, cells: Any, *results: np.ndarray) -> None:
+        """Keep the results of structures (B, N, 3), in one cell (3, 3) of i-PI or in many."""
+        cells = np.broadcast_to(cells, (len(pos), 3, 3))
+        self._known = [
+            (q, cell, (float(energy), np.array(forces), np.array(virial)))
+            for q, cell, energy, forces, virial in zip(pos, cells, *results, strict=True)
+        ]
+
+    def _recall(self, pos: np.ndarray, cell: np.ndarray) -> "Found | None":
+        for q, at, found in self._known:
+            if np.array_equal(q, pos) and np.array_equal(at, cell):
+                return found
+        return None
+
+    def _ask(self, kind: str, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Message:
         if not self._greeted:
-            served = self._client.ask(Message("hello")).values["model"]
+            served = self._client.ask(Message("hello", {"model": self._model})).values["model"]
             if is_another(served, self._model):
                 raise UserError(
                     f"the driver at {self._client.address} serves {served!r}, but the <ffdirect> "
                     f"asks for {self._model!r}: correct the address or <parameters>."
                 )
             self._greeted = True
-        return self._client.ask(message)
+        return self._client.ask(Message(kind, values, arrays))

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import zmq
 
-from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.messages import Message
-from mts_driver.drivers.zmq_answers import Answers, Request
+from mts_driver.drivers.zmq_answers import Answers, Model, Request
 from mts_driver.drivers.zmq_keys import guard
 from mts_driver.drivers.zmq_rhythm import Rhythm
 from mts_driver.drivers.zmq_sockets import READY, bind, check_address, new_socket
@@ -49,12 +48,12 @@ class Server:
 
     Parameters
     ----------
-    evaluate : Evaluator
-        Of the model.
+    model : Model
+        The only one, or the teacher.
     address : str
         ``ipc://PATH`` or ``tcp://HOST:PORT``.
-    model : str
-        Its specification, told to clients.
+    student : Model, optional
+        The student, where both are here.
     keys : Path, optional
         Folder of keys, for TCP beyond this machine.
     limits : Limits
@@ -65,16 +64,16 @@ class Server:
 
     def __init__(
         self,
-        evaluate: Evaluator,
+        model: Model,
         address: str,
         *,
-        model: str,
+        student: Model | None = None,
         keys: Path | None = None,
         limits: Limits | None = None,
         worker: str = "",
     ) -> None:
         check_address(address, keys=keys)
-        self._answers, self._limits = Answers(evaluate, model=model), limits or Limits()
+        self._answers, self._limits = Answers(model, student), limits or Limits()
         self._waiting: deque[_Asked] = deque()
         self._rhythm = Rhythm(1e-3 * self._limits.batch_wait_ms)
         self._context = zmq.Context()

@@ -18,11 +18,12 @@ zmq = pytest.importorskip("zmq")
 
 from mts_driver.drivers import zmq_pes  # noqa: E402
 from mts_driver.drivers.zmq_client import Client  # noqa: E402
-from mts_driver.drivers.zmq_server import Server  # noqa: E402
+from mts_driver.drivers.zmq_server import Model, Server  # noqa: E402
 from mts_driver.drivers.zmq_sockets import check_address  # noqa: E402
 
 ATOMS = 6
 WEIGHTS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))
+RPC = (("teacher", "[1, 0]"), ("driver", "[-1, 0]"), ("driver", "[0, 1]"))
 FRICTION = "<hydrogen_friction units='inverseps'>200</hydrogen_friction>"
 
 
@@ -48,7 +49,7 @@ def student(tmp_path):
     stats = Stats("student:well")
     well = Analytic(lambda x: (4.4 * x**2 + 0.7 * x**4).sum((-2, -1)))  # eV and Å
     address = f"ipc://{tmp_path}/student"
-    server = Server(Evaluator(well, ATOMS, stats=stats), address, model="student:well")
+    server = Server(Model("student:well", Evaluator(well, ATOMS, stats=stats)), address)
     with serving(server):
         yield address, stats
 
@@ -63,7 +64,8 @@ def both(load, student):
         for pes in (zmq_pes.__file__, HERE / "zmq_step_by_step.py"):
             extra = forcefield("driver", f"address: {address}", pes)
             weights = (("teacher", "[1, 0]"), ("driver", "[-1, 1]"))
-            found.append(load(extra_ff=extra, weights=weights, verbosity="low", **options))
+            given = {"weights": weights, "verbosity": "low", **options}
+            found.append(load(extra_ff=extra, **given))
         return found
 
     return load_both
@@ -75,6 +77,9 @@ CASES = {
     "fixcom": {"fixcom": True},
     "hydrogen friction": {"dynamics": LANGEVIN + FRICTION, "fixcom": True},
     "two outer steps": {"nmts": "[2, 2]"},
+    "beads": {"beads": 4, "dynamics": PILE},
+    "three beads, nve": {"beads": 3, "mode": "nve", "dynamics": ""},
+    "beads, hydrogens": {"beads": 4, "dynamics": PILE + FRICTION, "fixcom": True},
 }
 
 
@@ -91,7 +96,9 @@ def test_the_driver_takes_the_same_steps(both, student, case, capfd):
         calls.append(student[1].calls - before)
     ours, native = simulations
     inner = 4 * 25
-    assert calls == [inner + 1, inner + 1]
+    # all beads start at the same place, which i-PI asks for by itself
+    beads = options.get("beads", 1)
+    assert calls == [inner + 1 + (beads > 1), beads * inner + 1]
     for name in ("q", "p"):
         a, b = (np.array(dstrip(getattr(s.syslist[0].beads, name))) for s in simulations)
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
@@ -104,7 +111,11 @@ def test_the_driver_takes_the_same_steps(both, student, case, capfd):
 
 
 OBSTACLES = {
-    "beads": ({"beads": 2, "dynamics": PILE}, "several beads"),
+    "contraction": (
+        {"beads": 4, "dynamics": PILE, "weights": RPC, "nbeads": (2, 2, 4)},
+        "the student is on fewer beads",
+    ),
+    "beads": ({"beads": 2, "dynamics": LANGEVIN}, "not 'pile_l'"),
     "thermostat": ({"dynamics": LANGEVIN.replace("langevin", "svr")}, "not 'langevin'"),
     "npt": ({"mode": "npt", "dynamics": LANGEVIN + BAROSTAT}, "the ensemble is npt"),
     "fixed": ({"fixatoms": "<fixatoms>[1]</fixatoms>"}, "fixed atoms"),
@@ -192,7 +203,7 @@ def test_a_server_that_comes_back_is_asked_again(tmp_path):
     context.term()
     assert not answers
     well = Analytic(lambda x: x.square().sum((-2, -1)))
-    second = Server(Evaluator(well, 1, stats=Stats("w")), address, model="student:second")
+    second = Server(Model("student:second", Evaluator(well, 1, stats=Stats("w"))), address)
     with serving(second):
         asking.join(timeout=30)
         assert answers and answers[0].values["model"] == "student:second"

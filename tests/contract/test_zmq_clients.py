@@ -20,7 +20,7 @@ from mts_driver.errors import UserError
 zmq = pytest.importorskip("zmq")
 
 from mts_driver.drivers.zmq_client import Client  # noqa: E402
-from mts_driver.drivers.zmq_server import Limits, Server  # noqa: E402
+from mts_driver.drivers.zmq_server import Limits, Model, Server  # noqa: E402
 from mts_driver.drivers.zmq_sockets import CONNECTION_QUEUE, check_address  # noqa: E402
 
 ATOMS = 5
@@ -48,9 +48,8 @@ def serving(address, *, model=None, limits=None, keys=None):
     """A server in a thread; yields it and its counters."""
     stats, end = Stats("well"), threading.Event()
     server = Server(
-        Evaluator(model or Slow(), ATOMS, stats=stats),
+        Model("well", Evaluator(model or Slow(), ATOMS, stats=stats)),
         address,
-        model="well",
         keys=keys,
         limits=limits,
     )
@@ -239,7 +238,7 @@ def test_keys_that_cannot_be_used(tmp_path):
 
     def refused(message):
         with pytest.raises(UserError, match=message):
-            Server(evaluate, "tcp://127.0.0.1:45999", model="w", keys=keys)
+            Server(Model("w", evaluate), "tcp://127.0.0.1:45999", keys=keys)
 
     (keys / "server.key_secret").chmod(0o644)
     refused("chmod 600")

@@ -1,37 +1,48 @@
-"""The loop of a driver against the engine, which keeps every state."""
+"""The loop of a driver against the engine, which keeps every state, and against exact modes."""
 
+import numpy as np
 import pytest
 import torch
 from analytic import Analytic, chain_state, stiff_springs
 
 from integrators.bath import Bath
 from integrators.engine import step
-from integrators.inner_loop import take_inner_steps
-from integrators.levels import SingleLevel
-from integrators.splitting import FAST, OU, fast_part
+from integrators.inner_loop import Ring, take_steps
+from integrators.levels import SingleLevel, TwoLevel, difference
+from integrators.splitting import FAST, OU, SLOW, baoab, fast_part, respa_baoab
 from integrators.state import initial_state
+
+FRICTION = torch.tensor([0.1, 2.0, 0.1, 2.0, 0.0, 0.5], dtype=torch.float64)
+GROUPS = torch.tensor([[1.0, 0, 1, 0, 1, 0], [1.0] * 6], dtype=torch.float64)
+CLOSE = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def soft_springs(x):
+    """A teacher for the student `stiff_springs`."""
+    return stiff_springs(x) + 0.3 * (x**2).sum((-2, -1)) + 0.05 * (x**4).sum((-2, -1))
 
 
 @pytest.mark.parametrize("fixcom", [False, True])
 @pytest.mark.parametrize("thermostat", [False, True])
-def test_it_takes_the_steps_of_the_engine(fixcom, thermostat):
+@pytest.mark.parametrize("whole", [False, True])
+def test_it_takes_the_steps_of_the_engine(whole, fixcom, thermostat):
     n, timestep, state = 5, 0.4, initial_state(*chain_state(n_atoms=6))
     generator = torch.Generator().manual_seed(3)
     noise = torch.randn(n, 6, 3, generator=generator, dtype=torch.float64)
-    friction = torch.tensor([0.1, 2.0, 0.1, 2.0, 0.0, 0.5], dtype=torch.float64)
-    splitting, bath = fast_part(n), Bath(kT=0.3, friction=friction)
+    splitting = respa_baoab(n) if whole else fast_part(n)
+    bath = Bath(kT=0.3, friction=FRICTION)
     if not thermostat:
         splitting, bath, noise = splitting.without_ou(), None, noise[:0]
-    groups = torch.tensor([[1.0, 0, 1, 0, 1, 0], [1.0] * 6], dtype=torch.float64)
-    seen, draws = [], iter(noise)
+    teacher, student = Analytic(soft_springs), Analytic(stiff_springs)
+    clip, seen, draws = 0.8, [], iter(noise)
 
     def look(k, op, now):
         if isinstance(op, OU):
-            seen.append(groups @ (now.masses[:, None] * now.velocities**2).sum(-1))
+            seen.append(GROUPS @ (now.masses[:, None] * now.velocities**2).sum(-1))
 
     expected = step(
         state,
-        SingleLevel(Analytic(stiff_springs)),
+        TwoLevel(teacher, student, clip=clip) if whole else SingleLevel(student),
         splitting,
         timestep=timestep,
         bath=bath,
@@ -39,32 +50,70 @@ def test_it_takes_the_steps_of_the_engine(fixcom, thermostat):
         on_op=look,
         fixcom=fixcom,
     )
-    potential, momenta = Analytic(stiff_springs), state.masses[:, None] * state.velocities
+    assert not whole or expected.clip_events > 0  # the bound is tested too
+    fast, momenta = Analytic(stiff_springs), state.masses[:, None] * state.velocities
     start = state.positions.clone(), momenta.clone()
-    found = take_inner_steps(
-        state.positions,
-        momenta,
+
+    def slow(x, cell):
+        return difference(teacher(x, cell), student(x, cell), clip=clip)[0]
+
+    found = take_steps(
+        state.positions[None],
+        momenta[None],
         state.masses,
         state.cell,
-        potential,
+        {FAST: fast, SLOW: slow},
         splitting,
         timestep=timestep,
-        bath=bath,
-        noise=noise,
-        groups=groups,
+        kT=0.3,
+        friction=FRICTION[None],
+        noise=noise[:, None],
+        groups=GROUPS,
         fixcom=fixcom,
     )
-    close = {"rtol": 1e-12, "atol": 1e-12}
-    torch.testing.assert_close(found.positions, expected.positions, **close)
-    velocities = found.momenta / state.masses[:, None]
-    torch.testing.assert_close(velocities, expected.velocities, **close)
-    forces = expected.evaluations[FAST].forces
-    torch.testing.assert_close(found.evaluation.forces, forces, **close)
-    torch.testing.assert_close(found.heat, expected.heat, **close)
+    torch.testing.assert_close(found.positions[0], expected.positions, **CLOSE)
+    velocities = found.momenta[0] / state.masses[:, None]
+    torch.testing.assert_close(velocities, expected.velocities, **CLOSE)
+    for level in (FAST, SLOW)[: 1 + whole]:
+        forces = expected.evaluations[level].forces
+        torch.testing.assert_close(found.evaluations[level].forces[0], forces, **CLOSE)
+    torch.testing.assert_close(found.heat, expected.heat, **CLOSE)
     assert found.twice_kinetic.shape == (n if thermostat else 0, 2)
     for a, b in zip(found.twice_kinetic, seen, strict=True):
-        torch.testing.assert_close(a, b, **close)
-    assert potential.calls == n + 1
+        torch.testing.assert_close(a, b, **CLOSE)
+    assert fast.calls == n + 1
     assert torch.equal(state.positions, start[0]) and torch.equal(momenta, start[1])
-    drift = found.momenta.sum(0).abs().max()
+    drift = found.momenta.sum((0, 1)).abs().max()
     assert (drift < 1e-12) == fixcom
+
+
+def modes_of(beads):
+    """Orthogonal normal modes of a ring, and their frequencies times βħ/P."""
+    ring = 2 * np.eye(beads) - np.roll(np.eye(beads), 1, 0) - np.roll(np.eye(beads), -1, 0)
+    squares, vectors = np.linalg.eigh(ring)
+    squares[0] = 0.0  # the centroid's, which rounding makes a little off
+    return torch.from_numpy(vectors.T.copy()), torch.from_numpy(np.sqrt(squares.clip(0.0)))
+
+
+def test_free_ring_polymers_turn_as_harmonic_oscillators_do():
+    beads, spring, dt = 5, 1.7, 0.9
+    matrix, frequencies = modes_of(beads)
+    ring = Ring(matrix, spring * frequencies)
+    q, p = torch.randn(2, beads, 6, 3, generator=torch.Generator().manual_seed(2)).double()
+    masses = torch.linspace(1.0, 3.0, 6).double()
+    free = Analytic(lambda x: 0.0 * x.sum((-2, -1)))
+    found = take_steps(
+        *(q, p, masses, torch.zeros(3, 3).double(), {FAST: free}, baoab().without_ou()),
+        timestep=dt,
+        groups=GROUPS,
+        ring=ring,
+    )
+    # the exact flow of dq/dt = p/m, dp/dt = -m ω² L q, L the Laplacian of the ring
+    laplacian = matrix.mT @ torch.diag(frequencies**2) @ matrix
+    for atom, m in enumerate(masses):
+        generator = torch.zeros(2 * beads, 2 * beads).double()
+        generator[:beads, beads:] = torch.eye(beads).double() / m
+        generator[beads:, :beads] = -m * spring**2 * laplacian
+        exact = torch.linalg.matrix_exp(dt * generator) @ torch.cat((q[:, atom], p[:, atom]))
+        torch.testing.assert_close(found.positions[:, atom], exact[:beads], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(found.momenta[:, atom], exact[beads:], rtol=1e-9, atol=1e-9)

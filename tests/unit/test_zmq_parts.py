@@ -11,7 +11,7 @@ from mts_driver.cli.serve_zmq import Options, share_out
 from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.messages import Message
 from mts_driver.drivers.stats import Stats
-from mts_driver.drivers.zmq_answers import Answers, Request
+from mts_driver.drivers.zmq_answers import Answers, Model, Request
 from mts_driver.drivers.zmq_rhythm import PAUSE, Rhythm
 from mts_driver.errors import UserError
 
@@ -27,7 +27,7 @@ def well(x):
 @pytest.fixture
 def answers():
     stats = Stats("well")
-    made = Answers(Evaluator(Analytic(well), ATOMS, stats=stats), model="well")
+    made = Answers(Model("well", Evaluator(Analytic(well), ATOMS, stats=stats)))
     return made, stats
 
 
@@ -41,7 +41,7 @@ def request(who: bytes, q: np.ndarray, cell: np.ndarray | None = None) -> Reques
 
 
 def alone(q: np.ndarray) -> Message:
-    one = Answers(Evaluator(Analytic(well), ATOMS, stats=Stats("well")), model="well")
+    one = Answers(Model("well", Evaluator(Analytic(well), ATOMS, stats=Stats("well"))))
     return one.to([request(b"alone", q)])[0]
 
 
@@ -77,7 +77,7 @@ def test_equal_positions_in_unequal_cells_are_two_structures():
             found = super().__call__(positions, cell)
             return found._replace(energy=cell.sum((-2, -1)))
 
-    made = Answers(Evaluator(Cells(well), ATOMS, stats=Stats("w")), model="w")
+    made = Answers(Model("w", Evaluator(Cells(well), ATOMS, stats=Stats("w"))))
     q = structure(1)
     found = made.to([request(b"%d" % k, q, k * np.eye(3)) for k in (1, 2)])
     energies = [float(one.arrays["energy"]) for one in found]

@@ -1,0 +1,98 @@
+"""Whole outer steps in a driver that has both models, several a message: ``<device_steps>``.
+
+The driver runs ahead of i-PI and returns every step on its way; i-PI then takes one a step, with
+its outputs, checks and checkpoints as ever. Whatever has changed in between, such as an exchange of
+replicas, is noticed, and the steps ahead are taken again from there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from ipi.utils.depend import dstrip
+from ipi.utils.messages import info, verbosity
+
+from integrators.ipi_handover import drivers, obstacle, request, take_over
+
+
+class RunAhead:
+    """The outer steps of one integrator, taken elsewhere.
+
+    Parameters
+    ----------
+    integrator : integrators.ipi_integrator.RespaMixin
+        Bound.
+    steps : int
+        Outer steps a message.
+    teacher, student : object
+        What evaluates both in i-PI; of one server, with ``run(values, arrays) -> arrays`` and
+        ``remember``, see `mts_driver.drivers.zmq_pes`.
+    """
+
+    def __init__(self, integrator, steps: int, teacher, student) -> None:
+        self._of, self._steps = integrator, steps
+        self._teacher, self._student = teacher, student
+        self._ahead: deque[dict[str, np.ndarray]] = deque()
+        self._seeds: deque[int] = deque()
+        self._left = np.zeros(0)
+
+    @classmethod
+    def of(cls, integrator, steps: int) -> RunAhead | None:
+        """Return one if the input asks for it; say so where it cannot be had."""
+        if steps == 0:
+            return None
+        teacher, student = drivers(integrator)
+        reason = obstacle(integrator)
+        if any(f.nbeads != integrator.beads.nbeads for f in integrator.forces.mforces):
+            reason = reason or "the teacher is on fewer beads"
+        address = getattr(student, "address", None)
+        if not hasattr(student, "run") or address != getattr(teacher, "address", None):
+            reason = reason or "teacher and student are not <ffdirect>s of one ZeroMQ driver"
+        where = (
+            f"not in a driver, since {reason}" if reason else f"in the driver, {steps} a message"
+        )
+        info(f" @RESPA: outer steps are taken {where}", verbosity.low)
+        return None if reason else cls(integrator, steps, teacher, student)
+
+    def step(self) -> bool:
+        """Take one outer step; False where it cannot be, and must be taken by i-PI."""
+        of = self._of
+        if int(of.nmts[0]) != 1:  # the outer step was shortened
+            self._ahead.clear()
+            return False
+        here = np.concatenate([dstrip(of.beads.q).ravel(), dstrip(of.beads.p).ravel()])
+        seed = _draw(of.prng)
+        as_left = bool(self._ahead) and seed == self._seeds[0] and np.array_equal(here, self._left)
+        if not as_left:
+            self._run(seed)
+        found = self._ahead.popleft()
+        self._seeds.popleft()
+        of.see_first_force()
+        take_over(of, found)
+        self._left = np.concatenate([found["q"].ravel(), found["p"].ravel()])
+        cell = np.array(dstrip(of.forces.cell.h))
+        for pes, prefix in ((self._teacher, "teacher_"), (self._student, "")):
+            results = (found[prefix + name] for name in ("energy", "forces", "virial"))
+            pes.remember(found["q"], cell, *results)
+        of.record_slow_force(found["teacher_forces"] - found["forces"])
+        return True
+
+    def _run(self, seed: int) -> None:
+        """Run ahead from here; the random numbers of the later steps are still i-PI's to draw."""
+        of, prng = self._of, self._of.prng
+        state = prng.state
+        self._seeds = deque([seed, *(_draw(prng) for _ in range(self._steps - 1))])
+        prng.state = state
+        n = int(of.nmts[1])
+        values, arrays = request(of, n, float(of.dt))
+        values |= {"seeds": list(self._seeds), "clip": float(of.force_clip)}
+        found = self._student.run(values, arrays)
+        self._ahead = deque(
+            {name: array[k] for name, array in found.items()} for k in range(self._steps)
+        )
+
+
+def _draw(prng) -> int:
+    """Draw the seed of an outer step's noise."""
+    return int(prng.u * 2**53)
