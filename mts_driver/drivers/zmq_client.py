@@ -45,7 +45,7 @@ class Client:
         self.address, self.timeout_s = address, timeout_s
         self._keys, self._interrupted = keys, interrupted
         # the process's own: one that were collected with a connection still open would wait for it
-        self._context = zmq.Context.instance()
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._socket: zmq.Socket[bytes] | None = None
         self._lock = threading.Lock()  # i-PI may run several systems in threads
 
