@@ -41,7 +41,7 @@ class Limits:
 
     queue: int = 64
     batch: int = 16
-    batch_wait_ms: float = 0.5
+    batch_wait_ms: float = 2.0
 
 
 class Server:

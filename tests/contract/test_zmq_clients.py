@@ -21,6 +21,7 @@ zmq = pytest.importorskip("zmq")
 
 from mts_driver.drivers.zmq_client import Client  # noqa: E402
 from mts_driver.drivers.zmq_keys import make_keys  # noqa: E402
+from mts_driver.drivers.zmq_pes import ZmqPES  # noqa: E402
 from mts_driver.drivers.zmq_server import Limits, Server  # noqa: E402
 from mts_driver.drivers.zmq_sockets import CONNECTION_QUEUE, check_address  # noqa: E402
 
@@ -207,6 +208,9 @@ def test_keys_say_who_may_ask(tmp_path):
             known = Client(ask, keys=keys / f"{name}.key_secret", timeout_s=10)
             assert known.ask(HELLO).values["natoms"] == ATOMS
             known.close()
+        pes = ZmqPES(address=ask, model="well", keys=str(keys / "client.key_secret"))
+        q = np.ones((ATOMS, 3))
+        assert pes.compute_structure(np.zeros((3, 3)), q)[0] == pytest.approx(energy_of(q))
         with pytest.raises(UserError, match="name the file, such as"):
             Client(ask, keys=keys).ask(HELLO)
         with pytest.raises(UserError, match=r"has not answered.*server has keys"):
