@@ -54,7 +54,7 @@ def serve(
     workers: Annotated[
         int,
         typer.Option(
-            help="With --zmq: processes that share the requests [default: one a device].", min=0
+            help="With --zmq: processes that share the requests; 0 for one a device.", min=0
         ),
     ] = 0,
     keys: Annotated[
@@ -79,7 +79,7 @@ def serve(
             "for, so that they share a batch; 0 for never.",
             min=0,
         ),
-    ] = 0.5,
+    ] = 2.0,
     prefix: Annotated[
         str, typer.Option(help="Prefix of unix sockets (i-PI's sockets_prefix).")
     ] = "/tmp/ipi_",

@@ -88,7 +88,7 @@ class Front:
         self._scratch = Path(tempfile.mkdtemp(prefix="mts-serve-"))  # for this user only
         self._context = zmq.Context()
         self._clients = new_socket(self._context, zmq.ROUTER)
-        self._back = new_socket(self._context, zmq.ROUTER, queue=0)  # bounded by `queue`
+        self._back = new_socket(self._context, zmq.ROUTER, inside=True)
         self._guard = None
         try:
             if keys is not None:
@@ -131,6 +131,8 @@ class Front:
     def serve(self, *, after_call: Callable[[], None] = lambda: None) -> None:
         """Hand requests and answers on until the process is told to end.
 
+        ``after_call`` is called after answers, and now and then while nobody asks.
+
         Raises
         ------
         UserError
@@ -144,8 +146,8 @@ class Front:
         while True:
             # clients wait in their connections while as much is open as may be
             (everybody if self._room() else inside).poll(CHECK_MS)
-            if self._hand_back():
-                after_call()
+            self._hand_back()
+            after_call()
             while self._room() and self._clients.poll(0):
                 self._hand_out(_Open(self._clients.recv_multipart()))
             if time.monotonic() - checked_s > 1e-3 * CHECK_MS:
@@ -184,9 +186,8 @@ class Front:
         self._workers[name].open[ticket] = request
         self._back.send_multipart([name, ticket, *request.frames])
 
-    def _hand_back(self) -> bool:
-        """Send on what workers have answered; return whether there was anything."""
-        answered = False
+    def _hand_back(self) -> None:
+        """Send on what workers have answered."""
         while self._back.poll(0):
             name, *frames = self._back.recv_multipart()
             worker = self._workers.get(name)
@@ -197,20 +198,18 @@ class Front:
                 continue
             ticket, *answer = frames
             del worker.open[ticket]
-            self._clients.send_multipart(answer)
+            # before the answer: whoever has it finds it counted
             worker.counted = read_stats(worker.stats_file)
             self._stats.add_up([w.counted for w in (worker, *self._others(worker))])
-            answered = True
-        return answered
+            self._clients.send_multipart(answer)
 
     def _others(self, worker: _Worker) -> Iterator[_Worker]:
         yield from (w for w in (*self._workers.values(), *self._dead) if w is not worker)
 
     def _bury_the_dead(self) -> None:
-        for name, worker in list(self._workers.items()):
-            if worker.child.code is None:
-                continue
-            self._hand_back()  # what it still had said
+        dead = {n: w for n, w in self._workers.items() if w.child.code is not None}
+        self._hand_back()  # what they still had said
+        for name, worker in dead.items():
             del self._workers[name]
             self._dead.append(worker)
             self._tell(
@@ -218,18 +217,18 @@ class Front:
                 f"{worker.child.how_it_ended()}; {len(worker.open)} open requests, "
                 f"{len(self._workers)} workers left"
             )
-            if not self._workers:
-                raise UserError(
-                    f"no worker is left: the last one, {worker.child.name}, "
-                    f"{worker.child.how_it_ended()}. See the messages above, and start again; "
-                    "clients wait for a server that comes back."
-                )
-            for request in worker.open.values():
-                request.attempts += 1
-                if request.attempts < ATTEMPTS:
-                    self._hand_out(request)
-                else:
-                    self._refuse(request)
+        if not self._workers:
+            last = self._dead[-1].child
+            raise UserError(
+                f"no worker is left: the last one, {last.name}, {last.how_it_ended()}. See the "
+                "messages above, and start again; clients wait for a server that comes back."
+            )
+        for request in [one for worker in dead.values() for one in worker.open.values()]:
+            request.attempts += 1
+            if request.attempts < ATTEMPTS:
+                self._hand_out(request)
+            else:
+                self._refuse(request)
 
     def _refuse(self, request: _Open) -> None:
         end = request.frames.index(b"") + 1 if b"" in request.frames else 1

@@ -40,7 +40,7 @@ class Limits:
 
     queue: int = 64
     batch: int = 16
-    batch_wait_ms: float = 0.5
+    batch_wait_ms: float = 2.0
 
 
 class Server:
@@ -79,8 +79,8 @@ class Server:
         self._context = zmq.Context()
         self._guard = None
         try:
-            if worker:  # the front holds back what is too much, and nothing may be lost in between
-                self._socket = new_socket(self._context, zmq.DEALER, queue=0)
+            if worker:
+                self._socket = new_socket(self._context, zmq.DEALER, inside=True)
                 self._socket.setsockopt(zmq.IDENTITY, worker.encode())
                 self._socket.connect(address)
                 self._socket.send(READY)
@@ -94,13 +94,17 @@ class Server:
             raise
 
     def serve(self, *, after_call: Callable[[], None] = lambda: None) -> None:
-        """Answer until the process is told to end."""
+        """Answer until the process is told to end.
+
+        ``after_call`` is called after answers, and now and then while nobody asks.
+        """
         while True:
             if not self._waiting:
                 # not for ever: a signal that comes just before the wait does not end it
                 self._socket.poll(CHECK_MS)
             self._read()
             if not self._waiting:
+                after_call()
                 continue
             taken = self._take_one() or self._take_batch()
             answers = self._answers.to([request for _, request in taken])

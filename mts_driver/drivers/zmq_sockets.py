@@ -56,7 +56,7 @@ def check_address(address: str, *, keys: Path | None = None) -> None:
 
 
 def new_socket(
-    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, *, queue: int = CONNECTION_QUEUE
+    context: "zmq.Context[zmq.Socket[bytes]]", kind: int, *, inside: bool = False
 ) -> "zmq.Socket[bytes]":
     """Return a socket with heart-beats, bounded queues and bounded messages.
 
@@ -64,15 +64,16 @@ def new_socket(
     ----------
     kind : int
         ``zmq.ROUTER``, ``zmq.REQ`` or ``zmq.DEALER``.
-    queue : int
-        Messages held for a connection and direction; 0 for no bound.
+    inside : bool
+        Between a front and its workers, where nothing may be lost: the front bounds what is under
+        way, and watches the processes.
     """
     socket = context.socket(kind)
     # what is still to be sent at the end gets a second; a question that is given up gets none
     socket.setsockopt(zmq.LINGER, 0 if kind == zmq.REQ else 1000)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-    socket.setsockopt(zmq.SNDHWM, queue)
-    socket.setsockopt(zmq.RCVHWM, queue)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 0 if inside else HEARTBEAT_MS)
+    socket.setsockopt(zmq.SNDHWM, 0 if inside else CONNECTION_QUEUE)
+    socket.setsockopt(zmq.RCVHWM, 0 if inside else CONNECTION_QUEUE)
     socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
     socket.setsockopt(zmq.IPV6, 1)
     return socket

@@ -20,6 +20,8 @@ from mts_driver.errors import UserError
 zmq = pytest.importorskip("zmq")
 
 from mts_driver.drivers.zmq_client import Client  # noqa: E402
+from mts_driver.drivers.zmq_keys import make_keys  # noqa: E402
+from mts_driver.drivers.zmq_pes import ZmqPES  # noqa: E402
 from mts_driver.drivers.zmq_server import Limits, Model, Server  # noqa: E402
 from mts_driver.drivers.zmq_sockets import CONNECTION_QUEUE, check_address  # noqa: E402
 
@@ -69,10 +71,6 @@ def serving(address, *, model=None, limits=None, keys=None):
         yield server, stats
     finally:
         end.set()
-        key = None if keys is None else keys / "client.key_secret"
-        client = Client(address.replace("0.0.0.0", "127.0.0.1"), keys=key, timeout_s=10)
-        client.ask(HELLO)
-        client.close()
         thread.join(10)
         assert not thread.is_alive()
 
@@ -192,15 +190,14 @@ def test_clients_that_vanish_or_talk_nonsense_do_not_stop_the_server(address):
 
 def test_keys_say_who_may_ask(tmp_path):
     keys, stranger = tmp_path / "keys", tmp_path / "stranger"
-    for folder, names in ((keys, ("client", "second")), (stranger, ("client",))):
-        for name in names:
-            done = mts("keys", folder, "--client", name)
-            assert done.returncode == 0, done.stderr
+    make_keys(stranger, "client")
+    done = mts("keys", keys)
+    assert done.returncode == 0 and "client.key_secret (secret)" in done.stdout
+    make_keys(keys, "second")
     assert all(stat.S_IMODE(f.stat().st_mode) == 0o600 for f in keys.glob("*.key_secret"))
     assert sorted(f.name for f in keys.rglob("*.key")) == ["client.key", "second.key", "server.key"]
-    again = mts("keys", keys)
-    assert again.returncode == 2 and "has keys of that name" in again.stderr
-
+    with pytest.raises(UserError, match="has keys of that name"):
+        make_keys(keys, "client")
     with socket_of_a_free_port() as port:
         listen, ask = f"tcp://0.0.0.0:{port}", f"tcp://127.0.0.1:{port}"
     with pytest.raises(UserError, match=r"--keys DIR"):
@@ -210,6 +207,9 @@ def test_keys_say_who_may_ask(tmp_path):
             known = Client(ask, keys=keys / f"{name}.key_secret", timeout_s=10)
             assert known.ask(HELLO).values["natoms"] == ATOMS
             known.close()
+        pes = ZmqPES(address=ask, model="well", keys=str(keys / "client.key_secret"))
+        q = np.ones((ATOMS, 3))
+        assert pes.compute_structure(np.zeros((3, 3)), q)[0] == pytest.approx(energy_of(q))
         with pytest.raises(UserError, match="name the file, such as"):
             Client(ask, keys=keys).ask(HELLO)
         with pytest.raises(UserError, match=r"has not answered.*server has keys"):
@@ -233,7 +233,7 @@ def socket_of_a_free_port():
 
 def test_keys_that_cannot_be_used(tmp_path):
     keys = tmp_path / "keys"
-    assert mts("keys", keys).returncode == 0
+    make_keys(keys, "client")
     evaluate = Evaluator(Slow(), ATOMS, stats=Stats("w"))
 
     def refused(message):
@@ -250,7 +250,8 @@ def test_keys_that_cannot_be_used(tmp_path):
     with pytest.raises(UserError, match="permissions of the socket's file"):
         check_address("ipc:///tmp/x", keys=keys)
     for name in ("server", "a/b", ""):
-        assert mts("keys", tmp_path / "other", "--client", name).returncode == 2
+        with pytest.raises(UserError, match="give a name of letters"):
+            make_keys(tmp_path / "other", name)
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,19 @@ import re
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from running import kill, mts, start, toy_water, wait_for
 
+from mts_driver.cli.serve_zmq import Options, serve_zmq
 from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.messages import Message
 from mts_driver.drivers.stats import Stats, read_stats
+from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.structures import write_start
 from mts_driver.units import BOHR_A
@@ -184,19 +188,29 @@ def test_workers_share_the_work_and_survive_each_other(water, serve):
         client.close()
 
 
-def test_workers_that_cannot_start_and_options_that_do_not_fit(water):
-    _, _, folder = water
-    shared = ("--structure", folder / "start.extxyz", "--zmq", f"ipc://{folder}/driver")
-    for words, arguments in (
-        ("before it was ready", ("student:none", *shared, "--workers", 2)),
-        (
-            "an <ffsocket> has one driver",
-            (MODEL, *shared[:2], "--address", "x", "--device", "cuda:0,cuda:1"),
-        ),
-        ("one worker a device", (MODEL, *shared, "--device", "cuda:0,cuda:1", "--workers", 1)),
-        ("no address", (MODEL, *shared[:2], "--zmq", "tcp://127.0.0.1:abc")),
-        ("cannot listen", (MODEL, *shared[:2], "--zmq", f"ipc://{folder}/none/x", "--workers", 2)),
-    ):
-        done = mts("serve", *arguments)
-        assert done.returncode == 2 and words in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr
+def test_a_worker_that_cannot_start_ends_the_server(water):
+    arguments = ("--structure", water[2] / "start.extxyz", "--zmq", f"ipc://{water[2]}/driver")
+    done = mts("serve", "student:none", *arguments, "--workers", 2)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "student 'none'" in done.stderr and "before it was ready" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        ("one worker a device", {"device": "cuda:0,cuda:1", "workers": 1}),
+        ("no address", {"address": "tcp://127.0.0.1:abc"}),
+        ("cannot listen", {"address": "ipc:///no/such/folder/x", "workers": 2}),
+        ("--keys DIR", {"address": "tcp://0.0.0.0:5555"}),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_before_a_model_is_loaded(words, changes):
+    shared = {"spec": MODEL, "structure": Path("start.extxyz"), "dtype": "float32", "keys": None}
+    shared |= {"device": "cpu", "threads": 1, "workers": 1, "queue": 64, "batch": 16}
+    options = Options(**{**shared, "address": "ipc://x", "batch_wait_ms": 0.5, **changes})
+
+    def load(device, threads):
+        raise AssertionError("a model was loaded")
+
+    with pytest.raises(UserError, match=words):
+        serve_zmq(options, load, Stats(MODEL), Console(quiet=True))

@@ -100,20 +100,21 @@ def test_every_client_is_remembered_by_itself(answers):
         made.to([request(b"a", structure(1)), request(b"b", structure(2))])
     assert stats.structures == 2
     values = {"n": 2, "timestep": 1.0, "kT": 1e-3, "fixcom": False}
-    arrays = {"p": structure(5), "masses": np.full(ATOMS, 1e3), "cell": np.zeros((3, 3))}
+    arrays = {"p": structure(5)[None], "masses": np.full(ATOMS, 1e3), "cell": np.zeros((3, 3))}
     arrays |= {"friction": np.zeros(0), "noise": np.zeros(0), "groups": np.ones((1, ATOMS), bool)}
+    arrays |= {"modes": np.zeros(0), "omega": np.zeros(0)}
     ends = {}
     for who, k in ((b"a", 1), (b"b", 2)):  # both begin with forces that are known
-        asked = Message("propagate", values, {"q": structure(k), **arrays})
+        asked = Message("propagate", values, {"q": structure(k)[None], **arrays})
         ends[who] = made.to([Request(who, asked)])[0].arrays["q"]
     assert stats.structures == 2 + 2 * 2
     made.to([request(who, ends[who]) for who in ends])
     assert stats.structures == 2 + 2 * 2
     for change, words in (
-        ({"q": np.ones((ATOMS, 3), bool)}, "q of type bool"),
+        ({"q": np.ones((1, ATOMS, 3), bool)}, "q of type bool"),
         ({"groups": np.ones((1, ATOMS))}, "groups of type float64"),
     ):
-        bad = Message("propagate", values, {"q": structure(1), **arrays, **change})
+        bad = Message("propagate", values, {"q": structure(1)[None], **arrays, **change})
         assert words in made.to([Request(b"a", bad)])[0].values["text"]
     assert "lacks a value: 'n'" in made.to([Request(b"a", Message("propagate"))])[0].values["text"]
 
