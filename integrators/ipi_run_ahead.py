@@ -61,6 +61,7 @@ class RunAhead:
         if int(of.nmts[0]) != 1:  # the outer step was shortened
             self._ahead.clear()
             return False
+        of.see_first_force()
         here = np.concatenate([dstrip(of.beads.q).ravel(), dstrip(of.beads.p).ravel()])
         seed = _draw(of.prng)
         as_left = bool(self._ahead) and seed == self._seeds[0] and np.array_equal(here, self._left)
@@ -68,7 +69,6 @@ class RunAhead:
             self._run(seed)
         found = self._ahead.popleft()
         self._seeds.popleft()
-        of.see_first_force()
         take_over(of, found)
         self._left = np.concatenate([found["q"].ravel(), found["p"].ravel()])
         cell = np.array(dstrip(of.forces.cell.h))

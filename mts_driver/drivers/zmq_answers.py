@@ -4,7 +4,7 @@ Structures of several clients are evaluated as one batch. Of every client the la
 remembered, so that its next inner loop begins with forces that are known.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +17,8 @@ from mts_driver.drivers.messages import VERSION, Message
 from mts_driver.drivers.propagator import Propagator
 from mts_driver.errors import UserError
 
+CALLS = 8
+"""Calls of a client whose structures are remembered."""
 REMEMBERED = 64
 """Clients whose last structure is kept; the one that has not asked for longest is forgotten."""
 
@@ -34,23 +36,24 @@ class LastEvaluated(Evaluator):
 
     def __init__(self, evaluate: Evaluator) -> None:
         super().__init__(evaluate.potential, evaluate.natoms, stats=evaluate.stats)
-        self._known: tuple[np.ndarray, np.ndarray, Results] | None = None
+        # several, since contracted ring polymers are asked for between two inner loops
+        self._known: deque[tuple[np.ndarray, np.ndarray, Results]] = deque(maxlen=CALLS)
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Results:
-        """As `Evaluator`, free for the structures (B, N, 3) of the last call."""
+        """As `Evaluator`, free for the structures (B, N, 3) of one of the last calls."""
         found = self.recall(positions, cells)
         return found or self.learn(positions, cells, super().__call__(positions, cells))
 
     def recall(self, positions: np.ndarray, cells: np.ndarray) -> Results | None:
-        """Return the results if the structures are those of the last call."""
-        known = self._known
-        if known and np.array_equal(known[0], positions) and np.array_equal(known[1], cells):
-            return known[2]
+        """Return the results if the structures are those of one of the last calls."""
+        for q, known_cells, results in self._known:
+            if np.array_equal(q, positions) and np.array_equal(known_cells, cells):
+                return results
         return None
 
     def learn(self, positions: np.ndarray, cells: np.ndarray, results: Results) -> Results:
         """Keep the results."""
-        self._known = positions.copy(), cells.copy(), results
+        self._known.appendleft((positions.copy(), cells.copy(), results))
         return results
 
 

@@ -105,11 +105,11 @@ def ask(client, atoms, q):
 def propagate(client, atoms, q):
     """Two steps from rest without a thermostat; the positions that they lead to."""
     n = len(atoms)
-    arrays = {"q": q, "p": np.zeros((n, 3)), "masses": atoms.get_masses() * 1822.9}
+    arrays = {"q": q[None], "p": np.zeros((1, n, 3)), "masses": atoms.get_masses() * 1822.9}
     arrays |= {"cell": atoms.cell.array / BOHR_A, "groups": np.ones((1, n), bool)}
-    arrays |= {"noise": np.zeros(0), "friction": np.zeros(0)}
+    arrays |= {name: np.zeros(0) for name in ("noise", "friction", "modes", "omega")}
     values = {"n": INNER, "timestep": 40.0, "kT": 0.0, "fixcom": False}
-    return client.ask(Message("propagate", values, arrays)).arrays["q"]
+    return client.ask(Message("propagate", values, arrays)).arrays["q"][0]
 
 
 def check_answers(served, atoms, here):
