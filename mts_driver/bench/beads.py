@@ -28,9 +28,9 @@ DEFAULTS: dict[str, Any] = {
 COLUMNS: Columns = {
     "beads": ("beads", "d"),
     "student, ms a bead": ("student_ms_per_bead", ".3f"),
-    "one by one": ("student_ms_one_by_one", ".3f"),
+    "student, one by one": ("student_ms_one_by_one", ".3f"),
     "teacher, ms a bead": ("teacher_ms_per_bead", ".1f"),
-    "one by one ": ("teacher_ms_one_by_one", ".1f"),
+    "teacher, one by one": ("teacher_ms_one_by_one", ".1f"),
     "i-PI, s per ps and bead": ("ipi_s_per_ps_per_bead", ".2f"),
     "min": ("ipi_s_per_ps_per_bead_min", ".2f"),
     "max": ("ipi_s_per_ps_per_bead_max", ".2f"),

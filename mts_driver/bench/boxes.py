@@ -16,6 +16,7 @@ from integrators.state import MDState, initial_state
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
+from mts_driver.structures import repartitioned_masses
 from mts_driver.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
@@ -57,7 +58,7 @@ def write_trajectory(path: Path, atoms: Atoms, student: str, *, frames: int) -> 
 
     The file holds ``numbers`` (N,), ``cell`` (3, 3) and ``frames`` (F, N, 3), Å.
     """
-    masses = torch.tensor(atoms.get_masses() * EV_FS2_A2_PER_AMU)
+    masses = torch.tensor(repartitioned_masses(atoms, 0.0) * EV_FS2_A2_PER_AMU)
     velocities = thermal_velocities(masses, TEMPERATURE_K, 1)
     kept: list[np.ndarray] = []
 

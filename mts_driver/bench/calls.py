@@ -21,7 +21,7 @@ from mts_driver.tensors import cell_of
 
 FEWEST_CALLS, MOST_CALLS = 3, 300
 UNTIMED_CALLS = 2
-WARM_UP_ATOMS = 24
+WARM_UP_ATOMS = 96
 BEAD_SPREAD_A = 0.05
 """Standard deviation of the beads of a ring polymer about their mean, as of hydrogens."""
 
@@ -138,7 +138,7 @@ def _memory_MB(device: str, *, reset: bool = False) -> float:
         with contextlib.suppress(OSError):  # without it, the peak while loading counts too
             Path("/proc/self/clear_refs").write_text("5")
         return _proc("self/status", "VmRSS") * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return _proc("self/status", "VmHWM") * 1024 / 1e6
 
 
 def _proc(file: str, key: str) -> float:

@@ -21,6 +21,7 @@ from mts_driver.bench.rounds import median_of, ratio, spread
 from mts_driver.bench.settings import Settings
 from mts_driver.bench.table import Columns, Result, environment
 from mts_driver.errors import UserError
+from mts_driver.potentials.student import StudentConfig
 from mts_driver.potentials.student_file import find_student, read_student
 
 FRAMES = 100
@@ -60,12 +61,14 @@ class Model:
 def measure(settings: Settings) -> Result:
     """Time all models at all sizes, in turn."""
     models = models_of(settings)
+    configs = {student_label(spec): _config(spec) for spec in settings.students}
     with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
         boxes = make_boxes(settings, Path(folder))
         rows, peak = _time_all(models, boxes, settings)
         for row in rows:
-            if row["model"] in {student_label(s) for s in settings.students}:
-                _add_roofline(row, models, boxes, peak)
+            if row["model"] in configs and row["ms"] is not None:
+                (box,) = [box for box in boxes if box.atoms == row["atoms"]]
+                row |= _roofline(configs[row["model"]], box, row["ms"], peak)
     teacher = {row["atoms"]: row["ms"] for row in rows if row["model"] == "teacher"}
     for row in rows:
         row["times_fast_teacher"] = ratio(teacher[row["atoms"]], row["ms"])
@@ -76,7 +79,8 @@ def measure(settings: Settings) -> Result:
         f"the machine: {peak['gflop_s']:.0f} GFlop/s (float32 matrix products), "
         f"{peak['gb_s']:.1f} GB/s (copying)"
     )
-    about = environment(settings) | {f"peak_{key}": value for key, value in peak.items()}
+    peaks = {f"peak_{key}": value for key, value in peak.items()}
+    about = environment(settings) | peaks | {"atoms": None}  # which stand in the rows
     return Result("kernels", about, rows, notes)
 
 
@@ -188,24 +192,29 @@ class _Case:
             **ms,
             "us_per_atom": ratio(ms["ms"], 1e-3 * self.box.atoms),
             "peak_MB": median_of(self.runs, "peak_MB"),
-            "gflop_s": None,
-            "share_of_roof": None,
+            **dict.fromkeys(("gflop", "megabytes", "gflop_s", "share_of_roof")),
             "runs": len(self.runs),
             "left_out": self.left_out,
         }
 
 
-def _add_roofline(
-    row: dict[str, Any], models: list[Model], boxes: list[Box], peak: dict[str, float]
-) -> None:
-    """Add the arithmetic of a student, and how near it comes to what the machine can do."""
-    if row["ms"] is None:
-        return
-    spec = next(model.spec for model in models if model.label == row["model"])
-    model, _ = read_student(find_student(spec.partition(":")[2]))
-    data = np.load(next(box.trajectory for box in boxes if box.atoms == row["atoms"]))
-    neighbors = roofline.neighbors_within(data["frames"][0], data["cell"], model.config.cutoff_A)
-    work = roofline.student_work(model.config, atoms=row["atoms"], neighbors=neighbors)
-    row["gflop"], row["megabytes"] = 1e-9 * work.flops, 1e-6 * work.bytes
-    row["gflop_s"] = 1e-6 * work.flops / row["ms"]
-    row["share_of_roof"] = row["gflop_s"] / roofline.attainable_gflop_s(work, peak)
+def _config(student: str) -> StudentConfig:
+    """Return the architecture of ``student:FILE``."""
+    model, _ = read_student(find_student(student.partition(":")[2]))
+    return model.config
+
+
+def _roofline(
+    config: StudentConfig, box: Box, ms: float, peak: dict[str, float]
+) -> dict[str, float]:
+    """Return the arithmetic of a call, and how near it comes to what the machine can do."""
+    data = np.load(box.trajectory)
+    neighbors = roofline.neighbors_within(data["frames"][0], data["cell"], config.cutoff_A)
+    work = roofline.student_work(config, atoms=box.atoms, neighbors=neighbors)
+    gflop_s = 1e-6 * work.flops / ms
+    return {
+        "gflop": 1e-9 * work.flops,
+        "megabytes": 1e-6 * work.bytes,
+        "gflop_s": gflop_s,
+        "share_of_roof": gflop_s / roofline.attainable_gflop_s(work, peak),
+    }

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ase import units
 from ase.calculators.socketio import SocketClient
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
 from mts_driver.bench.calculators import calculator_of
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K, Variant, write_input
 from mts_driver.errors import UserError
-from mts_driver.structures import read_structure
+from mts_driver.structures import read_structure, repartitioned_masses
+from mts_driver.tensors import thermal_velocities
+from mts_driver.units import EV_FS2_A2_PER_AMU
 
 PATIENCE_S = 300.0
 """How long the models may take to load."""
@@ -37,11 +39,15 @@ def run_ase(*, structure: str, model: str, device: str, steps: int) -> dict[str,
     atoms = read_structure(structure)
     atoms.calc = calculator_of(model, atoms.numbers.tolist(), device)
     forces = atoms.get_forces()
-    rng = np.random.default_rng(1)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=TEMPERATURE_K, rng=rng)
-    friction = FRICTION_PER_PS / (1000.0 * units.fs)
+    masses = torch.tensor(repartitioned_masses(atoms, 0.0) * EV_FS2_A2_PER_AMU)
+    atoms.set_velocities(thermal_velocities(masses, TEMPERATURE_K, 1).numpy() / units.fs)
     dynamics = Langevin(
-        atoms, units.fs, temperature_K=TEMPERATURE_K, friction=friction, fixcm=False, rng=rng
+        atoms,
+        units.fs,
+        temperature_K=TEMPERATURE_K,
+        friction=FRICTION_PER_PS / (1000.0 * units.fs),
+        fixcm=False,
+        rng=np.random.default_rng(1),
     )
     dynamics.run(1)
     start = time.perf_counter()

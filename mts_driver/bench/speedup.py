@@ -2,7 +2,8 @@
 
 The ceiling is what is left when i-PI, sockets and everything else cost nothing: an outer step takes
 one call of the teacher, T, and n of the student, S, instead of one call of the teacher for every
-femtosecond. With r = S/T as measured in the run, ceiling = (outer step / 1 fs) / (1 + n r).
+femtosecond. With r = S/T as measured in the run, ceiling = (outer step / 1 fs) / (1 + n r). The
+measured ratios are to single steps as they ran, with overhead of their own, and may exceed it.
 """
 
 from dataclasses import replace

@@ -51,7 +51,7 @@ def show(result: Result, columns: Columns, console: Console) -> None:
         if any(row.get(how[0]) is not None for row in result.rows)
     }
     for title, (_, form) in used.items():
-        table.add_column(title, justify="right" if form else "left")
+        table.add_column(title, justify="right" if form else "left", no_wrap=not form)
     for row in result.rows:
         table.add_row(*[_shown(row.get(key), form) for key, form in used.values()])
     console.print(table)

@@ -117,7 +117,7 @@ def bench(
         raise UserError(f"{name!r} takes one --student and one --structure: leave the others out.")
     console = Console()
     if not console.is_terminal:
-        console.width = 160  # a table in a file is not folded
+        console.width = 180  # a table in a file is not folded
     with console.status("") as status:
         settings = Settings(
             structures=tuple(read_structure(path) for path in structure),
