@@ -85,7 +85,13 @@ def measure(settings: Settings) -> Result:
 
 
 def models_of(settings: Settings) -> list[Model]:
-    """Return what is measured, the packaged teacher first."""
+    """Return what is measured, the packaged teacher first.
+
+    Raises
+    ------
+    UserError
+        If two students have the same name.
+    """
     models = [Model("teacher", settings.teacher)]
     if settings.teacher == "so3lr":
         packaged = Model("teacher, packaged ASE calculator", packaged_spec(settings.device))
@@ -93,7 +99,12 @@ def models_of(settings: Settings) -> list[Model]:
     if settings.device == "cpu":  # elsewhere the student is plain torch anyway
         file = settings.student.partition(":")[2]
         models.append(Model(f"{student_label(settings.student)}, plain torch", f"eager:{file}"))
-    return models + [Model(student_label(student), student) for student in settings.students]
+    models += [Model(student_label(student), student) for student in settings.students]
+    labels = [model.label for model in models]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"--student: two are called {label!r}: rename one of the files.")
+    return models
 
 
 def student_label(spec: str) -> str:
@@ -128,11 +139,12 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
 def _time_all(
     models: list[Model], boxes: list[Box], settings: Settings
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Return a row for every model and box, and the peaks of the machine (medians)."""
+    """Return a row for every model and box, and the peaks of the machine."""
     cases = {(model.label, box.atoms): _Case(model, box) for model in models for box in boxes}
     peaks = []
     for k in range(1, settings.rounds + 1):
-        peaks.append(call_fresh(roofline.machine_peak, threads=settings.threads, seconds=1.0))
+        where: dict[str, Any] = {"threads": settings.threads, "device": settings.device}
+        peaks.append(call_fresh(roofline.machine_peak, seconds=1.0, **where))
         for smaller, box in zip([None, *boxes], boxes, strict=False):
             for model in models:
                 case = cases[model.label, box.atoms]
@@ -143,7 +155,7 @@ def _time_all(
     found = [case for case in cases.values() if case.runs]
     if not found:
         raise UserError(next(case.left_out for case in cases.values() if case.left_out))
-    peak = {key: float(np.median([one[key] for one in peaks])) for key in peaks[0]}
+    peak = {key: max(one[key] for one in peaks) for key in peaks[0]}
     return [case.row() for case in cases.values()], peak
 
 

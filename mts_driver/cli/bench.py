@@ -28,7 +28,7 @@ def bench(
     ],
     structure: Annotated[
         list[Path],
-        typer.Option(help="An equilibrated structure; for kernels --structure may be repeated."),
+        typer.Option(help="An equilibrated structure; may be given more than once for kernels."),
     ],
     teacher: Annotated[str, typer.Option(help="The expensive model.")] = "so3lr",
     student: Annotated[
@@ -40,30 +40,34 @@ def bench(
     ] = 0,
     rounds: Annotated[int, typer.Option(help="Times that everything is measured.", min=1)] = 3,
     seconds: Annotated[
-        float, typer.Option(help="Length of every measurement, s; see also kernels.", min=0.1)
+        float, typer.Option(help="Aimed-at length of every measurement, s.", min=0.1)
     ] = 15.0,
     outer_fs: Annotated[
         str | None,
-        typer.Option(help="Teacher's time steps, fs: 3,4,6 [default: 6; beads: 3]. Not: kernels."),
+        typer.Option(
+            help="Teacher's time steps, fs: 3,4,6; 6 by default, 3 for beads. Not for kernels."
+        ),
     ] = None,
     inner_fs: Annotated[
         float | None,
-        typer.Option(help="Student's time step, fs [default: 1; beads: 0.75]. Not: kernels."),
+        typer.Option(
+            help="Student's time step, fs; 1 by default, 0.75 for beads. Not for kernels."
+        ),
     ] = None,
     friction_outer_fs: Annotated[
         str | None,
-        typer.Option(help="More --outer-fs, with a friction of 20/ps on hydrogens. For: speedup."),
+        typer.Option(help="More --outer-fs, with a friction of 20/ps on hydrogens. For speedup."),
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option(help="unix, shm or zmq, of MTS [default: unix]. For: speedup, beads, peers."),
+        typer.Option(help="Of MTS: unix (default), shm or zmq. For speedup, beads and peers."),
     ] = None,
     atoms: Annotated[
         str | None,
-        typer.Option(help="Sizes [default: 192,648,1536,5184,12288]. For: kernels."),
+        typer.Option(help="Sizes; 192,648,1536,5184,12288 by default. For kernels."),
     ] = None,
     beads: Annotated[
-        str | None, typer.Option(help="Numbers of beads [default: 1,2,4,8,16,32]. For: beads.")
+        str | None, typer.Option(help="Numbers of beads; 1,2,4,8,16,32 by default. For beads.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
 ) -> None:

@@ -217,6 +217,8 @@ def test_a_peer_that_is_not_installed_is_no_crash(monkeypatch):
         ("kernels", {"atoms": "0"}, "--atoms '0'"),
         ("speedup", {"mode": "inet"}, "--mode 'inet': use unix, shm or zmq"),
         ("speedup", {"student": "water,general"}, "takes one --student"),
+        ("kernels", {"student": "water,water"}, "two are called 'student water'"),
+        ("kernels", {"student": "nowhere"}, "neither a file nor a packaged student"),
         ("overhead", {"outer_fs": "4,6"}, "takes one number"),
         ("speedup", {"outer_fs": "5", "inner_fs": 2.0}, "no multiple of --inner-fs"),
     ],
