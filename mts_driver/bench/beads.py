@@ -35,6 +35,8 @@ COLUMNS: Columns = {
     "min": ("ipi_s_per_ps_per_bead_min", ".2f"),
     "max": ("ipi_s_per_ps_per_bead_max", ".2f"),
     "to the first row": ("ipi_to_first_row", ".2f"),
+    "its student ms": ("ipi_student_ms_per_bead", ".2f"),
+    "its teacher ms": ("ipi_teacher_ms_per_bead", ".1f"),
     "overhead": ("overhead_fraction", ".1%"),
 }
 
@@ -118,4 +120,6 @@ def _row(beads: int, runs: dict[str, list[dict[str, Any]]], outer_fs: float) -> 
     for key, value in speed(found, outer_fs).items():
         if key.startswith("s_per_ps"):
             row[key.replace("s_per_ps", "ipi_s_per_ps_per_bead")] = ratio(value, beads)
+    for role in ROLES:  # a call is one of all beads
+        row[f"ipi_{role}_ms_per_bead"] = ratio(median_of(found, f"{role}_ms"), beads)
     return row | {"overhead_fraction": median_of(found, "overhead_fraction")}
