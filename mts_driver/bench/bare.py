@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -14,13 +17,12 @@ from integrators.engine import run
 from integrators.levels import TwoLevel
 from integrators.splitting import SLOW, respa_baoab
 from integrators.state import Evaluation, Potential, initial_state
+from mts_driver.bench.fresh import call_fresh
+from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K, Variant
 from mts_driver.potentials import load_potential
-from mts_driver.structures import repartitioned_masses
+from mts_driver.structures import read_structure, repartitioned_masses
 from mts_driver.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
-
-if TYPE_CHECKING:
-    from mts_driver.bench.speedup import Variant
 
 
 class _Timed:
@@ -39,24 +41,47 @@ class _Timed:
 
 def run_in_process(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
     """Run RESPA-BAOAB of the torch engine; the keys are those of a run's summary."""
-    assert variant.student is not None
-    masses = torch.tensor(repartitioned_masses(atoms, variant.hydrogen_mass) * EV_FS2_A2_PER_AMU)
-    velocities = thermal_velocities(masses, 300.0, 1)
+    with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
+        structure = Path(folder) / "start.extxyz"
+        atoms.write(structure)
+        return call_fresh(
+            run_here,
+            threads=variant.threads,
+            structure=str(structure),
+            variant=asdict(variant),
+            steps=steps,
+        )
+
+
+def run_here(*, structure: str, variant: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Run the variant, `Variant` as a dictionary, in this process."""
+    atoms, chosen = read_structure(structure), Variant(**variant)
+    assert chosen.student is not None
+    masses = torch.tensor(
+        repartitioned_masses(atoms, chosen.hydrogen_mass) * EV_FS2_A2_PER_AMU,
+    )
+    velocities = thermal_velocities(masses, TEMPERATURE_K, 1)
     state = initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms))
     numbers = atoms.numbers.tolist()
-    models = [_Timed(load_potential(m, numbers)) for m in (variant.teacher, variant.student)]
-    levels, n = TwoLevel(models[0], models[1]), round(variant.outer_fs)
+    models = [
+        _Timed(load_potential(spec, numbers, device=chosen.device))
+        for spec in (chosen.teacher, chosen.student)
+    ]
+    levels, splitting = TwoLevel(models[0], models[1]), respa_baoab(chosen.protocol(steps).n_inner)
+    friction = torch.full((len(atoms),), FRICTION_PER_PS, dtype=torch.float64)
+    if chosen.hydrogen_friction_per_ps is not None:
+        friction[atoms.numbers == 1] = chosen.hydrogen_friction_per_ps
     options: dict[str, Any] = {
-        "timestep": variant.outer_fs,
-        "bath": Bath.from_temperature(temperature_K=300.0, friction_per_ps=1.0),
+        "timestep": chosen.outer_fs,
+        "bath": Bath.from_temperature(temperature_K=TEMPERATURE_K, friction_per_ps=friction),
         "seed": 1,
     }
     # models compile in their first calls
-    state = run(levels.evaluate(state, SLOW), levels, respa_baoab(n), steps=1, **options)
+    state = run(levels.evaluate(state, SLOW), levels, splitting, steps=1, **options)
     for model in models:
         model.calls, model.seconds = 0, 0.0
     start = time.perf_counter()
-    run(state, levels, respa_baoab(n), steps=steps, **options)
+    run(state, levels, splitting, steps=steps, **options)
     wall_s = time.perf_counter() - start
     teacher, student = models
     return {

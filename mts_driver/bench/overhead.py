@@ -1,11 +1,11 @@
 """What lies between the models: the share of a run that is spent outside them, by transport."""
 
-from collections.abc import Callable
 from typing import Any
 
-from ase import Atoms
-
-from mts_driver.bench.speedup import Variant, environment, time_in_turn
+from mts_driver.bench.ipi_runs import Variant
+from mts_driver.bench.settings import Settings
+from mts_driver.bench.speedup import time_variants
+from mts_driver.bench.table import Columns, Result, environment
 
 TRANSPORTS = {
     "torch engine, one process": "none",
@@ -13,31 +13,43 @@ TRANSPORTS = {
     "i-PI, shared memory": "shm",
     "i-PI, unix sockets": "unix",
 }
+DEFAULTS: dict[str, Any] = {"outer_fs": (6.0,), "inner_fs": 1.0}
+COLUMNS: Columns = {
+    "variant": ("variant", ""),
+    "s per ps": ("s_per_ps", ".2f"),
+    "min": ("s_per_ps_min", ".2f"),
+    "max": ("s_per_ps_max", ".2f"),
+    "ns/day": ("ns_per_day", ".3f"),
+    "teacher ms": ("teacher_ms", ".1f"),
+    "student ms": ("student_ms", ".2f"),
+    "overhead": ("overhead_fraction", ".1%"),
+    "ms an outer step": ("overhead_ms_an_outer_step", ".1f"),
+}
 
 
-def measure(
-    atoms: Atoms,
-    *,
-    teacher: str,
-    student: str,
-    outer_fs: float,
-    rounds: int,
-    seconds: float,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
-    """Time the same run with every transport, in turn.
-
-    Returns
-    -------
-    dict
-        ``name``, ``environment`` and ``rows``, those of `time_in_turn`.
-    """
+def measure(settings: Settings) -> Result:
+    """Time the same run with every transport, in turn."""
+    outer_fs = settings.the_outer_fs()
     todo = [
-        Variant(label, teacher, student, outer_fs, 4.0, mode) for label, mode in TRANSPORTS.items()
+        Variant(
+            label=label,
+            teacher=settings.teacher,
+            student=settings.student,
+            outer_fs=outer_fs,
+            inner_fs=settings.inner_fs,
+            hydrogen_mass=4.0,
+            mode=mode,
+            device=settings.device,
+            threads=settings.threads,
+        )
+        for label, mode in TRANSPORTS.items()
     ]
-    rows = time_in_turn(atoms, todo, rounds=rounds, seconds=seconds, report=report)
+    todo[0].protocol(1)  # time steps that do not fit are reported before anything runs
+    rows, notes = time_variants(todo, settings)
     for row in rows:
-        outer_steps_a_ps = 1e3 / outer_fs
-        spent = row["overhead_fraction"] * row["s_per_ps"] / outer_steps_a_ps
-        row["overhead_ms_an_outer_step"] = 1e3 * spent
-    return {"name": "overhead", "environment": environment(atoms), "rows": rows}
+        row["overhead_ms_an_outer_step"] = (
+            None
+            if row["overhead_fraction"] is None
+            else row["overhead_fraction"] * row["s_per_ps"] * outer_fs  # s/ps is ms/fs
+        )
+    return Result("overhead", environment(settings), rows, notes)

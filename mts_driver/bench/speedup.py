@@ -1,191 +1,126 @@
-"""What multiple time steps gain on this machine, under real i-PI, side by side in one run."""
+"""What multiple time steps gain on this machine, under real i-PI, side by side in one run.
 
-import json
-import os
-import platform
-import shutil
-import statistics
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
+The ceiling is what is left when i-PI, sockets and everything else cost nothing: an outer step takes
+one call of the teacher, T, and n of the student, S, instead of one call of the teacher for every
+femtosecond. With r = S/T as measured in the run, ceiling = (outer step / 1 fs) / (1 + n r). The
+measured ratios are to single steps as they ran, with overhead of their own, and may exceed it.
+"""
+
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
 from mts_driver.bench.bare import run_in_process
-from mts_driver.drivers.launcher import Launcher, load
-from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
-from mts_driver.inputs import Protocol
-from mts_driver.structures import repartitioned_masses, write_start
+from mts_driver.bench.calculators import packaged_spec
+from mts_driver.bench.ipi_runs import Variant, run_under_ipi
+from mts_driver.bench.rounds import Run, in_turn, median_of, ratio, speed
+from mts_driver.bench.settings import Settings
+from mts_driver.bench.table import Columns, Result, environment
 
-PACKAGED = "ase:mts_driver.bench.peers:packaged_so3lr"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to run the same system.
-
-    Attributes
-    ----------
-    label : str
-        What the table calls it.
-    teacher : str
-        Specification of the expensive model.
-    student : str or None
-        None for single time steps.
-    outer_fs, hydrogen_mass : float
-        Time step of the teacher, fs, and mass of hydrogens, Da (0: natural).
-    mode : str
-        How i-PI talks to the drivers.
-    """
-
-    label: str
-    teacher: str
-    student: str | None
-    outer_fs: float
-    hydrogen_mass: float
-    mode: str = "unix"
+HYDROGEN_MASS_DA, HYDROGEN_FRICTION_PER_PS = 4.0, 20.0
+DEFAULTS: dict[str, Any] = {
+    "outer_fs": (6.0,),
+    "inner_fs": 1.0,
+    "friction_outer_fs": (),
+    "mode": "unix",
+}
+COLUMNS: Columns = {
+    "variant": ("variant", ""),
+    "s per ps": ("s_per_ps", ".2f"),
+    "min": ("s_per_ps_min", ".2f"),
+    "max": ("s_per_ps_max", ".2f"),
+    "ns/day": ("ns_per_day", ".3f"),
+    "× 1 fs": ("speedup vs 1 fs", ".2f"),
+    "ceiling": ("ceiling vs 1 fs", ".2f"),
+    "× 2 fs HMR": ("speedup vs 2 fs HMR", ".2f"),
+    "ceiling × 2 fs HMR": ("ceiling vs 2 fs HMR", ".2f"),
+    "teacher ms": ("teacher_ms", ".1f"),
+    "student ms": ("student_ms", ".2f"),
+    "overhead": ("overhead_fraction", ".1%"),
+}
 
 
-def variants(teacher: str, student: str, outer_fs: list[float]) -> list[Variant]:
-    """Return single steps, multiple steps of ``outer_fs`` with HMR, and the packaged model."""
-    found = [
-        Variant("single step, 1 fs", teacher, None, 1.0, 0.0),
-        Variant("single step, 2 fs, HMR", teacher, None, 2.0, 4.0),
+def variants(settings: Settings) -> list[Variant]:
+    """Single steps, multiple steps with HMR, the same without i-PI, and the packaged model."""
+    single = Variant(
+        label="single step, 1 fs",
+        teacher=settings.teacher,
+        student=None,
+        outer_fs=1.0,
+        inner_fs=1.0,
+        device=settings.device,
+        threads=settings.threads,
+    )
+    heavy = replace(single, hydrogen_mass=HYDROGEN_MASS_DA)
+    twice = replace(heavy, label="single step, 2 fs, HMR", outer_fs=2.0, inner_fs=2.0)
+
+    def mts(outer_fs: float, note: str = "", **more: Any) -> Variant:
+        return replace(
+            heavy,
+            label=f"MTS {outer_fs:g}/{settings.inner_fs:g} fs, HMR{note}",
+            student=settings.student,
+            outer_fs=outer_fs,
+            inner_fs=settings.inner_fs,
+            **{"mode": settings.mode, **more},
+        )
+
+    gamma = HYDROGEN_FRICTION_PER_PS
+    found = [single, twice, *(mts(outer) for outer in settings.outer_fs)]
+    found += [
+        mts(outer, f", γ_H {gamma:g}/ps", hydrogen_friction_per_ps=gamma)
+        for outer in settings.friction_outer_fs
     ]
-    found += [Variant(f"MTS {t:g}/1 fs, HMR", teacher, student, t, 4.0) for t in outer_fs]
-    if teacher == "so3lr":
-        found.append(Variant("packaged ASE calculator, 1 fs", PACKAGED, None, 1.0, 0.0))
+    found.append(mts(settings.outer_fs[0], ", in one process", mode="none"))
+    if settings.teacher == "so3lr":
+        spec = packaged_spec(settings.device)
+        found.append(replace(single, label="packaged ASE calculator, 1 fs", teacher=spec))
+    for variant in found:
+        variant.protocol(1)  # time steps that do not fit are reported before anything runs
     return found
 
 
-def measure(
-    atoms: Atoms,
-    todo: list[Variant],
-    *,
-    rounds: int,
-    seconds: float,
-    report: Callable[[str], None],
-) -> dict[str, Any]:
-    """Time all variants with `time_in_turn` and compare them with single steps.
-
-    Returns
-    -------
-    dict
-        ``name``, ``environment`` and ``rows``: a row a variant, with medians and spread.
-    """
-    rows = time_in_turn(atoms, todo, rounds=rounds, seconds=seconds, report=report)
-    for row in rows:
-        for name, base in (("1 fs", rows[0]), ("2 fs HMR", rows[1])):
-            row[f"speedup vs {name}"] = base["s_per_ps"] / row["s_per_ps"]
-    return {"name": "speedup", "environment": environment(atoms), "rows": rows}
+def measure(settings: Settings) -> Result:
+    """Time all variants in turn and compare them with single steps."""
+    todo = variants(settings)
+    rows, notes = time_variants(todo, settings)
+    for variant, row in zip(todo, rows, strict=True):
+        ceiling = _ceiling(variant, row)
+        for name, base, steps_of_1_fs in (("1 fs", rows[0], 1.0), ("2 fs HMR", rows[1], 2.0)):
+            row[f"speedup vs {name}"] = ratio(base["s_per_ps"], row["s_per_ps"])
+            row[f"ceiling vs {name}"] = ratio(ceiling, steps_of_1_fs)
+    return Result("speedup", environment(settings), rows, notes)
 
 
-def time_in_turn(
-    atoms: Atoms,
-    todo: Sequence[Variant],
-    *,
-    rounds: int,
-    seconds: float,
-    report: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Run all variants in turn, ``rounds`` times, and return a row for each.
-
-    Parameters
-    ----------
-    atoms : ase.Atoms
-        An equilibrated structure.
-    seconds : float
-        Aimed-at stepping time of each run; the first round finds the number of steps.
-    """
-    runs: dict[str, list[dict[str, Any]]] = {v.label: [] for v in todo}
-    steps = {v.label: 6 for v in todo}
-    for k in range(rounds + 1):
-        for variant in todo:
-            report(f"round {k} of {rounds}: {variant.label}")
-            run = run_in_process if variant.mode == "none" else run_under_ipi
-            found = run(atoms, variant, steps[variant.label])
-            if k:
-                runs[variant.label].append(found)
-            else:
-                per_step = found["wall_s"] / found["steps"]
-                steps[variant.label] = max(4, round(seconds / per_step))
-    return [_row(v, runs[v.label]) for v in todo]
+def time_variants(
+    todo: list[Variant], settings: Settings
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run all variants in turn; a row for each, and notes on those that could not be run."""
+    runs, left_out = in_turn({v.label: _runner(settings.structure, v) for v in todo}, settings)
+    rows = [
+        {
+            "variant": variant.label,
+            **speed(runs[variant.label], variant.outer_fs),
+            **{
+                key: median_of(runs[variant.label], key)
+                for key in ("teacher_ms", "student_ms", "overhead_fraction")
+            },
+            "runs": len(runs[variant.label]),
+            "steps": median_of(runs[variant.label], "steps"),
+        }
+        for variant in todo
+    ]
+    return rows, [f"{label}: {reason}" for label, reason in left_out.items()]
 
 
-def run_under_ipi(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
-    """One run of one variant in a folder of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="mts-bench-"))
-    try:
-        protocol = Protocol(
-            teacher=variant.teacher,
-            student=variant.student,
-            outer_fs=variant.outer_fs,
-            inner_fs=1.0 if variant.student else variant.outer_fs,
-            hydrogen_mass=variant.hydrogen_mass,
-            temperature_K=300.0,
-            friction_per_ps=1.0,
-            steps=steps,
-            stride=5 * -(-steps // 5),  # no frame, and properties every 5 steps
-            seed=1,
-            mode=variant.mode,
-        )
-        masses = repartitioned_masses(atoms, variant.hydrogen_mass)
-        write_start(folder / "start.extxyz", atoms, masses)
-        (folder / "input.xml").write_text(input_xml(protocol, folder))
-        if variant.mode == "zmq":
-            (folder / ZMQ_FILE).write_text(ZMQ_TEXT)
-        return Launcher(load(folder / "input.xml"), baseline_steps=0).execute()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _runner(atoms: Atoms, variant: Variant) -> Run:
+    run = run_in_process if variant.mode == "none" else run_under_ipi
+    return lambda steps: run(atoms, variant, steps)
 
 
-def _row(variant: Variant, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    seconds = [r["wall_s"] / (r["steps"] * variant.outer_fs / 1000.0) for r in runs]
-
-    def median(key: str) -> float | None:
-        values = [r[key] for r in runs if r.get(key) is not None]
-        return statistics.median(values) if values else None
-
-    teacher_ms, student_ms = median("teacher_ms"), median("student_ms")
-    return {
-        "variant": variant.label,
-        "s_per_ps": statistics.median(seconds),
-        "s_per_ps_min": min(seconds),
-        "s_per_ps_max": max(seconds),
-        "ns_per_day": 86.4 / statistics.median(seconds),
-        "teacher_ms": teacher_ms,
-        "student_ms": student_ms,
-        "overhead_fraction": median("overhead_fraction"),
-        "runs": len(runs),
-        "steps": runs[0]["steps"],
-    }
-
-
-def environment(atoms: Atoms) -> dict[str, Any]:
-    """Return what the numbers depend on besides the code."""
-    names = ("mts-driver", "torch", "ipi", "numba", "numpy", "so3krates-torch")
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return {
-        "atoms": len(atoms),
-        "density_g_cm3": float(np.sum(atoms.get_masses()) * 1.66053907 / atoms.get_volume()),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
-def write(result: dict[str, Any], path: Path) -> None:
-    """Write the result as JSON."""
-    path.write_text(json.dumps(result, indent=2) + "\n")
+def _ceiling(variant: Variant, row: dict[str, Any]) -> float | None:
+    """Largest speed-up over single steps of 1 fs; None for single steps."""
+    r = ratio(row["student_ms"], row["teacher_ms"])
+    if variant.student is None or r is None:
+        return None
+    return variant.outer_fs / (1.0 + variant.outer_fs / variant.inner_fs * r)

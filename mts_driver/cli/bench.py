@@ -1,81 +1,162 @@
 """``mts bench``: measure, don't assert."""
 
+import importlib
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+
+from mts_driver.errors import UserError
+
+BENCHMARKS = {
+    "speedup": "MTS under i-PI against single steps, and against what free overhead would allow",
+    "overhead": "what a run spends outside the models, by transport",
+    "kernels": "the models alone: time of a call, scaling and memory",
+    "beads": "path integrals: what a bead costs",
+    "peers": "the same models in OpenMM, ASE and plain i-PI",
+}
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="Which benchmark: speedup, or overhead.")],
-    structure: Annotated[Path, typer.Option(help="An equilibrated structure.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="; ".join(f"{name}: {what}" for name, what in BENCHMARKS.items()) + "."
+        ),
+    ],
+    structure: Annotated[
+        list[Path],
+        typer.Option(help="An equilibrated structure; may be given more than once for kernels."),
+    ],
     teacher: Annotated[str, typer.Option(help="The expensive model.")] = "so3lr",
-    student: Annotated[str, typer.Option(help="A packaged student or a file.")] = "water",
+    student: Annotated[
+        str, typer.Option(help="A packaged student or a file; for kernels several: a,b.")
+    ] = "water",
+    device: Annotated[str, typer.Option(help="Of all models: cpu, cuda or cuda:0.")] = "cpu",
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of every model; 0 takes all cores.", min=0)
+    ] = 0,
+    rounds: Annotated[int, typer.Option(help="Times that everything is measured.", min=1)] = 3,
+    seconds: Annotated[
+        float, typer.Option(help="Aimed-at length of every measurement, s.", min=0.1)
+    ] = 15.0,
     outer_fs: Annotated[
-        str, typer.Option(help="Outer time steps to try, fs, separated by commas.")
-    ] = "6",
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of every variant.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1.0, help="Length of each run, s.")] = 15.0,
+        str | None,
+        typer.Option(
+            help="Teacher's time steps, fs: 3,4,6; 6 by default, 3 for beads. Not for kernels."
+        ),
+    ] = None,
+    inner_fs: Annotated[
+        float | None,
+        typer.Option(
+            help="Student's time step, fs; 1 by default, 0.75 for beads. Not for kernels."
+        ),
+    ] = None,
+    friction_outer_fs: Annotated[
+        str | None,
+        typer.Option(help="More --outer-fs, with a friction of 20/ps on hydrogens. For speedup."),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="Of MTS: unix (default), shm or zmq. For speedup, beads and peers."),
+    ] = None,
+    atoms: Annotated[
+        str | None,
+        typer.Option(help="Sizes; 192,648,1536,5184,12288 by default. For kernels."),
+    ] = None,
+    beads: Annotated[
+        str | None, typer.Option(help="Numbers of beads; 1,2,4,8,16,32 by default. For beads.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
 ) -> None:
-    """Time a teacher under i-PI: single and multiple time steps, or what lies between the models.
+    """Measure on this machine: all variants side by side, in turn, with medians and spread.
+
+    speedup: seconds a picosecond under i-PI of single steps (1 fs; 2 fs with hydrogens of 4 Da) and
+    multiple time steps, the ratios, and the ceiling (outer step)/(1 + n student/teacher).
+
+    overhead: the same multiple time steps through unix sockets, shared memory, ZeroMQ, and with
+    both models in one process.
+
+    kernels: milliseconds, memory and scaling of teacher and students in boxes made by repeating the
+    structure; a student's arithmetic against the peak of the machine. A size at which one call
+    would take longer than --seconds is left out.
+
+    beads: teacher and student asked for all beads at once and one by one, and whole runs.
+
+    peers: our MTS beside OpenMM's, i-PI's own with ASE's socket clients, and ASE's Langevin.
 
     Example: mts bench speedup --structure inputs/water216/start.extxyz --json speedup.json
     """
-    from mts_driver.bench import overhead, speedup
-    from mts_driver.errors import UserError
+    if name not in BENCHMARKS:
+        raise UserError(f"benchmark {name!r} is not known: use {', '.join(BENCHMARKS)}.")
+    if threads:
+        # for drivers under i-PI, which inherit it; before anything reads it
+        os.environ["NUMBA_NUM_THREADS"] = str(threads)
+    from mts_driver.bench import table
+    from mts_driver.bench.settings import Settings
     from mts_driver.structures import read_structure
 
-    if name not in ("speedup", "overhead"):
-        raise UserError(f"benchmark {name!r} is not known: use 'speedup' or 'overhead'.")
-    try:
-        steps = [float(part) for part in outer_fs.split(",")]
-    except ValueError:
-        raise UserError(f"--outer-fs {outer_fs!r}: give numbers such as 3,4,6.") from None
-    if name == "overhead" and len(steps) > 1:
-        raise UserError(f"--outer-fs {outer_fs!r}: give one number for 'overhead'.")
-    spec = f"student:{Path(student).resolve() if Path(student).is_file() else student}"
-    atoms = read_structure(structure)
+    benchmark = importlib.import_module(f"mts_driver.bench.{name}")
+    given: dict[str, Any] = {
+        "outer_fs": _numbers("--outer-fs", outer_fs, float),
+        "inner_fs": inner_fs,
+        "friction_outer_fs": _numbers("--friction-outer-fs", friction_outer_fs, float),
+        "mode": mode,
+        "atoms": _numbers("--atoms", atoms, int),
+        "beads": _numbers("--beads", beads, int),
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in given:
+        if key not in benchmark.DEFAULTS:
+            takes = ", ".join(_option(k) for k in benchmark.DEFAULTS)
+            raise UserError(
+                f"{_option(key)} is not for {name!r}, which takes {takes}: leave it out."
+            )
+    if given.get("mode", "unix") not in ("unix", "shm", "zmq"):
+        raise UserError(f"--mode {mode!r}: use unix, shm or zmq.")
+    students = tuple(_student(part) for part in student.split(","))
+    if name != "kernels" and (len(students) > 1 or len(structure) > 1):
+        raise UserError(f"{name!r} takes one --student and one --structure: leave the others out.")
     console = Console()
     if not console.is_terminal:
-        console.width = 130  # a table in a file is not folded
+        console.width = 180  # a table in a file is not folded
     with console.status("") as status:
-        options: dict[str, Any] = {"rounds": rounds, "seconds": seconds, "report": status.update}
-        if name == "speedup":
-            todo = speedup.variants(teacher, spec, steps)
-            result = speedup.measure(atoms, todo, **options)
-        else:
-            result = overhead.measure(
-                atoms, teacher=teacher, student=spec, outer_fs=steps[0], **options
-            )
-    console.print(_table(result))
+        settings = Settings(
+            structures=tuple(read_structure(path) for path in structure),
+            teacher=teacher,
+            students=students,
+            device=device,
+            threads=threads,
+            rounds=rounds,
+            seconds=seconds,
+            report=status.update,
+            **{**benchmark.DEFAULTS, **given},
+        )
+        result = benchmark.measure(settings)
+    table.show(result, benchmark.COLUMNS, console)
     if json_file is not None:
-        speedup.write(result, json_file)
+        table.write(result, json_file)
 
 
-def _table(result: dict[str, Any]) -> Table:
-    table = Table(title=f"{result['environment']['atoms']} atoms, {result['environment']['cpu']}")
-    columns: dict[str, tuple[str, str]] = {
-        "s per ps": ("s_per_ps", ".1f"),
-        "min": ("s_per_ps_min", ".1f"),
-        "max": ("s_per_ps_max", ".1f"),
-        "ns/day": ("ns_per_day", ".3f"),
-        "× 1 fs": ("speedup vs 1 fs", ".2f"),
-        "× 2 fs HMR": ("speedup vs 2 fs HMR", ".2f"),
-        "teacher ms": ("teacher_ms", ".1f"),
-        "student ms": ("student_ms", ".2f"),
-        "overhead": ("overhead_fraction", ".1%"),
-        "ms an outer step": ("overhead_ms_an_outer_step", ".1f"),
-    }
-    columns = {title: how for title, how in columns.items() if how[0] in result["rows"][0]}
-    table.add_column("variant")
-    for title in columns:
-        table.add_column(title, justify="right")
-    for row in result["rows"]:
-        shown = [
-            "-" if row[key] is None else format(row[key], form) for key, form in columns.values()
-        ]
-        table.add_row(row["variant"], *shown)
-    return table
+def _option(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _numbers(option: str, text: str | None, kind: type) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        found = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) <= 0:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"{option} {text!r}: give {what} above 0, such as 3,4,6.")
+    return found
+
+
+def _student(name: str) -> str:
+    """Return the specification of a student, with the full path of a file."""
+    return f"student:{Path(name).resolve() if Path(name).is_file() else name}"

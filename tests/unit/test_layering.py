@@ -24,6 +24,7 @@ WRAPPERS = {
     "rdkit": ("mts_driver/distillation/molecules.py",),
     "packmol": ("mts_driver/distillation/packing.py",),
     "h5py": ("mts_driver/distillation/spice.py",),
+    "openmm": ("mts_driver/bench/peer_openmm.py",),
 }
 # import names that are not the names of their distributions
 DISTRIBUTIONS = {
@@ -115,6 +116,12 @@ def test_potentials_know_no_layer_above_them(path):
 def test_drivers_neither_train_nor_analyse(path):
     for layer in ("distillation", "analysis", "bench"):
         assert not reaches(path, f"mts_driver.{layer}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_needs_the_benchmarks(path):
+    if not name_of(path).startswith(("mts_driver/bench/", "mts_driver/cli/bench.py")):
+        assert not reaches(path, "mts_driver.bench")
 
 
 @pytest.mark.parametrize("path", within("mts_driver/analysis/"), ids=name_of)

@@ -1,0 +1,127 @@
+"""One run under real i-PI, through the launcher of ``mts run``."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from mts_driver.drivers.launcher import Launcher, load
+from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
+from mts_driver.inputs import Protocol
+from mts_driver.structures import repartitioned_masses, write_start
+
+TEMPERATURE_K, FRICTION_PER_PS = 300.0, 1.0
+# written once, before the first step
+_FORCES = "<trajectory filename='start' stride='1000000' bead='0'> forces{ev/ang} </trajectory>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to run the same system.
+
+    Attributes
+    ----------
+    label : str
+        What the table calls it.
+    teacher : str
+        Specification of the expensive model.
+    student : str or None
+        None for single time steps.
+    outer_fs, inner_fs : float
+        Time steps of teacher and student, fs; the same for single steps.
+    hydrogen_mass : float
+        Da; 0: natural.
+    hydrogen_friction_per_ps : float or None
+        None: 1/ps, as all atoms.
+    beads : int
+        Of the ring polymers.
+    mode : str
+        How i-PI talks to the drivers, or ``none`` for both models in one process without i-PI.
+    device : str
+        Of both models.
+    threads : int
+        CPU threads of each model; 0 for all cores.
+    """
+
+    label: str
+    teacher: str
+    student: str | None
+    outer_fs: float
+    inner_fs: float
+    hydrogen_mass: float = 0.0
+    hydrogen_friction_per_ps: float | None = None
+    beads: int = 1
+    mode: str = "unix"
+    device: str = "cpu"
+    threads: int = 0
+
+    def protocol(self, steps: int) -> Protocol:
+        """Return the choices of ``mts prepare`` for so many outer steps.
+
+        Raises
+        ------
+        UserError
+            If they do not fit together.
+        """
+        return Protocol(
+            teacher=self.teacher,
+            student=self.student,
+            outer_fs=self.outer_fs,
+            inner_fs=self.inner_fs,
+            hydrogen_mass=self.hydrogen_mass,
+            temperature_K=TEMPERATURE_K,
+            friction_per_ps=FRICTION_PER_PS,
+            hydrogen_friction_per_ps=self.hydrogen_friction_per_ps,
+            steps=steps,
+            stride=5 * -(-steps // 5),  # no frame, and properties every 5 steps
+            seed=1,
+            beads=self.beads,
+            mode=self.mode,
+            device=self.device,
+        )
+
+
+def write_input(folder: Path, atoms: Atoms, variant: Variant, steps: int) -> Path:
+    """Write ``input.xml`` and what it needs; the path of the first."""
+    masses = repartitioned_masses(atoms, variant.hydrogen_mass)
+    write_start(folder / "start.extxyz", atoms, masses)
+    xml = input_xml(variant.protocol(steps), folder)
+    if variant.threads:
+        end = " } </parameters>"
+        xml = xml.replace(end, f", threads: {variant.threads}{end}")
+    (folder / "input.xml").write_text(xml.replace("</output>", f"  {_FORCES}\n  </output>"))
+    if variant.mode == "zmq":
+        (folder / ZMQ_FILE).write_text(ZMQ_TEXT)
+    return folder / "input.xml"
+
+
+def run_under_ipi(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
+    """One run of one variant in a folder of its own.
+
+    Returns
+    -------
+    dict
+        The summary of the run, and ``start_forces`` (N, 3): all forces on the first structure (on
+        the first bead), eV/Å.
+
+    Raises
+    ------
+    UserError
+        If the run fails.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mts-bench-"))
+    try:
+        file = write_input(folder, atoms, variant, steps)
+        summary = Launcher(load(file), baseline_steps=0).execute()
+        return {**summary, "start_forces": _read_forces(folder)}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_forces(folder: Path) -> np.ndarray:
+    (file,) = folder.glob("simulation.start*.xyz")
+    return np.loadtxt(file, skiprows=2, usecols=(1, 2, 3))

@@ -1,0 +1,113 @@
+"""The result of a benchmark: a table on the terminal, and a JSON file."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mts_driver.bench.settings import Settings
+
+Columns = dict[str, tuple[str, str]]
+"""Title of a column: the key in the rows, and the format (empty for text)."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a benchmark found.
+
+    Attributes
+    ----------
+    name : str
+        Of the benchmark.
+    environment : dict
+        What the numbers depend on besides the code.
+    rows : list of dict
+        A line of the table each; None where something could not be measured.
+    notes : list of str
+        Lines below the table.
+    """
+
+    name: str
+    environment: dict[str, Any]
+    rows: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+
+def show(result: Result, columns: Columns, console: Console) -> None:
+    """Print the columns that have a number, and the notes below them."""
+    machine = result.environment.get("gpu") or result.environment["cpu"]
+    atoms = result.environment["atoms"]
+    table = Table(title=f"{result.name}: {f'{atoms} atoms, ' if atoms else ''}{machine}")
+    used = {
+        title: how
+        for title, how in columns.items()
+        if any(row.get(how[0]) is not None for row in result.rows)
+    }
+    for title, (_, form) in used.items():
+        table.add_column(title, justify="right" if form else "left", no_wrap=not form)
+    for row in result.rows:
+        table.add_row(*[_shown(row.get(key), form) for key, form in used.values()])
+    console.print(table)
+    for note in result.notes:
+        console.print(note, highlight=False, markup=False)
+
+
+def write(result: Result, path: Path) -> None:
+    """Write the result as JSON."""
+    path.write_text(json.dumps(asdict(result), indent=2) + "\n")
+
+
+def environment(settings: Settings) -> dict[str, Any]:
+    """Return what the numbers depend on besides the code."""
+    names = ("mts-driver", "torch", "ipi", "numba", "numpy", "ase", "so3krates-torch", "openmm")
+    (atoms, *others) = settings.structures
+    return {
+        "atoms": None if others else len(atoms),
+        "density_g_cm3": float(np.sum(atoms.get_masses()) * 1.66053907 / atoms.get_volume())
+        if atoms.cell.rank == 3
+        else None,
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": settings.threads or os.cpu_count(),
+        "device": settings.device,
+        "gpu": _gpu(settings.device),
+        "teacher": settings.teacher,
+        "students": list(settings.students),
+        "rounds": settings.rounds,
+        "seconds": settings.seconds,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in names},
+    }
+
+
+def _shown(value: Any, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _cpu() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _gpu(device: str) -> str | None:
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(device) if torch.cuda.is_available() else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,236 @@
+"""What the benchmarks are made of: boxes, rounds, the count of the arithmetic, calculators."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.io import read
+
+from mts_driver.bench import peer_openmm, peer_runs
+from mts_driver.bench.boxes import back_and_forth, box_of, write_trajectory
+from mts_driver.bench.calculators import PotentialCalculator
+from mts_driver.bench.calls import forces_of, time_calls
+from mts_driver.bench.eager import EagerStudent
+from mts_driver.bench.fresh import call_fresh
+from mts_driver.bench.ipi_runs import Variant
+from mts_driver.bench.kernels import exponents
+from mts_driver.bench.roofline import neighbors_within, student_work
+from mts_driver.bench.rounds import in_turn, speed, spread
+from mts_driver.bench.settings import Settings
+from mts_driver.bench.speedup import _ceiling, variants
+from mts_driver.cli.bench import bench
+from mts_driver.errors import UserError
+from mts_driver.potentials import load_potential
+from mts_driver.potentials.student import StudentConfig
+from mts_driver.tensors import cell_of
+
+WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
+PAIR = {"teacher": "student:general", "student": "student:water"}
+
+
+@pytest.fixture(scope="module")
+def water():
+    return read(WATER64)
+
+
+def settings(**options):
+    chosen = {"rounds": 1, "seconds": 0.1, "teacher": "student:general"} | options
+    return Settings(structures=(read(WATER64),), students=("student:water",), **chosen)
+
+
+def test_boxes_come_near_to_the_size_and_to_a_cube(water):
+    small = water[:6]
+    small.cell, small.pbc = [5.0, 5.0, 10.0], True
+    box = box_of([water, small], 48)
+    assert len(box) == 48
+    assert box.cell.lengths() == pytest.approx([10, 10, 20])
+    assert 0 < np.abs(box.positions - small.repeat((2, 2, 2)).positions).max() < 0.2
+    assert len(box_of([water, small], 1296)) == 1296
+    assert len(box_of([water], 1500)) == 1536
+    small.pbc = False
+    with pytest.raises(UserError, match="without a cell"):
+        box_of([small], 6)
+
+
+def test_a_trajectory_goes_back_and_forth():
+    frames = back_and_forth(4)
+    assert [next(frames) for _ in range(10)] == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
+    still = back_and_forth(1)
+    assert [next(still) for _ in range(3)] == [0, 0, 0]
+
+
+def test_everything_runs_in_turn_and_what_fails_is_left_out():
+    order = []
+
+    def run(name, per_step_s):
+        def take(steps):
+            order.append(name)
+            return {"steps": steps, "wall_s": per_step_s * steps}
+
+        return take
+
+    def fail(steps):
+        order.append("c")
+        raise UserError("no such engine")
+
+    todo = {"a": run("a", 0.1), "c": fail, "b": run("b", 1.0)}
+    runs, left_out = in_turn(todo, settings(rounds=2, seconds=5.0))
+    assert order == ["a", "c", "b", "a", "b", "a", "b"]
+    assert [run["steps"] for run in runs["a"]] == [50, 50]
+    assert [run["steps"] for run in runs["b"]] == [5, 5]
+    assert (runs["c"], left_out) == ([], {"c": "no such engine"})
+    assert speed(runs["b"], 2.0)["s_per_ps"] == pytest.approx(500.0)
+    assert speed([], 2.0)["ns_per_day"] is None
+    assert spread("x", [3.0, 1.0, 2.5]) == {"x": 2.5, "x_min": 1.0, "x_max": 3.0}
+    with pytest.raises(UserError, match="no such engine"):
+        in_turn({"c": fail}, settings())
+
+
+def test_arithmetic_of_a_student_as_counted_by_hand():
+    """One channel and one hidden unit more than nothing, so that every term can be written out."""
+    one = StudentConfig(elements=("H", "O"), channels=2, messages=0, hidden=3)
+    sums = 10 * 2 * (6 + 20 + 10 + 18 + 2 + 24)  # 10 neighbours, 2 channels
+    invariants = 4 * 2 * 3 * (3 * 5 + 3 * 12 + 15 + 3 * 5 + 7 * 10)  # 4 atoms, forward and twice
+    layers = 4 * (2 * (20 * 3 + 3 * 3) * 2 + 2 * 3)  # 20 inputs, 3 hidden units, 1 energy
+    work = student_work(one, atoms=4, neighbors=10)
+    assert work.flops == sums + invariants + layers
+    # pairs: written once, read forward and backward; 70 numbers of 4 bytes an atom and channel
+    assert work.bytes == 10 * 40 * 3 + 4 * 2 * 70 * 4
+
+    two = StudentConfig(elements=("H", "O"), channels=2, messages=1, hidden=3)
+    more = student_work(two, atoms=4, neighbors=10)
+    second = 10 * (80 + 5) + 4 * 3 * 151 + 4 * 2 * (10 * 3 + 3 * 1) * 2
+    assert more.flops - work.flops == second
+    assert more.bytes == 10 * 40 * 5 + 4 * 3 * 70 * 4
+
+    direct = StudentConfig(elements=("H", "O"), channels=2, messages=0, hidden=3, direct=True)
+    assert student_work(direct, atoms=4, neighbors=10).flops == (
+        10 * 2 * 26 + 4 * 2 * (151 + 27) + 4 * (2 * (20 * 3 + 3 * 3) + 2 * 3 * 4)
+    )
+
+
+def test_neighbors_are_counted_from_both_sides():
+    line = np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]])
+    assert neighbors_within(line, np.zeros((3, 3)), 1.5) == 4
+
+
+def test_scaling_is_the_slope():
+    rows = [{"model": "a", "atoms": n, "ms": 0.3 * n**1.5} for n in (100, 300, 900)]
+    rows += [{"model": "b", "atoms": 100, "ms": 1.0}, {"model": "b", "atoms": 300, "ms": None}]
+    assert exponents(rows) == {"a": pytest.approx(1.5)}
+
+
+def test_the_ceiling_is_what_free_overhead_would_allow():
+    chosen = settings(outer_fs=(3.5,), inner_fs=1.75, friction_outer_fs=(7.0,), mode="shm")
+    found = {v.label: v for v in variants(chosen)}
+    assert list(found) == [
+        "single step, 1 fs",
+        "single step, 2 fs, HMR",
+        "MTS 3.5/1.75 fs, HMR",
+        "MTS 7/1.75 fs, HMR, γ_H 20/ps",
+        "MTS 3.5/1.75 fs, HMR, in one process",
+    ]
+    assert [v.mode for v in found.values()] == ["unix", "unix", "shm", "shm", "none"]
+    assert found["MTS 7/1.75 fs, HMR, γ_H 20/ps"].protocol(1).n_inner == 4
+    mts = found["MTS 3.5/1.75 fs, HMR"]
+    assert _ceiling(mts, {"student_ms": 1.0, "teacher_ms": 20.0}) == pytest.approx(3.5 / 1.1)
+    assert _ceiling(found["single step, 1 fs"], {"student_ms": None, "teacher_ms": 20.0}) is None
+    with pytest.raises(UserError, match="no multiple"):
+        variants(settings(outer_fs=(5.0,), inner_fs=2.0))
+
+
+def test_plain_torch_is_the_fused_student(water):
+    x, cell = torch.tensor(water.positions), cell_of(water)
+    numbers = water.numbers.tolist()
+    eager, fused = EagerStudent("water", numbers), load_potential("student:water", numbers)
+    one, other = eager(x, cell), fused(x, cell)
+    torch.testing.assert_close(one.forces.double(), other.forces.double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(one.virial.double(), other.virial.double(), atol=1e-2, rtol=1e-4)
+
+
+def test_calls_are_timed_and_their_memory_measured(tmp_path, water):
+    file = tmp_path / "frames.npz"
+    write_trajectory(file, water, "student:water", frames=3)
+    frames = np.load(file)["frames"]
+    assert frames.shape == (3, 192, 3)
+    assert 0.01 < np.abs(np.diff(frames, axis=0)).max() < 0.3
+    options = {"model": "student:water", "trajectory": str(file), "seconds": 0.05, "beads": 2}
+    found = call_fresh(time_calls, threads=1, batched=False, **options)
+    assert set(found) == {"ms", "calls", "peak_MB"}
+    assert 3 <= found["calls"] <= 300
+    assert 0 < found["ms"] < 1000
+
+
+def test_a_process_that_fails_says_why():
+    with pytest.raises(UserError, match="neither a file nor a packaged student"):
+        call_fresh(
+            forces_of, threads=1, model="student:nowhere", structure=str(WATER64), device="cpu"
+        )
+
+
+def test_calculator_gives_what_the_potential_gives(water):
+    atoms = water.copy()
+    potential = load_potential("student:water", atoms.numbers.tolist())
+    atoms.calc = PotentialCalculator(potential)
+    found = potential(torch.tensor(atoms.positions), cell_of(atoms))
+    assert atoms.get_potential_energy() == pytest.approx(float(found.energy))
+    np.testing.assert_allclose(atoms.get_forces(), found.forces.numpy())
+    virial = -atoms.get_volume() * atoms.get_stress(voigt=False)
+    np.testing.assert_allclose(virial, found.virial.numpy(), atol=1e-3)
+
+
+def test_peers_in_one_process_feel_the_forces_of_the_teacher():
+    pytest.importorskip("openmm")
+    common = {"structure": str(WATER64), "device": "cpu", "steps": 2}
+    reference = np.array(forces_of(model=PAIR["teacher"], structure=str(WATER64), device="cpu"))
+    mts = {"outer_fs": 6.0, "inner_fs": 1.0, "hydrogen_mass": 4.0}
+    for found in (
+        peer_runs.run_ase(model=PAIR["teacher"], **common),
+        peer_openmm.run_openmm(**PAIR, **mts, **common),
+    ):
+        assert found["steps"] == 2 and found["wall_s"] > 0
+        np.testing.assert_allclose(found["start_forces"], reference, atol=1e-5)
+
+
+def test_a_peer_that_is_not_installed_is_no_crash(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openmm", None)
+    with pytest.raises(UserError, match="pip install openmm"):
+        peer_openmm.run_openmm(
+            structure=str(WATER64),
+            **PAIR,
+            outer_fs=6.0,
+            inner_fs=1.0,
+            hydrogen_mass=4.0,
+            device="cpu",
+            steps=1,
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("nonsense", {}, "use speedup, overhead, kernels, beads, peers"),
+        ("kernels", {"beads": "1,2"}, "--beads is not for 'kernels', which takes --atoms"),
+        ("beads", {"beads": "1,x"}, "--beads '1,x': give whole numbers above 0"),
+        ("kernels", {"atoms": "0"}, "--atoms '0'"),
+        ("speedup", {"mode": "inet"}, "--mode 'inet': use unix, shm or zmq"),
+        ("speedup", {"student": "water,general"}, "takes one --student"),
+        ("kernels", {"student": "water,water"}, "two are called 'student water'"),
+        ("kernels", {"student": "nowhere"}, "neither a file nor a packaged student"),
+        ("overhead", {"outer_fs": "4,6"}, "takes one number"),
+        ("speedup", {"outer_fs": "5", "inner_fs": 2.0}, "no multiple of --inner-fs"),
+    ],
+)
+def test_options_that_make_no_sense(name, options, message):
+    defaults = {"structure": [WATER64], "threads": 0, "rounds": 1, "seconds": 1.0}
+    defaults |= {"teacher": "so3lr", "student": "water", "device": "cpu", "json_file": None}
+    others = ("outer_fs", "inner_fs", "friction_outer_fs", "mode", "atoms", "beads")
+    with pytest.raises(UserError, match=message):
+        bench(name, **{**defaults, **dict.fromkeys(others), **options})
+
+
+def test_a_variant_is_a_protocol():
+    variant = Variant(label="", teacher="so3lr", student=None, outer_fs=2.0, inner_fs=2.0)
+    assert variant.protocol(12).stride == 15
