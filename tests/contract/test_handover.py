@@ -84,7 +84,7 @@ def test_the_driver_takes_the_same_steps(both, student, case, capfd):
     inner = 4 * 25
     # all beads start at the same place, which i-PI asks for by itself
     beads = options.get("beads", 1)
-    contracted = 2 * 25 if case == "contraction" else 0
+    contracted = 2 * 25 + 1 if case == "contraction" else 0
     assert calls == [inner + 1 + (beads > 1) + contracted, beads * inner + 1 + contracted]
     for name in ("q", "p"):
         a, b = (np.array(dstrip(getattr(s.syslist[0].beads, name))) for s in simulations)
