@@ -27,7 +27,7 @@ class Taken:
         At its end.
     evaluations : dict of str to Evaluation
         There, for every level.
-    heat : Tensor, shape ()
+    heat : float
         Energy that thermostat and centre of mass have brought in.
     twice_kinetic : Tensor, shape (n, G)
         Σ p²/m of every group, over all beads, behind every thermostat step.
@@ -36,7 +36,7 @@ class Taken:
     positions: Tensor
     momenta: Tensor
     evaluations: dict[str, Evaluation]
-    heat: Tensor
+    heat: float
     twice_kinetic: Tensor
 
 
@@ -109,9 +109,12 @@ def take_steps(
     q, p = positions.clone(), momenta.clone()
     if ring is not None:
         q, p = ring.modes(q), ring.modes(p)
-    m = masses[:, None]
-    inverse, share = 1.0 / m, m / masses.sum()
-    draws, heat, seen = iter(noise), p.new_zeros(()), []
+    # full arrays and plain numbers: on a CPU broadcasting costs more than the arithmetic
+    m = masses[:, None].expand(-1, 3).contiguous()
+    inverse, total_mass = 1.0 / m, float(masses.sum())
+    share, heat = m / total_mass, 0.0
+    members = groups.repeat_interleave(3, dim=1)
+    draws, seen = iter(noise), []
     forces: dict[str, Tensor] = {}
     # where the beads are, known as long as they stay: back from the modes comes a rounding error
     beads: Tensor | None = positions
@@ -139,24 +142,26 @@ def take_steps(
                 assert friction is not None
                 if dt not in factors:
                     x = friction[..., None] * dt
-                    factors[dt] = torch.exp(-x), torch.sqrt(-torch.expm1(-2.0 * x) * kT * m)
+                    width = torch.sqrt(-torch.expm1(-2.0 * x) * kT * m)
+                    factors[dt] = torch.exp(-x).expand_as(p).contiguous(), width
                 decay, width = factors[dt]
-                heat -= 0.5 * (p.square() * inverse).sum()
+                heat -= 0.5 * _twice_kinetic(p, inverse)
                 p.mul_(decay).addcmul_(width, next(draws))
-                twice_kinetic = (p.square() * inverse).sum((0, -1))
-                heat += 0.5 * twice_kinetic.sum()
+                heat += 0.5 * _twice_kinetic(p, inverse)
         if fixcom:
             total = p[0].sum(0)
-            p[0] -= share * total
-            heat -= 0.5 * total.square().sum() / masses.sum()
-            if isinstance(op, OU):
-                twice_kinetic = (p.square() * inverse).sum((0, -1))
+            p[0].addcmul_(share, total, value=-1.0)
+            heat -= 0.5 * float(total @ total) / total_mass
         if isinstance(op, OU):
-            seen.append(groups @ twice_kinetic)
+            seen.append(members @ (p * p * inverse).sum(0).flatten())
     if ring is not None:
         q, p = ring.beads(q), ring.beads(p)
     kinetic = torch.stack(seen) if seen else groups.new_zeros(0, len(groups))
     return Taken(q, p, found, heat, kinetic)
+
+
+def _twice_kinetic(p: Tensor, inverse: Tensor) -> float:
+    return float(torch.vdot(p.flatten(), (p * inverse).flatten()))
 
 
 def _turn(q: Tensor, p: Tensor, m: Tensor, frequencies: Tensor, dt: float) -> None:

@@ -15,6 +15,8 @@ from mts_driver.inputs import Protocol
 from mts_driver.structures import repartitioned_masses, write_start
 
 TEMPERATURE_K, FRICTION_PER_PS = 300.0, 1.0
+DEVICE_STEPS = 5
+"""Outer steps a message where a driver takes whole ones."""
 # written once, before the first step
 _FORCES = "<trajectory filename='start' stride='1000000' bead='0'> forces{ev/ang} </trajectory>"
 
@@ -40,7 +42,8 @@ class Variant:
     beads : int
         Of the ring polymers.
     mode : str
-        How i-PI talks to the drivers, or ``none`` for both models in one process without i-PI.
+        How i-PI talks to the drivers; ``device`` for zmq with whole outer steps in one driver, or
+        ``none`` for both models in one process without i-PI.
     device : str
         Of both models.
     threads : int
@@ -80,8 +83,9 @@ class Variant:
             stride=5 * -(-steps // 5),  # no frame, and properties every 5 steps
             seed=1,
             beads=self.beads,
-            mode=self.mode,
+            mode="zmq" if self.mode == "device" else self.mode,
             device=self.device,
+            device_steps=DEVICE_STEPS if self.mode == "device" else 0,
         )
 
 
@@ -94,7 +98,7 @@ def write_input(folder: Path, atoms: Atoms, variant: Variant, steps: int) -> Pat
         end = " } </parameters>"
         xml = xml.replace(end, f", threads: {variant.threads}{end}")
     (folder / "input.xml").write_text(xml.replace("</output>", f"  {_FORCES}\n  </output>"))
-    if variant.mode == "zmq":
+    if variant.mode in ("zmq", "device"):
         (folder / ZMQ_FILE).write_text(ZMQ_TEXT)
     return folder / "input.xml"
 

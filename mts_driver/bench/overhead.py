@@ -9,6 +9,7 @@ from mts_driver.bench.table import Columns, Result, environment
 
 TRANSPORTS = {
     "torch engine, one process": "none",
+    "i-PI, outer steps in the driver (zmq)": "device",
     "i-PI, inner loop in the driver (zmq)": "zmq",
     "i-PI, shared memory": "shm",
     "i-PI, unix sockets": "unix",

@@ -60,7 +60,10 @@ def bench(
     ] = None,
     mode: Annotated[
         str | None,
-        typer.Option(help="Of MTS: unix (default), shm or zmq. For speedup, beads and peers."),
+        typer.Option(
+            help="Of MTS: unix (default), shm, zmq (inner steps in the student's driver) or device "
+            "(outer steps in one driver). For speedup, beads and peers."
+        ),
     ] = None,
     atoms: Annotated[
         str | None,
@@ -114,8 +117,8 @@ def bench(
             raise UserError(
                 f"{_option(key)} is not for {name!r}, which takes {takes}: leave it out."
             )
-    if given.get("mode", "unix") not in ("unix", "shm", "zmq"):
-        raise UserError(f"--mode {mode!r}: use unix, shm or zmq.")
+    if given.get("mode", "unix") not in ("unix", "shm", "zmq", "device"):
+        raise UserError(f"--mode {mode!r}: use unix, shm, zmq or device.")
     students = tuple(_student(part) for part in student.split(","))
     if name != "kernels" and (len(students) > 1 or len(structure) > 1):
         raise UserError(f"{name!r} takes one --student and one --structure: leave the others out.")

@@ -52,7 +52,7 @@ class Evaluator:
                 f"the server sent {natoms} atoms, but --structure has {self.natoms}: give the "
                 "structure that the server runs, with the same order of atoms."
             )
-        if not np.isfinite(positions).all():
+        if not np.isfinite(positions.sum()):
             raise UserError(
                 "the server sent positions that are not finite: the trajectory has blown up. Use a "
                 "shorter time step, or relax the structure first (mts prepare --minimise)."
@@ -68,19 +68,17 @@ class Evaluator:
         self.stats.count(real, time.perf_counter() - start)
         energies, forces, virials = results
         for name, values in (("energy", energies), ("forces", forces), ("virial", virials)):
-            if not np.isfinite(values).all():
+            if not np.isfinite(values.sum()):
                 raise UserError(
                     f"the model {self.stats.model!r} returned a {name} that is not finite at call "
                     f"{self.stats.calls}: atoms overlap or the structure lies outside what the "
                     "model knows. Nothing was sent to the server; restart from the last checkpoint "
                     "with a shorter time step."
                 )
-        copies = np.minimum(np.arange(batch), real - 1)
-        return (
-            energies[copies] / HARTREE_EV,
-            forces[copies] / HARTREE_PER_BOHR_EV_A,
-            virials[copies] / HARTREE_EV,
-        )
+        if real < batch:
+            copies = np.minimum(np.arange(batch), real - 1)
+            energies, forces, virials = energies[copies], forces[copies], virials[copies]
+        return energies / HARTREE_EV, forces / HARTREE_PER_BOHR_EV_A, virials / HARTREE_EV
 
     def _evaluate(self, positions: np.ndarray, cells: np.ndarray) -> Results:
         if len(positions) == 1:  # without the batch axis, where potentials are fastest

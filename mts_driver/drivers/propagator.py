@@ -77,7 +77,7 @@ class Propagator:
             "q": taken.positions.numpy(),
             "p": taken.momenta.numpy(),
             **_as_arrays("", taken.evaluations[FAST]),
-            "heat": taken.heat.numpy(),
+            "heat": np.array(taken.heat),
             "twice_kinetic": taken.twice_kinetic.numpy(),
         }
 
@@ -133,7 +133,7 @@ class Propagator:
                     "p": here["p"],
                     **_as_arrays("", taken.evaluations[FAST]),
                     **_as_arrays("teacher_", teacher(taken.positions, cell)),
-                    "heat": taken.heat.numpy(),
+                    "heat": np.array(taken.heat),
                     "twice_kinetic": taken.twice_kinetic.numpy(),
                 }
             )
@@ -144,7 +144,7 @@ def _potential(evaluate: Evaluate) -> Potential:
     """Turn an evaluator of arrays into a potential of tensors (P, N, 3) in one cell."""
 
     def potential(positions: Tensor, cell: Tensor) -> Evaluation:
-        cells = np.broadcast_to(cell.numpy(), (len(positions), 3, 3))
+        cells = np.repeat(cell.numpy()[None], len(positions), axis=0)
         return Evaluation(*map(torch.from_numpy, evaluate(positions.numpy(), cells)))
 
     return potential

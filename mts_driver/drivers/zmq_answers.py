@@ -47,7 +47,12 @@ class LastEvaluated(Evaluator):
     def recall(self, positions: np.ndarray, cells: np.ndarray) -> Results | None:
         """Return the results if the structures are those of one of the last calls."""
         for q, known_cells, results in self._known:
-            if np.array_equal(q, positions) and np.array_equal(known_cells, cells):
+            # the first number tells most structures apart
+            if (
+                q[0, 0, 0] == positions[0, 0, 0]
+                and np.array_equal(q, positions)
+                and np.array_equal(known_cells, cells)
+            ):
                 return results
         return None
 
