@@ -20,7 +20,7 @@ from mts_driver.distillation.tangent_sums import (
     unbound,
     weighted,
 )
-from mts_driver.potentials.lanes import load, store
+from mts_driver.potentials.lanes import load, store, zeros
 from mts_driver.potentials.student_sums import invariants_back, load_ten, store_ten
 
 CHUNKS = 4
@@ -55,7 +55,7 @@ def kernels(channels: int) -> Kernels:
         inputs = np.empty((atoms, 10, channels), table.dtype)
         dinputs = np.empty((atoms, 10, channels), table.dtype)
         for chunk in prange(CHUNKS):
-            like = load(np.zeros(channels, table.dtype), 0, channels)
+            like = zeros(table, channels)
             for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
                 m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = m8 = m9 = like
                 d0 = d1 = d2 = d3 = d4 = d5 = d6 = d7 = d8 = d9 = like
@@ -116,7 +116,7 @@ def kernels(channels: int) -> Kernels:
         for chunk in prange(CHUNKS):
             number = table.dtype.type
             one = number(1)
-            like = load(np.zeros(channels, table.dtype), 0, channels)
+            like = zeros(table, channels)
             for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
                 here, there = a * 10 * channels, row[a] * 10 * channels
                 m, d = load_ten(moments, here, like), load_ten(dmoments, here, like)

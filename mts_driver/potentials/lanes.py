@@ -7,6 +7,7 @@ many as it takes, on any processor, and ``a * b + c`` is one fused instruction.
     v = load(array, offset, LANES)     LANES numbers of a C-contiguous array, from a flat index on
     v = load(array, offset, w)         as many as w has
     x = one(array, offset)             a number
+    v = zeros(array, LANES)            of the array's type
     store(array, offset, v)
     v + w, v - w, v * w, v * x         lane by lane; x is a number
     roll(v, k)                         lane c takes the number of lane c + k, round the ring
@@ -67,6 +68,17 @@ def load(typing, array, offset, like):
         return _like_a_number(builder.load(address), context, array.dtype)
 
     return lanes(array, types.intp, like), generate
+
+
+@intrinsic(prefer_literal=True)
+def zeros(typing, array, count):
+    """Return lanes of zeros, of the array's type."""
+    lanes = Lanes(array.dtype, count.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        return _constant(context.get_value_type(lanes), 0.0)
+
+    return lanes(array, count), generate
 
 
 @intrinsic

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from mts_driver.potentials.lanes import inverse, load, root, size, store, total
+from mts_driver.potentials.lanes import inverse, load, root, size, store, total, zeros
 from mts_driver.potentials.student_network import (
     ROWS,
     add_product,
+    clear,
     dot,
     fill,
     silu,
@@ -100,8 +101,8 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
         (stride, hidden), width = w1.shape[1:], wq.shape[2]
         for chunk in prange(CHUNKS):
             one, nothing = w1.dtype.type(1), np.empty((0, 0), w1.dtype)
-            like = load(np.zeros(channels, w1.dtype), 0, channels)
-            quiet = load(np.zeros(second, w1.dtype), 0, second)
+            like = zeros(w1, channels)
+            quiet = zeros(w1, second)
             h, q = np.empty(ROWS * hidden, w1.dtype), np.empty(ROWS * width, w1.dtype)
             for block in range(*_share(element.size, chunk)):
                 e, row = element[block], block * ROWS
@@ -125,7 +126,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                 fill(a2, at, hidden, b2, e * hidden)
                 add_product(h, 0, hidden, w2, e * hidden * hidden, hidden, a2, at)
                 if two_sums:
-                    q[:] = 0
+                    clear(q, 0, ROWS * width)
                     add_product(h, 0, hidden, wq, e * hidden * width, width, q, 0)
                     for j in range(ROWS):
                         a = order[block, j]
@@ -145,8 +146,8 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
         forces, virials, answer = work.forces, work.virials, work.answer
         (stride, hidden), width = w2b.shape[1:], w3.shape[-1]
         for chunk in prange(CHUNKS):
-            like = load(np.zeros(channels, w3.dtype), 0, channels)
-            quiet = load(np.zeros(second, w3.dtype), 0, second)
+            like = zeros(w3, channels)
+            quiet = zeros(w3, second)
             m2 = np.zeros(ROWS * 10 * second, w3.dtype)
             inputs, grad = np.zeros(ROWS * stride, w3.dtype), np.zeros(ROWS * stride, w3.dtype)
             h, g2 = np.empty(ROWS * hidden, w3.dtype), np.empty(ROWS * hidden, w3.dtype)
@@ -187,10 +188,10 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                             energy[a] += dot(h, j * hidden, w3, e * hidden, hidden)
                     fill(g2, 0, hidden, w3, e * hidden)
                     times_silu_slope(a2, at, g2, 0, ROWS * hidden)
-                    g1[at : at + ROWS * hidden] = 0
+                    clear(g1, at, ROWS * hidden)
                     add_product(g2, 0, hidden, w2t, e * hidden * hidden, hidden, g1, at)
                     if two_sums:
-                        grad[:] = 0
+                        clear(grad, 0, ROWS * stride)
                         add_product(g2, 0, hidden, w2bt, e * hidden * stride, stride, grad, 0)
                         for j in range(ROWS):
                             a = order[block, j]
@@ -221,8 +222,8 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
         (hidden, stride), width = w1t.shape[1:], wqt.shape[1]
         for chunk in prange(CHUNKS):
             one, nothing = w1t.dtype.type(1), np.empty((0, 0), w1t.dtype)
-            like = load(np.zeros(channels, w1t.dtype), 0, channels)
-            quiet = load(np.zeros(second, w1t.dtype), 0, second)
+            like = zeros(w1t, channels)
+            quiet = zeros(w1t, second)
             asked, grad = np.zeros(ROWS * width, w1t.dtype), np.empty(ROWS * stride, w1t.dtype)
             mine, atoms = forces[chunk], kind.size
             for block in range(*_share(element.size, chunk)):
@@ -240,7 +241,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                     at = row * hidden
                     add_product(asked, 0, width, wqt, e * width * hidden, hidden, g1, at)
                 times_silu_slope(a1, row * hidden, g1, row * hidden, ROWS * hidden)
-                grad[:] = 0
+                clear(grad, 0, ROWS * stride)
                 add_product(g1, row * hidden, hidden, w1t, e * hidden * stride, stride, grad, 0)
                 for j in range(ROWS):
                     a = order[block, j]

@@ -7,11 +7,19 @@ of a multiple of `WIDE` columns.
 
 from numba import njit
 
-from mts_driver.potentials.lanes import exponential, inverse, load, one, store, total
+from mts_driver.potentials.lanes import exponential, inverse, load, one, store, total, zeros
 
 ROWS = 8
 WIDE = 16
 """Numbers of a row that are worked on at a time: a register of AVX-512, two of AVX2."""
+
+
+@njit(fastmath=True)
+def clear(out, at, count):
+    """Set ``count`` numbers to zero."""
+    nothing = zeros(out, WIDE)
+    for c in range(0, count, WIDE):
+        store(out, at + c, nothing)
 
 
 @njit(fastmath=True)

@@ -215,7 +215,7 @@ def test_a_peer_that_is_not_installed_is_no_crash(monkeypatch):
         ("kernels", {"beads": "1,2"}, "--beads is not for 'kernels', which takes --atoms"),
         ("beads", {"beads": "1,x"}, "--beads '1,x': give whole numbers above 0"),
         ("kernels", {"atoms": "0"}, "--atoms '0'"),
-        ("speedup", {"mode": "inet"}, "--mode 'inet': use unix, shm or zmq"),
+        ("speedup", {"mode": "inet"}, "--mode 'inet': use unix, shm, zmq or device"),
         ("speedup", {"student": "water,general"}, "takes one --student"),
         ("kernels", {"student": "water,water"}, "two are called 'student water'"),
         ("kernels", {"student": "nowhere"}, "neither a file nor a packaged student"),

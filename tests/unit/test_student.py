@@ -2,6 +2,7 @@
 
 import json
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -48,6 +49,28 @@ def test_kernel_equals_torch(water):
         torch.testing.assert_close(
             one.reshape(-1), other.reshape(-1), atol=2e-5, rtol=1e-6, msg=lambda m, n=name: n + m
         )
+
+
+def test_calls_repeat_whatever_the_threads(water):
+    """More than 512 atoms, so that no buffer is cleared by accident, and two threads."""
+    small, x, cell = water
+    copies = -(-600 // len(x))
+    side = float(torch.linalg.norm(cell[0]))
+    apart = torch.tensor([[k * (side + 10.0), 0.0, 0.0] for k in range(copies)]).double()
+    many = (x + apart[:, None]).flatten(0, 1)
+    numbers = np.tile(small.numbers, copies)
+    student = Student(small.model, numbers, dtype="float64")
+    before = numba.get_num_threads()
+    try:
+        numba.set_num_threads(1)
+        first = student(many, torch.zeros(3, 3))
+        numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
+        for _ in range(5):
+            again = student(many, torch.zeros(3, 3))
+            for one, other in zip(again, first, strict=True):
+                torch.testing.assert_close(one, other, rtol=0, atol=0)
+    finally:
+        numba.set_num_threads(before)
 
 
 def test_direct_kernel_equals_torch(water):
