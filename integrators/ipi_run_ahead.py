@@ -2,7 +2,8 @@
 
 The driver runs ahead of i-PI and returns every step on its way; i-PI then takes one a step, with
 its outputs, checks and checkpoints as ever. Whatever has changed in between, such as an exchange of
-replicas, is noticed, and the steps ahead are taken again from there.
+replicas, is noticed, and the steps ahead are taken again from there. Where that happens twice, only
+one is taken at a time.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class RunAhead:
         self._ahead: deque[dict[str, np.ndarray]] = deque()
         self._seeds: deque[int] = deque()
         self._left = np.zeros(0)
+        self._in_vain = 0
 
     @classmethod
     def of(cls, integrator, steps: int) -> RunAhead | None:
@@ -66,6 +68,7 @@ class RunAhead:
         seed = _draw(of.prng)
         as_left = bool(self._ahead) and seed == self._seeds[0] and np.array_equal(here, self._left)
         if not as_left:
+            self._count_in_vain()
             self._run(seed)
         found = self._ahead.popleft()
         self._seeds.popleft()
@@ -77,6 +80,17 @@ class RunAhead:
             pes.remember(found["q"], cell, *results)
         of.record_slow_force(found["teacher_forces"] - found["forces"])
         return True
+
+    def _count_in_vain(self) -> None:
+        """Stop running ahead if the steps were in vain for the second time."""
+        self._in_vain += bool(self._ahead)
+        if self._in_vain == 2 and self._steps > 1:
+            self._steps = 1
+            info(
+                " @RESPA: outer steps are taken one a message from now on, since something else "
+                "changes the state or draws random numbers in between",
+                verbosity.low,
+            )
 
     def _run(self, seed: int) -> None:
         """Run ahead from here; the random numbers of the later steps are still i-PI's to draw."""

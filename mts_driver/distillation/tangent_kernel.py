@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
+from mts_driver.distillation import tangent_sums
 from mts_driver.distillation.tangent_sums import (
     dinvariants_back,
     put_inputs_and_change,
@@ -20,7 +21,8 @@ from mts_driver.distillation.tangent_sums import (
     unbound,
     weighted,
 )
-from mts_driver.potentials.lanes import load, store, zeros
+from mts_driver.potentials import student_sums
+from mts_driver.potentials.lanes import load, stamp, store, zeros
 from mts_driver.potentials.student_sums import invariants_back, load_ten, store_ten
 
 CHUNKS = 4
@@ -43,10 +45,12 @@ def kernels(channels: int) -> Kernels:
     ``r0``, ``inverse_h``), ``scaling`` (``shift`` and ``scale`` (E, 10, C), 1/bound²) and what
     atoms tell their neighbours, ``sent`` and ``dsent`` (M, C), empty in the first sum.
     """
+    called = stamp(student_sums, tangent_sums)
 
     @njit(parallel=True, cache=True, fastmath=True)
     def tangents(near, along, row, radial, scaling, sent, dsent):
         """Moments and network inputs, each followed by its derivative, all (M, 10, C)."""
+        _ = called
         first, last, neighbors, vectors, kind = near
         (table, r0, inverse_h), (shift, scale, weaker) = radial, scaling
         atoms, kinds, cells = kind.size, table.shape[0], table.shape[2]
@@ -106,6 +110,7 @@ def kernels(channels: int) -> Kernels:
     @njit(parallel=True, cache=True, fastmath=True)
     def tangents_back(near, along, row, radial, scaling, sent, dsent, results, grad, dgrad):
         """Gradients by ``table``, ``sent`` and ``dsent`` from those by the inputs."""
+        _ = called
         first, last, neighbors, vectors, kind = near
         (table, r0, inverse_h), (_, scale, weaker) = radial, scaling
         moments, dmoments, inputs, dinputs = results

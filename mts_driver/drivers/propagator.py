@@ -123,7 +123,7 @@ class Propagator:
         splitting = _splitting(n, 1, thermostat=thermostat)
         here, steps = dict(arrays), []
         for seed in seeds:
-            draws = _noise(seed, splitting, torch.from_numpy(here["q"]))
+            draws = _noise(seed, splitting, torch.from_numpy(np.array(here["q"])))
             taken = _walk(here, {FAST: fast, SLOW: slow}, splitting, draws, timestep, kT, fixcom)
             here |= {"q": taken.positions.numpy(), "p": taken.momenta.numpy()}
             cell = torch.from_numpy(np.array(here["cell"]))

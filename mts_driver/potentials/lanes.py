@@ -21,6 +21,9 @@ function.
 
 import math
 import operator
+import zlib
+from pathlib import Path
+from types import ModuleType
 
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -28,6 +31,16 @@ from numba.extending import intrinsic, models, overload, register_model
 
 _FAST = ("fast",)  # sums may be reordered, as everywhere in these kernels
 _I32 = ir.IntType(32)
+
+
+def stamp(*modules: ModuleType) -> int:
+    """Return a number that changes with this file and with those of the modules.
+
+    numba's cache notices a change of a kernel's own file only: a kernel that names the stamp of
+    what it calls is compiled again when that has changed.
+    """
+    files = [Path(__file__), *(Path(str(module.__file__)) for module in modules)]
+    return zlib.crc32(b"".join(file.read_bytes() for file in files))
 
 
 class Lanes(types.Type):

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from mts_driver.potentials.lanes import inverse, load, root, size, store, total, zeros
+from mts_driver.potentials import student_network, student_sums
+from mts_driver.potentials.lanes import inverse, load, root, size, stamp, store, total, zeros
 from mts_driver.potentials.student_network import (
     ROWS,
     add_product,
@@ -87,11 +88,13 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
     ``shift`` and ``scale`` (E, 10, C), and 1/bound²; ``weights`` is `fused.Weights`, ``work``
     `fused.Workspace`.
     """
+    called = stamp(student_network, student_sums)
     two_sums = messages > 0
     second = max(messages, 1)
 
     @njit(parallel=True, cache=True, fastmath=True)
     def read(near, blocks, radial, scaling, weights, work, loudest):
+        _ = called
         first, last, neighbors, vectors, kind = near
         table, pairs, r0, inverse_h = radial
         (order, element), (shift, scale, weaker) = blocks, scaling
@@ -138,6 +141,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
 
     @njit(parallel=True, cache=True, fastmath=True)
     def decide(near, blocks, radial, scaling, weights, work, atoms_per_replica):
+        _ = called
         first, last, neighbors, vectors, kind = near
         table, pairs, r0, inverse_h = radial
         (order, element), (shift, scale, weaker) = blocks, scaling
@@ -213,6 +217,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
 
     @njit(parallel=True, cache=True, fastmath=True)
     def pull_back(near, blocks, radial, scaling, weights, work, loudest, atoms_per_replica):
+        _ = called
         first, last, neighbors, vectors, kind = near
         table, pairs, r0, inverse_h = radial
         (order, element), (_, scale, weaker) = blocks, scaling

@@ -79,14 +79,17 @@ def test_the_baseline_leaves_no_trace_in_the_trajectory(tmp_path):
         ("teacher", "unix"),
         ("student", "unix"),
         pytest.param("student", "zmq", marks=ZMQ.marks),
+        pytest.param("teacher", "device", marks=ZMQ.marks),
     ],
 )
 def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(
     tmp_path, victim, mode
 ):
     slow = "ase:toy_calculators:ToyWater?sleep=0.05"
-    whole = make_run(tmp_path / "whole", teacher=slow, steps=30, mode=mode)
-    broken = make_run(tmp_path / "broken", teacher=slow, steps=30, mode=mode)
+    # one process with both models: 30 steps are no multiple of the 4 that it takes at a time
+    how = {"mode": "zmq", "device_steps": 4} if mode == "device" else {"mode": mode}
+    whole = make_run(tmp_path / "whole", teacher=slow, steps=30, **how)
+    broken = make_run(tmp_path / "broken", teacher=slow, steps=30, **how)
     reference = start("run", whole, "--baseline-steps", 0)
     process = start("run", broken, "--baseline-steps", 0)
     wait_for(lambda: steps_done(broken.parent) >= 3, what="third step")

@@ -198,6 +198,15 @@ def test_what_changes_the_state_in_between_counts(ahead):
         np.testing.assert_allclose(p, v, rtol=1e-13, atol=1e-13)
 
 
+def test_it_stops_running_ahead_where_that_is_in_vain(ahead, driver, capfd):
+    simulation = ahead(steps=6)
+    for _ in range(5):  # as a second system does, which draws from the same random numbers
+        states(simulation, 1)
+        float(simulation.prng.u)
+    assert "one a message from now on" in capfd.readouterr().out
+    assert driver[1][0].structures == 2 * 6 + 3 + 2
+
+
 OBSTACLES = {
     "another driver": ({}, (("teacher", "[1, 0]"), ("fast", "[-1, 1]")), "one ZeroMQ driver"),
     "thermostat": ({"dynamics": LANGEVIN.replace("langevin", "svr")}, WEIGHTS, "not 'langevin'"),
