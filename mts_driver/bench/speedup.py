@@ -71,7 +71,7 @@ def variants(settings: Settings) -> list[Variant]:
         mts(outer, f", γ_H {gamma:g}/ps", hydrogen_friction_per_ps=gamma)
         for outer in settings.friction_outer_fs
     ]
-    found.append(mts(settings.outer_fs[0], ", in one process", mode="none"))
+    found.append(mts(settings.outer_fs[-1], ", in one process", mode="none"))
     if settings.teacher == "so3lr":
         spec = packaged_spec(settings.device)
         found.append(replace(single, label="packaged ASE calculator, 1 fs", teacher=spec))

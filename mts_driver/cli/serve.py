@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,7 +121,12 @@ def serve(
     counters = Stats(spec, stats)
 
     def load(device: str, threads: int, *, of: Stats = counters) -> Any:
-        return _load(of.model, structure, device=device, dtype=dtype, threads=threads, stats=of)
+        start = time.perf_counter()
+        found = _load(of.model, structure, device=device, dtype=dtype, threads=threads, stats=of)
+        # kernels compile once a machine, and their cache is read afterwards
+        took = time.perf_counter() - start
+        console.print(f"{of.model}: loaded and warmed up in {took:.1f} s")
+        return found
 
     if zmq:
         from mts_driver.cli.serve_zmq import Options, serve_zmq
