@@ -28,7 +28,7 @@ def check(
     outer_fs: Annotated[float, typer.Option(help="Outer time step (teacher), fs.")] = 6.0,
     inner_fs: Annotated[
         float | None,
-        typer.Option(help="Inner time step (student), fs [default: about 1, a part of the outer]."),
+        typer.Option(help="Inner time step (student), fs (default: about 1, a part of the outer)."),
     ] = None,
     hydrogen_mass: Annotated[
         float,
@@ -41,7 +41,7 @@ def check(
     ),
     friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
     hydrogen_friction_per_ps: Annotated[
-        float | None, typer.Option(help="The same for hydrogens [default: as all atoms].")
+        float | None, typer.Option(help="The same for hydrogens (default: as all atoms).")
     ] = None,
     equilibrate_ps: Annotated[
         float,
@@ -55,12 +55,12 @@ def check(
     device: Annotated[str, typer.Option(help="cpu or cuda:0, for both models.")] = "cpu",
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", help="The report [default: STUDENT-STRUCTURE-check.json here]."),
+        typer.Option("--json", help="The report (default: STUDENT-STRUCTURE-check.json here)."),
     ] = None,
     work: Annotated[
         Path | None,
         typer.Option(
-            "--work", "-o", help="Folder of holes and state [default: the report's, no suffix]."
+            "--work", "-o", help="Folder of holes and state (default: the report's, no suffix)."
         ),
     ] = None,
     force: Annotated[

@@ -77,8 +77,8 @@ def distill(
         typer.Option(
             "--fragment-radius-A",
             min=0.0,
-            help="Cut structures into pieces of this radius; 0: never [default: 10 above 2000 "
-            "atoms].",
+            help="Cut structures into pieces of this radius; 0: never (default: 10 above 2000 "
+            "atoms).",
         ),
     ] = None,
     without: Annotated[
@@ -89,10 +89,10 @@ def distill(
     device: Annotated[str, typer.Option(help="cpu or cuda:0, for teacher and training.")] = "cpu",
     work: Annotated[
         Path | None,
-        typer.Option(help="Folder of labels and checkpoints [default: OUTPUT without its suffix]."),
+        typer.Option(help="Folder of labels and checkpoints (default: OUTPUT without its suffix)."),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the report here [default: beside OUTPUT].")
+        Path | None, typer.Option("--json", help="Write the report here (default: beside OUTPUT).")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing OUTPUT.")] = False,
 ) -> None:

@@ -17,7 +17,7 @@ def molecules(
     seed: Annotated[int, typer.Option(min=0, help="Of conformers, contacts and packings.")] = 1,
     only: Annotated[
         list[str] | None,
-        typer.Option(help=f"A kind, can be given again [default: all of {KIND_NAMES}]."),
+        typer.Option(help=f"A kind, can be given again (default: all of {KIND_NAMES})."),
     ] = None,
     spice: Annotated[
         Path | None,
@@ -25,7 +25,7 @@ def molecules(
     ] = None,
     subset: Annotated[
         list[str] | None,
-        typer.Option(help="Of the SPICE file, can be given again [default: all of it]."),
+        typer.Option(help="Of the SPICE file, can be given again (default: all of it)."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Molecules to draw from the SPICE file.")] = 300,
     conformations: Annotated[int, typer.Option(min=1, help="Of each of these molecules.")] = 2,

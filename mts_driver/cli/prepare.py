@@ -26,23 +26,23 @@ def prepare(
     hmr: Annotated[
         float | None,
         typer.Option(
-            help="Mass of hydrogens, Da, taken from their heavy atoms; 0: off [default: 4; 0 with "
-            "--beads]."
+            help="Mass of hydrogens, Da, taken from their heavy atoms; 0: off (default: 4; 0 with "
+            "--beads)."
         ),
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = 300.0,
     friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
     hydrogen_friction_per_ps: Annotated[
         float | None,
-        typer.Option(help="The same for hydrogens, 10 to 50 for 10 fs [default: as all atoms]."),
+        typer.Option(help="The same for hydrogens, 10 to 50 for 10 fs (default: as all atoms)."),
     ] = None,
     pressure_bar: Annotated[
-        float | None, typer.Option(help="For constant pressure, bar [default: constant volume].")
+        float | None, typer.Option(help="For constant pressure, bar (default: constant volume).")
     ] = None,
     beads: Annotated[int, typer.Option(help="Of path integrals, for quantum nuclei.", min=1)] = 1,
     teacher_beads: Annotated[
         int | None,
-        typer.Option(help="Beads of the teacher, fewer by contraction [default: --beads].", min=1),
+        typer.Option(help="Beads of the teacher, fewer by contraction (default: --beads).", min=1),
     ] = None,
     exchange_K: Annotated[
         list[float] | None,

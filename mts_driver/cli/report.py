@@ -21,10 +21,10 @@ def report(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The picture [default: RUN_DIR/report.png]."),
+        typer.Option("--output", "-o", help="The picture (default: RUN_DIR/report.png)."),
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="The numbers [default: RUN_DIR/report.json].")
+        Path | None, typer.Option("--json", help="The numbers (default: RUN_DIR/report.json).")
     ] = None,
     discard: Annotated[
         float, typer.Option(help="Share of the steps left out of averages as equilibration.")

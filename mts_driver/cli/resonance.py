@@ -22,17 +22,17 @@ def resonance(
     ] = "water",
     outer_fs: Annotated[
         list[float] | None,
-        typer.Option(help="Outer step, fs; may be repeated [default: 2 3 4 5 6 8 10]."),
+        typer.Option(help="Outer step, fs; may be repeated (default: 2 3 4 5 6 8 10)."),
     ] = None,
     inner_fs: Annotated[float, typer.Option(help="Inner step, about, fs.")] = 1.0,
     hydrogen_mass: Annotated[
         list[float] | None,
-        typer.Option("--hydrogen-mass", "--hmr", help="Da; 0: natural [default: 0 4]."),
+        typer.Option("--hydrogen-mass", "--hmr", help="Da; 0: natural (default: 0 4)."),
     ] = None,
     friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
     hydrogen_friction_per_ps: Annotated[
         list[float] | None,
-        typer.Option(help="More friction on the heaviest hydrogens, 1/ps [default: 20]."),
+        typer.Option(help="More friction on the heaviest hydrogens, 1/ps (default: 20)."),
     ] = None,
     temperature_K: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = (
         300.0
@@ -43,13 +43,13 @@ def resonance(
     ] = 1.0,
     replicas: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs in one batch [default: 1 on a CPU, 8 on a GPU]."),
+        typer.Option(min=1, help="Runs in one batch (default: 1 on a CPU, 8 on a GPU)."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of velocities and noise.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda:0, for both models.")] = "cpu",
     json_file: Annotated[
         Path | None,
-        typer.Option("--json", help="The scan [default: STRUCTURE-resonance.json here]."),
+        typer.Option("--json", help="The scan (default: STRUCTURE-resonance.json here)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older scan.")] = False,
     quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
