@@ -27,13 +27,15 @@ class RunAhead:
     steps : int
         Outer steps a message.
     teacher, student : object
-        What evaluates both in i-PI; of one server, with ``run(values, arrays) -> arrays`` and
-        ``remember``, see `mts_driver.drivers.zmq_pes`.
+        What evaluates both in i-PI; of one server, with ``run(values, arrays) -> arrays``,
+        ``remember`` and ``join``, see `mts_driver.drivers.zmq_pes`.
     """
 
     def __init__(self, integrator, steps: int, teacher, student) -> None:
         self._of, self._steps = integrator, steps
         self._teacher, self._student = teacher, student
+        # what i-PI asks for at the start need not be evaluated again
+        teacher.join(student)
         self._ahead: deque[dict[str, np.ndarray]] = deque()
         self._seeds: deque[int] = deque()
         self._left = np.zeros(0)

@@ -90,6 +90,10 @@ class ZmqPES(Dummy_driver):
         """Take whole outer steps; see `Propagator.run`."""
         return dict(self._ask("run", values, arrays).arrays)
 
+    def join(self, other: "ZmqPES") -> None:
+        """Ask through the connection of another, so that the server takes both for one client."""
+        self._client = other._client
+
     def remember(self, pos: np.ndarray, cells: Any, *results: np.ndarray) -> None:
         """Keep the results of structures (B, N, 3), in one cell (3, 3) of i-PI or in many."""
         cells = np.broadcast_to(cells, (len(pos), 3, 3))
