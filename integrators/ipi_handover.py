@@ -21,12 +21,15 @@ from integrators.ipi_friction import local_friction
 
 def drivers(integrator) -> tuple[Any, Any]:
     """Return what evaluates the teacher and the student, where i-PI calls it itself."""
-    forces = integrator.forces.mforces
-    teacher = [f for f in forces if f.mts_weights[0] == 1 and not any(f.mts_weights[1:])]
-    student = [f for f in forces if f.mts_weights[-1] == 1]
+    forces = [f for f in integrator.forces.mforces if f.weight != 0]
+    teacher = [f for f in forces if f.mts_weights[0] != 0 and not any(f.mts_weights[1:])]
+    student = [f for f in forces if f.mts_weights[-1] != 0]
 
     def of(parts):
-        return getattr(getattr(parts[-1], "ff", None), "driver", None) if parts else None
+        """Return the driver of the only one: a sum of several models is i-PI's to make."""
+        if len(parts) != 1 or parts[0].weight != 1 or max(parts[0].mts_weights) != 1:
+            return None
+        return getattr(getattr(parts[0], "ff", None), "driver", None)
 
     return of(teacher), of(student)
 

@@ -9,6 +9,7 @@ one is taken at a time.
 from __future__ import annotations
 
 from collections import deque
+from copy import deepcopy
 
 import numpy as np
 from ipi.utils.depend import dstrip
@@ -38,7 +39,7 @@ class RunAhead:
         teacher.join(student)
         self._ahead: deque[dict[str, np.ndarray]] = deque()
         self._seeds: deque[int] = deque()
-        self._left = np.zeros(0)
+        self._left, self._temperature = np.zeros(0), 0.0
         self._in_vain = 0
 
     @classmethod
@@ -48,6 +49,8 @@ class RunAhead:
             return None
         teacher, student = drivers(integrator)
         reason = obstacle(integrator)
+        if len(integrator.ensemble.bcomp):
+            reason = reason or "there is a bias"
         if any(f.nbeads != integrator.beads.nbeads for f in integrator.forces.mforces):
             reason = reason or "the teacher is on fewer beads"
         address = getattr(student, "address", None)
@@ -67,9 +70,9 @@ class RunAhead:
             return False
         of.see_first_force()
         here = np.concatenate([dstrip(of.beads.q).ravel(), dstrip(of.beads.p).ravel()])
-        seed = _draw(of.prng)
+        seed = _seed(of.prng.rng[0])
         as_left = bool(self._ahead) and seed == self._seeds[0] and np.array_equal(here, self._left)
-        if not as_left:
+        if not as_left or float(of.ensemble.temp) != self._temperature:  # a ramp changes only that
             self._count_in_vain()
             self._run(seed)
         found = self._ahead.popleft()
@@ -96,19 +99,19 @@ class RunAhead:
 
     def _run(self, seed: int) -> None:
         """Run ahead from here; the random numbers of the later steps are still i-PI's to draw."""
-        of, prng = self._of, self._of.prng
-        state = prng.state
-        self._seeds = deque([seed, *(_draw(prng) for _ in range(self._steps - 1))])
-        prng.state = state
-        n = int(of.nmts[1])
+        of, n = self._of, int(self._of.nmts[1])
+        later = deepcopy(of.prng.rng[0])
+        self._seeds = deque([seed, *(_seed(later) for _ in range(self._steps - 1))])
+        self._temperature = float(of.ensemble.temp)
         values, arrays = request(of, n, float(of.dt))
         values |= {"seeds": list(self._seeds), "clip": float(of.force_clip)}
         found = self._student.run(values, arrays)
+        # fewer than asked for where the model fails on the way: what happens before is seen first
         self._ahead = deque(
-            {name: array[k] for name, array in found.items()} for k in range(self._steps)
+            {name: array[k] for name, array in found.items()} for k in range(len(found["q"]))
         )
 
 
-def _draw(prng) -> int:
+def _seed(generator) -> int:
     """Draw the seed of an outer step's noise."""
-    return int(prng.u * 2**53)
+    return int(generator.uniform() * 2**53)

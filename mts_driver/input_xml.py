@@ -1,6 +1,7 @@
 """The i-PI input that ``mts prepare`` writes: plain i-PI XML, meant to be read and edited."""
 
 import hashlib
+import math
 import re
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -152,13 +153,15 @@ def _sockets(protocol: Protocol, folder: Path) -> str:
         ("student", protocol.student, protocol.beads),
     )
     zmq, both = protocol.mode == "zmq", protocol.device_steps > 0
+    # an <ffdirect> waits for whole batches, of all beads and of the contracted ones
+    whole = math.gcd(protocol.beads, protocol.slow_beads)
     return "\n".join(
         _ZMQ.format(
             name=role,
             note=_OUTER_NOTE if both else _INNER_NOTE,
             file=ZMQ_FILE,
             address=UNIX_PREFIX + socket_name(folder, "both" if both else role),
-            batch=f"\n    <batch_size> {beads} </batch_size>" if beads > 1 else "",
+            batch=f"\n    <batch_size> {whole} </batch_size>" if whole > 1 else "",
             model=escape(spec),
             device=protocol.device,
         )

@@ -165,19 +165,18 @@ class Launcher:
         os.close(self._events_end)
 
     def _start_drivers(self) -> None:
-        by_address = {driver.address: driver for driver in reversed(self.run.drivers)}
+        shared = self._beside_the_teacher()
         for driver in self.run.drivers:
             options = {"device": "cpu", "dtype": "float32", "threads": "0", **driver.options}
             where = driver.address
-            if by_address[where] is not driver:
-                continue  # served beside the first one
+            if driver is shared:
+                continue
             arguments = [driver.model, "--mode", where.mode, "--address", str(where)]
             if where.mode == "zmq":
                 arguments = [driver.model, "--zmq", f"ipc://{where}"]
-                for other in self.run.drivers:
-                    if other.address == where and other is not driver:
-                        arguments += ["--student", other.model]
-                        arguments += ["--student-stats", str(self._stats_file(other))]
+                if shared is not None and shared.address == where:
+                    arguments += ["--student", shared.model]
+                    arguments += ["--student-stats", str(self._stats_file(shared))]
             arguments += ["--structure", str(self.scratch / "atoms.extxyz")]
             for key in ("device", "dtype", "threads"):
                 arguments += [f"--{key}", options[key]]
@@ -193,6 +192,14 @@ class Launcher:
         for address in self.run.addresses:
             if address not in [driver.address for driver in self.run.drivers]:
                 self.tell(f"waiting for a driver that you start by hand at {address}")
+
+    def _beside_the_teacher(self) -> Driver | None:
+        """Return the student if the teacher's driver serves it as well."""
+        named = {driver.name: driver for driver in self.run.drivers}
+        teacher, student = (named.get(str(name)) for name in (self.run.teacher, self.run.student))
+        if teacher is None or student is None or teacher.address != student.address:
+            return None
+        return student
 
     def _until_drivers_are_ready(self) -> None:
         waiting = {driver.name: driver for driver in self.run.drivers}

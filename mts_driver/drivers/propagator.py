@@ -19,6 +19,8 @@ Arrays = Mapping[str, np.ndarray]
 Evaluate = Callable[[np.ndarray, np.ndarray], Results]
 """As `mts_driver.drivers.evaluator.Evaluator`, free for the structures of the last call."""
 
+MOST_STEPS = 10_000
+"""Of one request; more is a mistake."""
 NEEDED = ("q", "p", "masses", "cell", "friction", "groups", "modes", "omega")
 
 
@@ -106,7 +108,8 @@ class Propagator:
         Raises
         ------
         UserError
-            As `propagate`, or if there is no teacher here.
+            As `propagate`, or if there is no teacher here. Where the model fails behind the first
+            step, the steps before are returned instead.
         """
         thermostat = _check(arrays, n, self._natoms)
         if self._teacher is None:
@@ -121,10 +124,19 @@ class Propagator:
             return difference(*both, clip=clip or None)[0]
 
         splitting = _splitting(n, 1, thermostat=thermostat)
-        here, steps = dict(arrays), []
+        here, steps = dict(arrays), list[dict[str, np.ndarray]]()
+        if not 1 <= len(seeds) <= MOST_STEPS:
+            raise UserError(f"a request to run has {len(seeds)} seeds: give 1 to {MOST_STEPS}.")
         for seed in seeds:
             draws = _noise(seed, splitting, torch.from_numpy(np.array(here["q"])))
-            taken = _walk(here, {FAST: fast, SLOW: slow}, splitting, draws, timestep, kT, fixcom)
+            try:
+                taken = _walk(
+                    here, {FAST: fast, SLOW: slow}, splitting, draws, timestep, kT, fixcom
+                )
+            except UserError:
+                if not steps:
+                    raise
+                break  # the steps before are good, and show what led there; the next request fails
             here |= {"q": taken.positions.numpy(), "p": taken.momenta.numpy()}
             cell = torch.from_numpy(np.array(here["cell"]))
             steps.append(
@@ -186,9 +198,14 @@ def _check(arrays: Arrays, n: int, natoms: int, *more: str) -> bool:
     """Check the arrays of a request and return whether there is a thermostat."""
     if missing := [name for name in (*NEEDED, *more) if name not in arrays]:
         raise UserError(f"a request to propagate lacks {', '.join(missing)}.")
-    if not (isinstance(n, int) and n >= 1):
-        raise UserError(f"a request to propagate has n={n!r} inner steps: give 1 or more.")
-    beads, bath = len(arrays["q"]), len(arrays["friction"]) > 0
+    if not (isinstance(n, int) and 1 <= n <= MOST_STEPS):
+        raise UserError(f"a request to propagate has n={n!r} inner steps: give 1 to {MOST_STEPS}.")
+    if arrays["q"].ndim != 3 or len(arrays["q"]) == 0 or arrays["groups"].ndim != 2:
+        raise UserError(
+            f"a request to propagate has q of shape {arrays['q'].shape} and groups of shape "
+            f"{arrays['groups'].shape}: give (P, N, 3) and (G, N)."
+        )
+    beads, bath = len(arrays["q"]), arrays["friction"].size > 0
     shapes = {
         "q": (beads, natoms, 3),
         "p": (beads, natoms, 3),

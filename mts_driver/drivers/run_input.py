@@ -113,19 +113,34 @@ def read_input(path: Path) -> RunInput:
     sockets += [driver for driver in direct if driver is not None]
     weights = _read_weights(root)
     _check_levels(root, weights)
+    teacher = _the_only(name for name, w in weights.items() if w[0] == 1 and not any(w[1:]))
+    student = _the_only(name for name, w in weights.items() if w[-2:] == [-1, 1])
+    _check_shared(sockets, teacher, student)
     output = root.find("output")
     prefix = "i-pi" if output is None else output.get("prefix", "i-pi")
     return RunInput(
         path=path,
         drivers=tuple(s for s in sockets if s.model),
         addresses=tuple(s.address for s in sockets),
-        teacher=_the_only(name for name, w in weights.items() if w[0] == 1 and not any(w[1:])),
-        student=_the_only(name for name, w in weights.items() if w[-2:] == [-1, 1]),
+        teacher=teacher,
+        student=student,
         prefix=prefix.strip(),
         checkpoints=tuple(n.get("filename", "restart").strip() for n in root.iter("checkpoint")),
         step=int(_text(root, "step", "0")),
         total_steps=int(_text(root, "total_steps", "1000")),
     )
+
+
+def _check_shared(drivers: list[Driver], teacher: str | None, student: str | None) -> None:
+    """Let only the teacher and the student share a driver over ZeroMQ."""
+    for one in drivers:
+        names = [d.name for d in drivers if d.address == one.address and d.address.mode == "zmq"]
+        if len(names) > 1 and set(names) != {teacher, student}:
+            raise UserError(
+                f"the <ffdirect>s {', '.join(names)} have the same address {one.address}: only the "
+                "teacher, with <mts_weights> [1, 0], and the student, with [-1, 1], can share a "
+                "driver; give the others addresses of their own."
+            )
 
 
 def _text(node: ET.Element, tag: str, default: str) -> str:

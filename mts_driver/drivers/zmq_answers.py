@@ -4,6 +4,7 @@ Structures of several clients are evaluated as one batch. Of every client the la
 remembered, so that its next inner loop begins with forces that are known.
 """
 
+import traceback
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,10 +103,19 @@ class Answers:
 
     def _wanted(self, message: Message) -> Model:
         """Return the model that a message asks for; the only one if there is no other."""
-        wanted = message.values.get("model", "")
-        if self._student and not is_another(self._student.spec, wanted):
-            return self._student
-        return self._model
+        if self._student is None:
+            return self._model
+        both, wanted = (self._model, self._student), str(message.values.get("model", ""))
+        for found in (
+            [one for one in both if one.spec == wanted],
+            [one for one in both if wanted and not is_another(one.spec, wanted)],
+        ):
+            if len(found) == 1:
+                return found[0]
+        raise UserError(
+            f"a message asks for the model {wanted!r}: this driver has {both[0].spec!r} and "
+            f"{both[1].spec!r}; name one of them."
+        )
 
     def _alone(self, request: Request) -> Message:
         asked = request.message
@@ -116,7 +126,7 @@ class Answers:
                 return Message("welcome", about)
             if asked.kind in ("propagate", "run"):
                 return Message(asked.kind, {}, self._taken(request))
-        except (UserError, ValueError) as error:
+        except Exception as error:  # whatever one client has sent, the others are still served
             return _error(error)
         return _error(f"a message asks for {asked.kind!r}: use hello, evaluate, propagate or run.")
 
@@ -146,9 +156,9 @@ class Answers:
         answers: dict[int, Message] = {}
         tasks: list[_Task] = []
         for k, request in enumerate(requests):
-            model = self._wanted(request.message)
-            memory = self._client(request.who).memory[model.spec]
             try:
+                model = self._wanted(request.message)
+                memory = self._client(request.who).memory[model.spec]
                 task = _Task(k, model, memory, *self._structures(request.message))
             except UserError as error:
                 answers[k] = _error(error)
@@ -242,4 +252,7 @@ class _Client:
 
 
 def _error(error: object) -> Message:
+    if isinstance(error, Exception) and not isinstance(error, UserError):
+        traceback.print_exception(error)  # to the log of the driver
+        error = f"{type(error).__name__}: {error}"
     return Message("error", {"text": str(error)})

@@ -69,8 +69,7 @@ class ZmqPES(Dummy_driver):
         if any(one is None for one in found):
             arrays = {"q": np.array(structures), "cell": np.swapaxes(cells, 1, 2)}
             a = self._ask("evaluate", {"model": self._model}, arrays).arrays
-            self.remember(arrays["q"], cells, a["energy"], a["forces"], a["virial"])
-            found = [one[2] for one in self._known]
+            found = self.remember(arrays["q"], cells, a["energy"], a["forces"], a["virial"])
         answers = [(*one, "") for one in found if one is not None]
         return answers if several else answers[0]
 
@@ -94,13 +93,15 @@ class ZmqPES(Dummy_driver):
         """Ask through the connection of another, so that the server takes both for one client."""
         self._client = other._client
 
-    def remember(self, pos: np.ndarray, cells: Any, *results: np.ndarray) -> None:
-        """Keep the results of structures (B, N, 3), in one cell (3, 3) of i-PI or in many."""
+    def remember(self, pos: np.ndarray, cells: Any, *results: np.ndarray) -> "list[Found | None]":
+        """Keep and return results of structures (B, N, 3), in one cell (3, 3) of i-PI or many."""
         cells = np.broadcast_to(cells, (len(pos), 3, 3))
-        self._known = [
+        known = [
             (q, cell, (float(energy), np.array(forces), np.array(virial)))
             for q, cell, energy, forces, virial in zip(pos, cells, *results, strict=True)
         ]
+        self._known = known  # in one go: i-PI may run several systems in threads
+        return [one[2] for one in known]
 
     def _recall(self, pos: np.ndarray, cell: np.ndarray) -> "Found | None":
         for q, at, found in self._known:

@@ -14,7 +14,6 @@ from mts_driver.drivers.zmq_answers import Answers, Model, Request
 from mts_driver.drivers.zmq_keys import guard
 from mts_driver.drivers.zmq_rhythm import Rhythm
 from mts_driver.drivers.zmq_sockets import READY, bind, check_address, new_socket
-from mts_driver.errors import UserError
 
 EVALUATE = "evaluate"
 CHECK_MS = 200
@@ -130,7 +129,7 @@ class Server:
             envelope, body = frames[:end], frames[end:]
             try:
                 request = Request(envelope[-2], Message.unpack(body))
-            except (UserError, ValueError) as error:
+            except Exception as error:  # bytes of anybody, which must not end the server
                 answer = Message("error", {"text": str(error)})
                 self._socket.send_multipart([*envelope, *answer.pack()])
                 continue

@@ -217,9 +217,11 @@ def exponential(typing, value):
         for name, bound in (("maxnum", -largest), ("minnum", largest)):
             x = _llvm(builder, name, value, vector, [x, number(bound)])
         n = _llvm(builder, "rint", value, vector, [builder.fmul(x, number(1.0 / math.log(2.0)))])
-        # no fast flags here, which would join the two parts again
-        rest = builder.fsub(x, builder.fmul(n, number(high)))
-        rest = builder.fsub(rest, builder.fmul(n, number(low)))
+        # numba makes operations without flags fast, which would join the two parts again
+        rest = x
+        for part in (high, low):
+            product = builder.fmul(n, number(part), flags=("contract",))
+            rest = builder.fsub(rest, product, flags=("contract",))
         series = number(1.0 / math.factorial(order))
         for k in reversed(range(order)):
             series = builder.fmul(series, rest, flags=_FAST)

@@ -15,6 +15,7 @@ from integrators.splitting import respa_baoab
 from integrators.state import initial_state
 from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.stats import Stats
+from mts_driver.errors import UserError
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 
 pytest.importorskip("zmq")
@@ -27,6 +28,7 @@ from mts_driver.drivers.zmq_server import Model, Server
 ATOMS, OUTER_FS, N = 6, 2.0, 4
 FRICTION = "<hydrogen_friction units='inverseps'>200</hydrogen_friction>"
 CLIP = "<force_clip units='ev/ang'>0.2</force_clip>"
+BIAS = "<bias><force forcefield='student'/></bias>"
 WEIGHTS = (("slow", "[1, 0]"), ("fast", "[-1, 1]"))
 
 
@@ -207,7 +209,34 @@ def test_it_stops_running_ahead_where_that_is_in_vain(ahead, driver, capfd):
     assert driver[1][0].structures == 2 * 6 + 3 + 1
 
 
+def test_steps_before_a_failure_are_taken(ahead, driver):
+    """A model that fails in the third step of five lets i-PI see the first two."""
+    simulation = ahead(steps=5)
+    failing, calls = driver[1][0], []
+    count = failing.count
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if len(calls) > 3:  # the first structure, and two steps
+            raise UserError("overlapping atoms")
+        count(*arguments)
+
+    failing.count = fail
+    states(simulation, 2)
+    with pytest.raises(UserError, match="overlapping atoms"):
+        states(simulation, 1)
+
+
+def test_a_ramp_of_the_temperature_counts(ahead):
+    ramped, other = ahead(steps=6), ahead(steps=1)
+    for simulation in (ramped, other):
+        states(simulation, 2)
+        simulation.syslist[0].ensemble.temp = 2.0 * simulation.syslist[0].ensemble.temp
+    same(states(ramped, 3), states(other, 3), rtol=1e-12, atol=1e-12)
+
+
 OBSTACLES = {
+    "bias": ({"bias": BIAS}, WEIGHTS, "there is a bias"),
     "another driver": ({}, (("teacher", "[1, 0]"), ("fast", "[-1, 1]")), "one ZeroMQ driver"),
     "thermostat": ({"dynamics": LANGEVIN.replace("langevin", "svr")}, WEIGHTS, "not 'langevin'"),
 }
@@ -221,7 +250,8 @@ def test_what_cannot_be_had_is_said(load, driver, case, capfd):
         for name, model in (("slow", "ase:teacher"), ("fast", "student:well"))
     )
     dynamics = options.get("dynamics", LANGEVIN) + "<device_steps>4</device_steps>"
-    simulation = load(extra_ff=pes, weights=weights, dynamics=dynamics, verbosity="low")
+    given = {**options, "dynamics": dynamics, "verbosity": "low"}
+    simulation = load(extra_ff=pes, weights=weights, **given)
     said = capfd.readouterr().out
     assert "outer steps are taken not in a driver, since" in said and reason in said
     assert simulation.syslist[0].motion.integrator.run_ahead is None

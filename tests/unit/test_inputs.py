@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mts_driver.drivers.run_input import read_input
 from mts_driver.errors import UserError
 from mts_driver.input_xml import input_xml
 from mts_driver.inputs import Protocol
@@ -96,3 +97,23 @@ def test_replica_exchange_has_a_system_for_each_temperature():
 def test_choices_that_make_no_sense_are_refused(choices, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         Protocol(**PLAIN | choices)
+
+
+@pytest.mark.parametrize(("few", "size"), [(6, "2"), (8, "8"), (3, "")])
+def test_an_ffdirect_has_batches_that_contraction_fills(few, size):
+    root = xml(mode="zmq", beads=8, teacher_beads=few)
+    assert text(root.find("ffdirect"), "batch_size") == size
+
+
+def test_only_teacher_and_student_share_a_driver(tmp_path):
+    protocol = Protocol(**PLAIN, mode="zmq", device_steps=5)
+    found = input_xml(protocol, tmp_path)
+    (tmp_path / "start.extxyz").write_text('1\nLattice="9 0 0 0 9 0 0 0 9"\nH 0 0 0\n')
+    file = tmp_path / "input.xml"
+    file.write_text(found)
+    run = read_input(file)
+    assert [driver.name for driver in run.drivers] == ["teacher", "student"]
+    assert run.drivers[0].address == run.drivers[1].address
+    file.write_text(found.replace("[ 1, 0 ]", "[ 0, 1 ]").replace("[ -1, 1 ]", "[ 1, 0 ]"))
+    with pytest.raises(UserError, match="only the teacher"):
+        read_input(file)

@@ -197,3 +197,54 @@ def test_fewer_workers_than_devices():
     for device, workers in (("cuda:0,cuda:1", 1), ("cuda:0,", 0)):
         with pytest.raises(UserError, match="at least one worker a device"):
             share_out(options(device, workers, 4))
+
+
+def two(teacher="ase:a", student="ase:b"):
+    """Answers with two wells that are told apart by their energies."""
+    models = [
+        Model(spec, Evaluator(Analytic(lambda x, k=k: k * well(x)), ATOMS, stats=Stats(spec)))
+        for k, spec in ((2.0, teacher), (1.0, student))
+    ]
+    return Answers(*models)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "asked", "factor"),
+    [
+        ("ase:a", "ase:b", "ase:a", 2.0),
+        ("ase:a", "ase:b", "ase:b", 1.0),
+        ("so3lr", "student:/a/file", "student:water", 1.0),
+        ("so3lr", "student:/a/file", "so3lr", 2.0),
+    ],
+)
+def test_everybody_gets_the_model_that_is_asked_for(teacher, student, asked, factor):
+    q = structure(1)
+    arrays = {"q": q, "cell": np.zeros((3, 3))}
+    made = two(teacher, student)
+    found = made.to([Request(b"a", Message("evaluate", {"model": asked}, arrays))])[0]
+    assert float(found.arrays["energy"]) == pytest.approx(factor * float(alone(q).arrays["energy"]))
+    for unclear in ("", "ase:other"):
+        wrong = made.to([Request(b"a", Message("evaluate", {"model": unclear}, arrays))])[0]
+        if teacher == "ase:a":
+            assert "name one of them" in wrong.values["text"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"q": np.zeros(())}, "give (P, N, 3)"),
+        ({"q": np.zeros((0, ATOMS, 3)), "p": np.zeros((0, ATOMS, 3))}, "give (P, N, 3)"),
+        ({"seeds": []}, "0 seeds"),
+        ({"n": 10**9}, "give 1 to 10000"),
+    ],
+)
+def test_wrong_requests_for_whole_steps_are_answered(change, words):
+    values = {"n": 2, "timestep": 1.0, "kT": 1e-3, "fixcom": False, "seeds": [1], "clip": 0.0}
+    arrays = {"q": structure(1)[None], "p": structure(2)[None], "masses": np.full(ATOMS, 1e3)}
+    arrays |= {"cell": np.zeros((3, 3)), "groups": np.ones((1, ATOMS), bool)}
+    arrays |= {name: np.zeros(0) for name in ("friction", "modes", "omega")}
+    made = two()
+    assert made.to([Request(b"a", Message("run", values, arrays))])[0].kind == "run"
+    given = ({**values, **change}, arrays) if set(change) <= set(values) else None
+    given = given or (values, {**arrays, **change})
+    assert words in made.to([Request(b"a", Message("run", *given))])[0].values["text"]
