@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,8 @@ class Front:
         for name, worker in dead.items():
             del self._workers[name]
             self._dead.append(worker)
+            for oldest in islice(worker.open.values(), 1):  # the others had only queued behind it
+                oldest.attempts += 1
             self._tell(
                 f"{worker.child.name} (process {worker.child.process.pid}) "
                 f"{worker.child.how_it_ended()}; {len(worker.open)} open requests, "
@@ -224,7 +227,6 @@ class Front:
                 "messages above, and start again; clients wait for a server that comes back."
             )
         for request in [one for worker in dead.values() for one in worker.open.values()]:
-            request.attempts += 1
             if request.attempts < ATTEMPTS:
                 self._hand_out(request)
             else:
