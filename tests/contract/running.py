@@ -99,7 +99,8 @@ def family(folder: Path) -> dict[str, int]:
             ("student", "-student"),
             ("", ""),
         ):
-            if any(sign in word for word in command):
+            # the student's driver by its address; --student is an option of the teacher's
+            if any(word.endswith(sign) and not word.startswith("--") for word in command):
                 found[key or "teacher"] = int(proc.name)
                 break
     return found
