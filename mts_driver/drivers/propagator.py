@@ -69,19 +69,10 @@ class Propagator:
         """
         thermostat = _check(arrays, n, self._natoms, "noise")
         fast, noise = _potential(self._student), torch.from_numpy(np.array(arrays["noise"]))
-        taken = _walk(
-            arrays,
-            {FAST: fast},
-            _splitting(n, 0, thermostat=thermostat),
-            *(noise, timestep, kT, fixcom),
+        splitting = _splitting(n, 0, thermostat=thermostat)
+        return _results(
+            _walk(_tensors(arrays), {FAST: fast}, splitting, noise, timestep, kT, fixcom)
         )
-        return {
-            "q": taken.positions.numpy(),
-            "p": taken.momenta.numpy(),
-            **_as_arrays("", taken.evaluations[FAST]),
-            "heat": np.array(taken.heat),
-            "twice_kinetic": taken.twice_kinetic.numpy(),
-        }
 
     def run(
         self,
@@ -124,11 +115,11 @@ class Propagator:
             return difference(*both, clip=clip or None)[0]
 
         splitting = _splitting(n, 1, thermostat=thermostat)
-        here, steps = dict(arrays), list[dict[str, np.ndarray]]()
+        here, steps = _tensors(arrays), list[dict[str, np.ndarray]]()
         if not 1 <= len(seeds) <= MOST_STEPS:
             raise UserError(f"a request to run has {len(seeds)} seeds: give 1 to {MOST_STEPS}.")
         for seed in seeds:
-            draws = _noise(seed, splitting, torch.from_numpy(np.array(here["q"])))
+            draws = _noise(seed, splitting, here["q"])
             try:
                 taken = _walk(
                     here, {FAST: fast, SLOW: slow}, splitting, draws, timestep, kT, fixcom
@@ -137,18 +128,9 @@ class Propagator:
                 if not steps:
                     raise
                 break  # the steps before are good, and show what led there; the next request fails
-            here |= {"q": taken.positions.numpy(), "p": taken.momenta.numpy()}
-            cell = torch.from_numpy(np.array(here["cell"]))
-            steps.append(
-                {
-                    "q": here["q"],
-                    "p": here["p"],
-                    **_as_arrays("", taken.evaluations[FAST]),
-                    **_as_arrays("teacher_", teacher(taken.positions, cell)),
-                    "heat": np.array(taken.heat),
-                    "twice_kinetic": taken.twice_kinetic.numpy(),
-                }
-            )
+            here |= {"q": taken.positions, "p": taken.momenta}
+            full = _as_arrays("teacher_", teacher(here["q"], here["cell"]))
+            steps.append({**_results(taken), **full})
         return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
 
@@ -162,9 +144,12 @@ def _potential(evaluate: Evaluate) -> Potential:
     return potential
 
 
-def _walk(arrays, potentials, splitting, noise, timestep, kT, fixcom) -> Taken:
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
     # a buffer that came over the wire is read-only
-    t = {name: torch.from_numpy(np.array(arrays[name])) for name in NEEDED}
+    return {name: torch.from_numpy(np.array(arrays[name])) for name in NEEDED}
+
+
+def _walk(t, potentials, splitting, noise, timestep, kT, fixcom) -> Taken:
     return take_steps(
         *(t["q"], t["p"], t["masses"], t["cell"]),
         potentials,
@@ -182,6 +167,17 @@ def _walk(arrays, potentials, splitting, noise, timestep, kT, fixcom) -> Taken:
 def _noise(seed: int, splitting: Splitting, like: Tensor) -> Iterator[Tensor]:
     noise = counter_noise(seed)
     return (noise(0, k, like) for k, op in enumerate(splitting) if isinstance(op, OU))
+
+
+def _results(taken: Taken) -> dict[str, np.ndarray]:
+    """Return what both kinds of requests share."""
+    return {
+        "q": taken.positions.numpy(),
+        "p": taken.momenta.numpy(),
+        **_as_arrays("", taken.evaluations[FAST]),
+        "heat": np.array(taken.heat),
+        "twice_kinetic": taken.twice_kinetic.numpy(),
+    }
 
 
 def _as_arrays(prefix: str, found: Evaluation) -> dict[str, np.ndarray]:

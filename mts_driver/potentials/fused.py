@@ -13,7 +13,7 @@ from mts_driver.potentials.radial_table import (
     radial_table,
     repulsion_table,
 )
-from mts_driver.potentials.student import BOUND, LOUDEST, StudentModel
+from mts_driver.potentials.student import BOUND, LOUDEST, StudentConfig, StudentModel
 from mts_driver.potentials.student_kernel import CHUNKS, kernels
 from mts_driver.potentials.student_network import ROWS, WIDE
 
@@ -135,10 +135,11 @@ class Workspace(NamedTuple):
     virials: np.ndarray
 
     @classmethod
-    def of(cls, model: StudentModel, atoms: int, rows: int, replicas: int) -> "Workspace":
+    def of(
+        cls, config: StudentConfig, weights: Weights, *, atoms: int, rows: int, replicas: int
+    ) -> "Workspace":
         """Allocate it."""
-        c, p = model.config.channels, model.config.messages
-        weights, dtype = Weights.of(model), model.w1.detach().numpy().dtype
+        c, p, dtype = config.channels, config.messages, weights.w1.dtype
         stride, hidden = weights.w1.shape[1:]
         return cls(
             energy=np.zeros(atoms, dtype),
@@ -169,6 +170,7 @@ class FusedStudent:
         self._weights = Weights.of(model)
         self._kernels = kernels(config.channels, config.messages, config.direct)
         self._work: Workspace | None = None
+        self._sizes: dict[str, int] = {}
         self._first = self._level(model.radial, model.shift, model.scale, not config.direct)
         self._second = self._first
         if config.messages:
@@ -190,13 +192,11 @@ class FusedStudent:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Atomic energies (M,) eV, forces (M, 3) eV/Å and virials (R, 3, 3) eV."""
         atoms, rows = len(near.kind), sorted_.blocks[0].size
-        replicas = atoms // atoms_per_replica
+        sizes = {"atoms": atoms, "rows": rows, "replicas": atoms // atoms_per_replica}
+        if self._work is None or sizes != self._sizes:
+            self._work = Workspace.of(self.model.config, self._weights, **sizes)
+            self._sizes = sizes
         work = self._work
-        if work is None or (len(work.energy), len(work.a1), work.virials.shape[1]) != (
-            *(atoms, rows),
-            replicas,
-        ):
-            work = self._work = Workspace.of(self.model, atoms, rows, replicas)
         for summed in (work.answer, work.forces, work.virials):
             summed[:] = 0
         loudest = work.energy.dtype.type(LOUDEST**-2)
