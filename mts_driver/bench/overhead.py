@@ -3,6 +3,7 @@
 from typing import Any
 
 from mts_driver.bench.ipi_runs import Variant
+from mts_driver.bench.rounds import SPEED_COLUMNS
 from mts_driver.bench.settings import Settings
 from mts_driver.bench.speedup import time_variants
 from mts_driver.bench.table import Columns, Result, environment
@@ -17,10 +18,7 @@ TRANSPORTS = {
 DEFAULTS: dict[str, Any] = {"outer_fs": (6.0,), "inner_fs": 1.0}
 COLUMNS: Columns = {
     "variant": ("variant", ""),
-    "s per ps": ("s_per_ps", ".2f"),
-    "min": ("s_per_ps_min", ".2f"),
-    "max": ("s_per_ps_max", ".2f"),
-    "ns/day": ("ns_per_day", ".3f"),
+    **SPEED_COLUMNS,
     "teacher ms": ("teacher_ms", ".1f"),
     "student ms": ("student_ms", ".2f"),
     "overhead": ("overhead_fraction", ".1%"),

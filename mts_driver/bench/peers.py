@@ -17,7 +17,7 @@ from mts_driver.bench.calculators import packaged_spec
 from mts_driver.bench.calls import forces_of
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.ipi_runs import Variant, run_under_ipi
-from mts_driver.bench.rounds import Run, in_turn, ratio, speed
+from mts_driver.bench.rounds import SPEED_COLUMNS, Run, in_turn, ratio, speed
 from mts_driver.bench.settings import Settings
 from mts_driver.bench.table import Columns, Result, environment
 
@@ -25,10 +25,7 @@ HYDROGEN_MASS_DA = 4.0
 DEFAULTS: dict[str, Any] = {"outer_fs": (6.0,), "inner_fs": 1.0, "mode": "unix"}
 COLUMNS: Columns = {
     "engine": ("engine", ""),
-    "s per ps": ("s_per_ps", ".2f"),
-    "min": ("s_per_ps_min", ".2f"),
-    "max": ("s_per_ps_max", ".2f"),
-    "ns/day": ("ns_per_day", ".3f"),
+    **SPEED_COLUMNS,
     "time to ours": ("time_to_ours", ".2f"),
     "max |ΔF| eV/Å": ("max_force_difference_eV_A", ".1e"),
 }

@@ -5,10 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mts_driver.bench.settings import Settings
+from mts_driver.bench.table import Columns
 from mts_driver.errors import UserError
 
 FIRST_STEPS = 6
 FEWEST_STEPS = 4
+SPEED_COLUMNS: Columns = {
+    "s per ps": ("s_per_ps", ".2f"),
+    "min": ("s_per_ps_min", ".2f"),
+    "max": ("s_per_ps_max", ".2f"),
+    "ns/day": ("ns_per_day", ".3f"),
+}
+"""What `speed` fills."""
 Run = Callable[[int], dict[str, Any]]
 """``run(steps)`` returns at least ``steps`` and ``wall_s``."""
 

@@ -14,7 +14,7 @@ from ase import Atoms
 from mts_driver.bench.bare import run_in_process
 from mts_driver.bench.calculators import packaged_spec
 from mts_driver.bench.ipi_runs import Variant, run_under_ipi
-from mts_driver.bench.rounds import Run, in_turn, median_of, ratio, speed
+from mts_driver.bench.rounds import SPEED_COLUMNS, Run, in_turn, median_of, ratio, speed
 from mts_driver.bench.settings import Settings
 from mts_driver.bench.table import Columns, Result, environment
 
@@ -27,10 +27,7 @@ DEFAULTS: dict[str, Any] = {
 }
 COLUMNS: Columns = {
     "variant": ("variant", ""),
-    "s per ps": ("s_per_ps", ".2f"),
-    "min": ("s_per_ps_min", ".2f"),
-    "max": ("s_per_ps_max", ".2f"),
-    "ns/day": ("ns_per_day", ".3f"),
+    **SPEED_COLUMNS,
     "× 1 fs": ("speedup vs 1 fs", ".2f"),
     "ceiling": ("ceiling vs 1 fs", ".2f"),
     "× 2 fs HMR": ("speedup vs 2 fs HMR", ".2f"),

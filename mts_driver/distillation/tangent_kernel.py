@@ -16,14 +16,19 @@ from mts_driver.distillation import tangent_sums
 from mts_driver.distillation.tangent_sums import (
     dinvariants_back,
     put_inputs_and_change,
-    radial_functions,
     shapes,
     unbound,
     weighted,
 )
 from mts_driver.potentials import student_sums
 from mts_driver.potentials.lanes import load, stamp, store, zeros
-from mts_driver.potentials.student_sums import invariants_back, load_ten, store_ten
+from mts_driver.potentials.student_sums import (
+    grid_cell,
+    invariants_back,
+    load_ten,
+    spline,
+    store_ten,
+)
 
 CHUNKS = 4
 """Blocks of atoms that threads share; fixed, so that sums don't depend on the thread count."""
@@ -66,11 +71,11 @@ def kernels(channels: int) -> Kernels:
                 for p in range(first[a], last[a]):
                     b = neighbors[p]
                     x, dx, dr = shapes(vectors[p], along[a], along[b], table)
-                    u = (vectors[p, 3] - r0) * inverse_h
-                    k = min(max(int(u), 0), cells - 1)
+                    k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
                     at = ((kind[a] * kinds + kind[b]) * cells + k) * 4 * channels
-                    s, ds = table.dtype.type(u - k), table.dtype.type(dr * inverse_h)
-                    f, df = radial_functions(table, at, s, ds, like)
+                    ds = table.dtype.type(dr * inverse_h)
+                    f, slope = spline(table, at, s, like)
+                    df = ds * slope
                     if sent.size:
                         heard, dheard = (
                             load(sent, b * channels, like),
@@ -135,12 +140,12 @@ def kernels(channels: int) -> Kernels:
                     x, dx, dr = shapes(vectors[p], along[a], along[b], table)
                     f_bar = weighted(x, g) + weighted(dx, dg)
                     df_bar = weighted(x, dg)
-                    u = (vectors[p, 3] - r0) * inverse_h
-                    k = min(max(int(u), 0), cells - 1)
+                    k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
                     at = ((kind[a] * kinds + kind[b]) * cells + k) * 4 * channels
-                    s, ds = number(u - k), number(dr * inverse_h)
+                    ds = number(dr * inverse_h)
                     if sent.size:
-                        f, df = radial_functions(table, at, s, ds, like)
+                        f, slope = spline(table, at, s, like)
+                        df = ds * slope
                         n = (chunk * atoms + b) * channels
                         q = load(to_sent, n, like) + f_bar * f + df_bar * df
                         store(to_sent, n, q)

@@ -40,16 +40,6 @@ def shapes(vector, here, there, table):
 
 
 @njit(fastmath=True)
-def radial_functions(table, at, s, ds, like):
-    """Splines at the position ``s`` of a grid cell, and their change as it moves by ``ds``."""
-    number, channels = table.dtype.type, size(like)
-    c1, c2 = load(table, at + channels, like), load(table, at + 2 * channels, like)
-    c3 = load(table, at + 3 * channels, like)
-    f = load(table, at, like) + s * (c1 + s * (c2 + s * c3))
-    return f, ds * (c1 + s * (number(2) * c2 + (number(3) * s) * c3))
-
-
-@njit(fastmath=True)
 def weighted(x, g):
     """Σ_k x_k g_k of ten numbers and ten lanes."""
     s = x[0] * g[0] + x[1] * g[1] + x[2] * g[2] + x[3] * g[3] + x[4] * g[4]

@@ -30,11 +30,21 @@ from mts_driver.potentials.lanes import (
 
 
 @njit(fastmath=True)
-def _cell(r, table, r0, inverse_h):
+def grid_cell(r, table, r0, inverse_h):
     """Grid cell of a distance, and the position in it."""
     u = (r - r0) * inverse_h
     k = min(max(int(u), 0), table.shape[2] - 1)
     return k, table.dtype.type(u - k)
+
+
+@njit(fastmath=True)
+def spline(table, at, s, like):
+    """Radial functions at the position ``s`` of a grid cell, and their slopes per cell."""
+    number, channels = table.dtype.type, size(like)
+    c1, c2 = load(table, at + channels, like), load(table, at + 2 * channels, like)
+    c3 = load(table, at + 3 * channels, like)
+    value = load(table, at, like) + s * (c1 + s * (c2 + s * c3))
+    return value, c1 + s * (number(2) * c2 + (number(3) * s) * c3)
 
 
 @njit(fastmath=True)
@@ -56,7 +66,7 @@ def moments(a, near, radial, sent, like):
     for p in range(first[a], last[a]):
         b = neighbors[p]
         i, j = kind[a], kind[b]
-        k, s = _cell(vectors[p, 3], table, r0, inverse_h)
+        k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
         at = ((i * table.shape[1] + j) * table.shape[2] + k) * 4 * channels
         f = load(table, at + 2 * channels, like) + s * load(table, at + 3 * channels, like)
         f = load(table, at, like) + s * (load(table, at + channels, like) + s * f)
@@ -95,13 +105,9 @@ def pull(a, near, radial, sent, g, forces, virial, answer):
     for p in range(first[a], last[a]):
         b = neighbors[p]
         i, j = kind[a], kind[b]
-        k, s = _cell(vectors[p, 3], table, r0, inverse_h)
+        k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
         at = ((i * table.shape[1] + j) * table.shape[2] + k) * 4 * channels
-        c1 = load(table, at + channels, like)
-        c2 = load(table, at + 2 * channels, like)
-        c3 = load(table, at + 3 * channels, like)
-        f = load(table, at, like) + s * (c1 + s * (c2 + s * c3))
-        slope = c1 + s * (two * c2 + (three * s) * c3)
+        f, slope = spline(table, at, s, like)
         x, y, z, w = _direction(vectors, p, table)
         felt = g[0] + x * g[1] + y * g[2] + z * g[3]
         felt += (x * x - third) * g[4] + (y * y - third) * g[5] + (z * z - third) * g[6]
