@@ -2,19 +2,25 @@
 
 Walks the same splittings as :func:`integrators.engine.step`, the reference that it is tested
 against, in place and with momenta: on a CPU a frozen state for every operation costs as much as a
-cheap student does. Ring polymers are propagated in their normal modes, as i-PI does.
+cheap student does. Between two evaluations there is one call of compiled code. Ring polymers are
+propagated in their normal modes, as i-PI does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from integrators.inner_kernel import DRIFT, KICK, THERMOSTAT, advance
 from integrators.splitting import OU, Drift, Kick, Splitting
-from integrators.state import Evaluation, Potential
+
+Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Energies (P,), forces (P, N, 3) and virials (P, 3, 3)."""
+Evaluate = Callable[[np.ndarray, np.ndarray], Found]
+"""Takes positions (P, N, 3), which it must not keep, and cells (P, 3, 3)."""
 
 
 @dataclass(frozen=True)
@@ -23,21 +29,21 @@ class Taken:
 
     Attributes
     ----------
-    positions, momenta : Tensor, shape (P, N, 3)
+    positions, momenta : ndarray, shape (P, N, 3)
         At its end.
-    evaluations : dict of str to Evaluation
+    evaluations : dict of str to Found
         There, for every level.
     heat : float
         Energy that thermostat and centre of mass have brought in.
-    twice_kinetic : Tensor, shape (n, G)
+    twice_kinetic : ndarray, shape (n, G)
         Σ p²/m of every group, over all beads, behind every thermostat step.
     """
 
-    positions: Tensor
-    momenta: Tensor
-    evaluations: dict[str, Evaluation]
+    positions: np.ndarray
+    momenta: np.ndarray
+    evaluations: dict[str, Found]
     heat: float
-    twice_kinetic: Tensor
+    twice_kinetic: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,128 +52,150 @@ class Ring:
 
     Attributes
     ----------
-    matrix : Tensor, shape (P, P)
+    matrix : ndarray, shape (P, P)
         Orthogonal; modes are ``matrix`` times beads, the centroid first.
-    frequencies : Tensor, shape (P,)
+    frequencies : ndarray, shape (P,)
         The first is not used.
     """
 
-    matrix: Tensor
-    frequencies: Tensor
+    matrix: np.ndarray
+    frequencies: np.ndarray
 
-    def modes(self, beads: Tensor) -> Tensor:
+    def modes(self, beads: np.ndarray) -> np.ndarray:
         """From beads (P, N, 3) to modes."""
-        return (self.matrix @ beads.flatten(1)).view_as(beads)
+        return (self.matrix @ beads.reshape(len(beads), -1)).reshape(beads.shape)
 
-    def beads(self, modes: Tensor) -> Tensor:
+    def beads(self, modes: np.ndarray) -> np.ndarray:
         """From modes (P, N, 3) to beads."""
-        return (self.matrix.mT @ modes.flatten(1)).view_as(modes)
+        return (self.matrix.T @ modes.reshape(len(modes), -1)).reshape(modes.shape)
 
 
-def take_steps(
-    positions: Tensor,
-    momenta: Tensor,
-    masses: Tensor,
-    cell: Tensor,
-    potentials: Mapping[str, Potential],
-    splitting: Splitting,
-    *,
-    timestep: float,
-    kT: float = 0.0,
-    friction: Tensor | None = None,
-    noise: Iterable[Tensor] = (),
-    groups: Tensor,
-    fixcom: bool = False,
-    ring: Ring | None = None,
-) -> Taken:
-    """Apply a splitting from left to right.
+class Program(NamedTuple):
+    """A splitting as arrays, an entry an operation.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        Force levels.
+    kinds, which : int64 arrays
+        Kick, drift or thermostat; the level of a kick.
+    weights : float64 array
+        Of the outer time step.
+    """
+
+    levels: tuple[str, ...]
+    kinds: np.ndarray
+    which: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def of(cls, splitting: Splitting) -> Program:
+        """Write a splitting down, e.g. ``fast_part(6)`` or ``respa_baoab(6)``."""
+        names, kinds = splitting.levels, {Kick: KICK, Drift: DRIFT, OU: THERMOSTAT}
+        return cls(
+            names,
+            np.array([kinds[type(op)] for op in splitting]),
+            np.array([names.index(op.level) if isinstance(op, Kick) else -1 for op in splitting]),
+            np.array([float(op.weight) for op in splitting]),
+        )
+
+
+class Loop:
+    """Beads on their way, and what is known where they are.
 
     Parameters
     ----------
-    positions, momenta : Tensor, shape (P, N, 3)
+    positions, momenta : ndarray, shape (P, N, 3)
         Of P beads, left as they are. Any consistent units.
-    masses : Tensor, shape (N,)
+    masses : ndarray, shape (N,)
         Positive.
-    potentials : mapping of str to Potential
-        For every level; called with (P, N, 3) where a drift has moved the atoms, and once at the
+    cell : ndarray, shape (3, 3)
+        Rows are lattice vectors.
+    potentials : mapping of str to callable
+        An `Evaluate` for every level; called where a drift has moved the atoms, and once at the
         start.
-    splitting : Splitting
-        E.g. ``fast_part(6)``, or a whole outer step, ``respa_baoab(6)``.
-    timestep : float
-        Of the whole splitting.
-    kT, friction : float, and Tensor of shape (P, N), optional
+    kT, friction : float, and ndarray of shape (P, N), optional
         Of the thermostat on every normal mode; with P beads kT is P times that of the temperature.
-    noise : iterable of Tensor, shape (P, N, 3)
-        Standard normal numbers of its steps, in normal modes.
-    groups : Tensor, shape (G, N)
-        Ones and zeros: atoms whose kinetic energy is reported together.
+    groups : ndarray of bool, shape (G, N)
+        Atoms whose kinetic energy is reported together.
     fixcom : bool
         Whether the centre of mass is kept still, after every kick and every OU step as in i-PI.
     ring : Ring, optional
         For more than one bead.
     """
-    q, p = positions.clone(), momenta.clone()
-    if ring is not None:
-        q, p = ring.modes(q), ring.modes(p)
-    # full arrays and plain numbers: on a CPU broadcasting costs more than the arithmetic
-    m = masses[:, None].expand(-1, 3).contiguous()
-    inverse, total_mass = 1.0 / m, float(masses.sum())
-    share, heat = m / total_mass, 0.0
-    members = groups.repeat_interleave(3, dim=1)
-    draws, seen = iter(noise), []
-    forces: dict[str, Tensor] = {}
-    # where the beads are, known as long as they stay: back from the modes comes a rounding error
-    beads: Tensor | None = positions
-    found: dict[str, Evaluation] = {}
-    factors: dict[float, tuple[Tensor, Tensor]] = {}
-    for op in splitting:
-        dt = float(op.weight) * timestep
-        match op:
-            case Kick(level=level):
-                if level not in forces:
-                    if beads is None:
-                        beads = q if ring is None else ring.beads(q)
-                    found[level] = potentials[level](beads, cell)
-                    here = found[level].forces
-                    forces[level] = here if ring is None else ring.modes(here)
-                p.add_(forces[level], alpha=dt)
-            case Drift():
-                q[0].addcmul_(p[0], inverse, value=dt)
-                if ring is not None:
-                    _turn(q, p, m, ring.frequencies, dt)
-                forces.clear()
-                beads = None
-                continue
-            case OU():
-                assert friction is not None
-                if dt not in factors:
-                    x = friction[..., None] * dt
-                    width = torch.sqrt(-torch.expm1(-2.0 * x) * kT * m)
-                    factors[dt] = torch.exp(-x).expand_as(p).contiguous(), width
-                decay, width = factors[dt]
-                heat -= 0.5 * _twice_kinetic(p, inverse)
-                p.mul_(decay).addcmul_(width, next(draws))
-                heat += 0.5 * _twice_kinetic(p, inverse)
-        if fixcom:
-            total = p[0].sum(0)
-            p[0].addcmul_(share, total, value=-1.0)
-            heat -= 0.5 * float(total @ total) / total_mass
-        if isinstance(op, OU):
-            seen.append(members @ (p * p * inverse).sum(0).flatten())
-    if ring is not None:
-        q, p = ring.beads(q), ring.beads(p)
-    kinetic = torch.stack(seen) if seen else groups.new_zeros(0, len(groups))
-    return Taken(q, p, found, heat, kinetic)
 
+    def __init__(
+        self,
+        positions: np.ndarray,
+        momenta: np.ndarray,
+        masses: np.ndarray,
+        cell: np.ndarray,
+        potentials: Mapping[str, Evaluate],
+        *,
+        kT: float = 0.0,
+        friction: np.ndarray | None = None,
+        groups: np.ndarray,
+        fixcom: bool = False,
+        ring: Ring | None = None,
+    ) -> None:
+        self._potentials, self._kT, self._fixcom, self._ring = potentials, kT, fixcom, ring
+        self._m, self._groups = masses[:, None].repeat(3, axis=1), groups
+        self._friction = np.zeros((len(positions), 0)) if friction is None else friction
+        self._cells = cell[None].repeat(len(positions), axis=0)
+        self._omega = np.zeros(1) if ring is None else ring.frequencies
+        self._place = {level: k for k, level in enumerate(potentials)}
+        self._forces = np.zeros((len(potentials), *positions.shape))
+        self._known = np.zeros(len(potentials), bool)
+        self._found: dict[str, Found] = {}
+        self._set(positions, momenta)
 
-def _twice_kinetic(p: Tensor, inverse: Tensor) -> float:
-    return float(torch.vdot(p.flatten(), (p * inverse).flatten()))
+    def _set(self, positions: np.ndarray, momenta: np.ndarray) -> None:
+        # where the beads are, known as long as they stay: back from the modes comes a rounding
+        # error, and steps must not depend on how many of them a loop takes
+        self._beads: np.ndarray | None = positions
+        both = (positions, momenta)
+        self._q, self._p = (a.copy() if self._ring is None else self._ring.modes(a) for a in both)
 
+    def take(self, program: Program, *, timestep: float, noise: np.ndarray) -> Taken:
+        """Apply a splitting from left to right.
 
-def _turn(q: Tensor, p: Tensor, m: Tensor, frequencies: Tensor, dt: float) -> None:
-    """Advance the free ring polymer modes but the centroid, harmonic oscillators, in place."""
-    w = frequencies[1:, None, None]
-    c, s = torch.cos(w * dt), torch.sin(w * dt)
-    moved = c * q[1:] + (s / w) * (p[1:] / m)
-    p[1:] = c * p[1:] - (s * w) * (m * q[1:])
-    q[1:] = moved
+        Parameters
+        ----------
+        program : Program
+            With levels that there are potentials for.
+        timestep : float
+            Of the whole splitting.
+        noise : ndarray, shape (n, P, N, 3)
+            Standard normal numbers of its n thermostat steps, in normal modes.
+        """
+        kinds, dts = program.kinds, program.weights * timestep
+        which = np.array([self._place[level] for level in program.levels])[program.which]
+        seen = np.zeros((int((kinds == THERMOSTAT).sum()), len(self._groups)))
+        at, draw, heat = 0, 0, 0.0
+        while True:
+            before = at
+            at, draw, more = advance(
+                *(at, draw, kinds, which, dts, self._known, self._forces, self._q, self._p),
+                *(self._m, self._kT, self._friction, noise, self._omega, self._fixcom),
+                *(self._groups, seen),
+            )
+            heat += more
+            if DRIFT in kinds[before:at]:
+                self._beads = None
+            if at == len(kinds):
+                break
+            self._evaluate(program.levels[program.which[at]])
+        if self._ring is None:
+            q, p = self._q.copy(), self._p.copy()
+        else:
+            q, p = self._ring.beads(self._q), self._ring.beads(self._p)
+            self._set(q, p)
+        return Taken(q, p, dict(self._found), heat, seen)
+
+    def _evaluate(self, level: str) -> None:
+        if self._beads is None:
+            self._beads = self._q if self._ring is None else self._ring.beads(self._q)
+        found = self._found[level] = self._potentials[level](self._beads, self._cells)
+        k = self._place[level]
+        self._forces[k] = found[1] if self._ring is None else self._ring.modes(found[1])
+        self._known[k] = True

@@ -3,13 +3,14 @@
 The driver runs ahead of i-PI and returns every step on its way; i-PI then takes one a step, with
 its outputs, checks and checkpoints as ever. Whatever has changed in between, such as an exchange of
 replicas, is noticed, and the steps ahead are taken again from there. Where that happens twice, only
-one is taken at a time.
+one is taken at a time. While i-PI sees to the steps of a message, the driver is at the next.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 from ipi.utils.depend import dstrip
@@ -28,7 +29,7 @@ class RunAhead:
     steps : int
         Outer steps a message.
     teacher, student : object
-        What evaluates both in i-PI; of one server, with ``run(values, arrays) -> arrays``,
+        What evaluates both in i-PI; of one server, with ``begin_run``, ``finish_run``,
         ``remember`` and ``join``, see `mts_driver.drivers.zmq_pes`.
     """
 
@@ -38,7 +39,8 @@ class RunAhead:
         # what i-PI asks for at the start need not be evaluated again
         teacher.join(student)
         self._ahead: deque[dict[str, np.ndarray]] = deque()
-        self._seeds: deque[int] = deque()
+        self._begun: Any = None  # what was asked for and is not here yet, behind the steps ahead
+        self._seeds: deque[int] = deque()  # of both
         self._left, self._temperature = np.zeros(0), 0.0
         self._in_vain = 0
 
@@ -54,7 +56,7 @@ class RunAhead:
         if any(f.nbeads != integrator.beads.nbeads for f in integrator.forces.mforces):
             reason = reason or "the teacher is on fewer beads"
         address = getattr(student, "address", None)
-        if not hasattr(student, "run") or address != getattr(teacher, "address", None):
+        if not hasattr(student, "begin_run") or address != getattr(teacher, "address", None):
             reason = reason or "teacher and student are not <ffdirect>s of one ZeroMQ driver"
         where = (
             f"not in a driver, since {reason}" if reason else f"in the driver, {steps} a message"
@@ -66,15 +68,18 @@ class RunAhead:
         """Take one outer step; False where it cannot be, and must be taken by i-PI."""
         of = self._of
         if int(of.nmts[0]) != 1:  # the outer step was shortened
-            self._ahead.clear()
+            self._forget()
             return False
         of.see_first_force()
         here = np.concatenate([dstrip(of.beads.q).ravel(), dstrip(of.beads.p).ravel()])
         seed = _seed(of.prng.rng[0])
-        as_left = bool(self._ahead) and seed == self._seeds[0] and np.array_equal(here, self._left)
+        as_left = bool(self._seeds) and seed == self._seeds[0] and np.array_equal(here, self._left)
         if not as_left or float(of.ensemble.temp) != self._temperature:  # a ramp changes only that
             self._count_in_vain()
-            self._run(seed)
+            self._forget()
+            self._begin(*request(of, int(of.nmts[1]), float(of.dt)), seed, deepcopy(of.prng.rng[0]))
+        if not self._ahead:
+            self._fetch()
         found = self._ahead.popleft()
         self._seeds.popleft()
         take_over(of, found)
@@ -88,7 +93,7 @@ class RunAhead:
 
     def _count_in_vain(self) -> None:
         """Stop running ahead if the steps were in vain for the second time."""
-        self._in_vain += bool(self._ahead)
+        self._in_vain += bool(self._seeds)
         if self._in_vain == 2 and self._steps > 1:
             self._steps = 1
             info(
@@ -97,19 +102,32 @@ class RunAhead:
                 verbosity.low,
             )
 
-    def _run(self, seed: int) -> None:
-        """Run ahead from here; the random numbers of the later steps are still i-PI's to draw."""
-        of, n = self._of, int(self._of.nmts[1])
-        later = deepcopy(of.prng.rng[0])
-        self._seeds = deque([seed, *(_seed(later) for _ in range(self._steps - 1))])
-        self._temperature = float(of.ensemble.temp)
-        values, arrays = request(of, n, float(of.dt))
-        values |= {"seeds": list(self._seeds), "clip": float(of.force_clip)}
-        found = self._student.run(values, arrays)
-        # fewer than asked for where the model fails on the way: what happens before is seen first
-        self._ahead = deque(
-            {name: array[k] for name, array in found.items()} for k in range(len(found["q"]))
-        )
+    def _forget(self) -> None:
+        """Drop all steps ahead."""
+        self._ahead.clear()
+        self._seeds.clear()
+        self._begun = None
+
+    def _begin(self, values, arrays, seed: int, later) -> None:
+        """Ask for steps; the random numbers of those after the first are still i-PI's to draw."""
+        seeds = [seed, *(_seed(later) for _ in range(self._steps - 1))]
+        self._seeds += seeds
+        self._temperature = float(self._of.ensemble.temp)
+        values = {**values, "seeds": seeds, "clip": float(self._of.force_clip)}
+        self._begun = self._student.begin_run(values, arrays), values, arrays, later
+
+    def _fetch(self) -> None:
+        """Take the steps that were asked for, and ask for the next, while i-PI sees to these."""
+        (question, values, arrays, later), self._begun = self._begun, None
+        found = self._student.finish_run(question)
+        steps = len(found["q"])
+        self._ahead.extend({name: array[k] for name, array in found.items()} for k in range(steps))
+        if steps < self._steps:
+            # the model failed on the way: what happens before is seen first
+            self._seeds = deque(list(self._seeds)[:steps])
+        elif self._in_vain == 0:
+            arrays = {**arrays, "q": found["q"][-1], "p": found["p"][-1]}
+            self._begin(values, arrays, _seed(later), later)
 
 
 def _seed(generator) -> int:

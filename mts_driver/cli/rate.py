@@ -35,7 +35,6 @@ class RateLine:
 
 def rate(stats: Any) -> str:
     """Say how many calls there were, and how long they took."""
-    numbers = stats.as_dict()
-    calls, wall = numbers["calls"], max(numbers["wall_s"], 1e-9)
-    mean = 1e3 * numbers["model_s"] / calls if calls else 0.0
+    calls, wall = stats.calls, max(stats.wall_s, 1e-9)
+    mean = 1e3 * stats.model_s / calls if calls else 0.0
     return f"{calls} calls, {calls / wall:.1f} calls/s, {mean:.2f} ms a call"

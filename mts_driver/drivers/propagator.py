@@ -1,23 +1,20 @@
 """Steps of RESPA-BAOAB in the driver: one request for an inner loop, or for whole outer steps."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from integrators.bath import counter_noise
-from integrators.inner_loop import Ring, Taken, take_steps
+from integrators.inner_kernel import THERMOSTAT
+from integrators.inner_loop import Evaluate, Found, Loop, Program, Ring, Taken
 from integrators.levels import difference
-from integrators.splitting import FAST, OU, SLOW, Splitting, fast_part, respa_baoab
-from integrators.state import Evaluation, Potential
-from mts_driver.drivers.evaluator import Results
+from integrators.splitting import FAST, SLOW, fast_part, respa_baoab
+from integrators.state import Evaluation
 from mts_driver.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
-Evaluate = Callable[[np.ndarray, np.ndarray], Results]
-"""As `mts_driver.drivers.evaluator.Evaluator`, free for the structures of the last call."""
 
 MOST_STEPS = 10_000
 """Of one request; more is a mistake."""
@@ -36,7 +33,7 @@ class Propagator:
     Parameters
     ----------
     student : callable
-        Takes positions (P, N, 3) and cells (P, 3, 3).
+        As `mts_driver.drivers.evaluator.Evaluator`, free for the structures of the last call.
     teacher : callable, optional
         The same, for whole outer steps.
     natoms : int
@@ -68,11 +65,10 @@ class Propagator:
             If an array is missing or has another shape, or the model fails.
         """
         thermostat = _check(arrays, n, self._natoms, "noise")
-        fast, noise = _potential(self._student), torch.from_numpy(np.array(arrays["noise"]))
-        splitting = _splitting(n, 0, thermostat=thermostat)
-        return _results(
-            _walk(_tensors(arrays), {FAST: fast}, splitting, noise, timestep, kT, fixcom)
-        )
+        program = _program(n, 0, thermostat=thermostat)
+        loop = _loop(arrays, {FAST: self._student}, kT, fixcom)
+        noise = arrays["noise"] if thermostat else _noise(0, program, arrays["q"])
+        return _results(loop.take(program, timestep=timestep, noise=noise))
 
     def run(
         self,
@@ -108,86 +104,80 @@ class Propagator:
                 "this driver has no teacher to take whole outer steps with: start it with "
                 "`mts serve TEACHER --student STUDENT --zmq ADDRESS`, or remove <device_steps>."
             )
-        fast, teacher = _potential(self._student), _potential(self._teacher)
+        fast, teacher = self._student, self._teacher
 
-        def slow(positions: Tensor, cell: Tensor) -> Evaluation:
-            both = teacher(positions, cell), fast(positions, cell)
-            return difference(*both, clip=clip or None)[0]
+        def slow(positions: np.ndarray, cells: np.ndarray) -> Found:
+            both = (_evaluation(model(positions, cells)) for model in (teacher, fast))
+            found = difference(*both, clip=clip or None)[0]
+            return found.energy.numpy(), found.forces.numpy(), found.virial.numpy()
 
-        splitting = _splitting(n, 1, thermostat=thermostat)
-        here, steps = _tensors(arrays), list[dict[str, np.ndarray]]()
+        program = _program(n, 1, thermostat=thermostat)
+        steps = list[dict[str, np.ndarray]]()
         if not 1 <= len(seeds) <= MOST_STEPS:
             raise UserError(f"a request to run has {len(seeds)} seeds: give 1 to {MOST_STEPS}.")
+        loop = _loop(arrays, {FAST: fast, SLOW: slow}, kT, fixcom)
+        cells = arrays["cell"][None].repeat(len(arrays["q"]), axis=0)
         for seed in seeds:
-            draws = _noise(seed, splitting, here["q"])
+            noise = _noise(seed, program, arrays["q"])
             try:
-                taken = _walk(
-                    here, {FAST: fast, SLOW: slow}, splitting, draws, timestep, kT, fixcom
-                )
+                taken = loop.take(program, timestep=timestep, noise=noise)
             except UserError:
                 if not steps:
                     raise
                 break  # the steps before are good, and show what led there; the next request fails
-            here |= {"q": taken.positions, "p": taken.momenta}
-            full = _as_arrays("teacher_", teacher(here["q"], here["cell"]))
+            full = _named("teacher_", teacher(taken.positions, cells))
             steps.append({**_results(taken), **full})
         return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
 
-def _potential(evaluate: Evaluate) -> Potential:
-    """Turn an evaluator of arrays into a potential of tensors (P, N, 3) in one cell."""
-
-    def potential(positions: Tensor, cell: Tensor) -> Evaluation:
-        cells = np.repeat(cell.numpy()[None], len(positions), axis=0)
-        return Evaluation(*map(torch.from_numpy, evaluate(positions.numpy(), cells)))
-
-    return potential
+def _evaluation(found: Found) -> Evaluation:
+    return Evaluation(*map(torch.from_numpy, found))
 
 
-def _tensors(arrays: Arrays) -> dict[str, Tensor]:
-    # a buffer that came over the wire is read-only
-    return {name: torch.from_numpy(np.array(arrays[name])) for name in NEEDED}
-
-
-def _walk(t, potentials, splitting, noise, timestep, kT, fixcom) -> Taken:
-    return take_steps(
-        *(t["q"], t["p"], t["masses"], t["cell"]),
+def _loop(arrays: Arrays, potentials: Mapping[str, Evaluate], kT: float, fixcom: bool) -> Loop:
+    # buffers that came over the wire are read-only, which is another type to compiled code
+    a = {name: np.array(arrays[name]) for name in NEEDED}
+    several = len(a["q"]) > 1
+    return Loop(
+        *(a["q"], a["p"], a["masses"], a["cell"]),
         potentials,
-        splitting,
-        timestep=timestep,
         kT=kT,
-        friction=t["friction"],
-        noise=noise,
-        groups=t["groups"].to(t["masses"]),
+        friction=a["friction"] if a["friction"].size else None,
+        groups=a["groups"],
         fixcom=fixcom,
-        ring=Ring(t["modes"], t["omega"]) if len(t["q"]) > 1 else None,
+        ring=Ring(a["modes"], a["omega"]) if several else None,
     )
 
 
-def _noise(seed: int, splitting: Splitting, like: Tensor) -> Iterator[Tensor]:
-    noise = counter_noise(seed)
-    return (noise(0, k, like) for k, op in enumerate(splitting) if isinstance(op, OU))
+def _noise(seed: int, program: Program, like: np.ndarray) -> np.ndarray:
+    """Draw the noise of all thermostat steps of a splitting."""
+    draw, shape = counter_noise(seed), torch.empty(like.shape, dtype=torch.float64)
+    ops = (program.kinds == THERMOSTAT).nonzero()[0]
+    noise = np.empty((len(ops), *like.shape))
+    for one, op in zip(noise, ops, strict=True):
+        one[:] = draw(0, int(op), shape).numpy()
+    return noise
 
 
 def _results(taken: Taken) -> dict[str, np.ndarray]:
     """Return what both kinds of requests share."""
     return {
-        "q": taken.positions.numpy(),
-        "p": taken.momenta.numpy(),
-        **_as_arrays("", taken.evaluations[FAST]),
+        "q": taken.positions,
+        "p": taken.momenta,
+        **_named("", taken.evaluations[FAST]),
         "heat": np.array(taken.heat),
-        "twice_kinetic": taken.twice_kinetic.numpy(),
+        "twice_kinetic": taken.twice_kinetic,
     }
 
 
-def _as_arrays(prefix: str, found: Evaluation) -> dict[str, np.ndarray]:
-    return {prefix + name: value.numpy() for name, value in found._asdict().items()}
+def _named(prefix: str, found: Found) -> dict[str, np.ndarray]:
+    return dict(zip((f"{prefix}energy", f"{prefix}forces", f"{prefix}virial"), found, strict=True))
 
 
 @cache  # exact fractions take longer than a step of a small student
-def _splitting(n: int, outer: int, *, thermostat: bool) -> Splitting:
+def _program(n: int, outer: int, *, thermostat: bool) -> Program:
     found = respa_baoab(n) if outer else fast_part(n)
-    return found if thermostat else found.without_ou()
+    return Program.of(found if thermostat else found.without_ou())
 
 
 def _check(arrays: Arrays, n: int, natoms: int, *more: str) -> bool:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
@@ -15,6 +16,14 @@ from mts_driver.errors import UserError
 
 POLL_MS = 200
 RECONNECT_S = 0.05
+
+
+@dataclass
+class Question:
+    """A message that was sent, and what came back so far."""
+
+    frames: list[bytes]
+    answer: Message | UserError | None = None
 
 
 class Client:
@@ -48,6 +57,7 @@ class Client:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._socket: zmq.Socket[bytes] | None = None
         self._lock = threading.Lock()  # i-PI may run several systems in threads
+        self._open: Question | None = None
 
     def ask(self, message: Message) -> Message:
         """Send a message and return its answer.
@@ -60,37 +70,59 @@ class Client:
             If the server says what is wrong, or does not know this client's key, or none answers
             in time, or the wait is interrupted.
         """
-        with self._lock:
-            try:
-                return self._ask(message)
-            except UserError:
-                self.close()  # an answer that comes after all is not that of the next question
-                raise
+        return self.finish(self.begin(message))
 
-    def _ask(self, message: Message) -> Message:
-        frames, deadline = message.pack(), time.monotonic() + self.timeout_s
+    def begin(self, message: Message) -> Question:
+        """Send a message and return at once; its answer is that of `finish`."""
+        question = Question(message.pack())
+        with self._lock:
+            self._settle()  # one at a time
+            self._connected()[0].send_multipart(question.frames)
+            self._open = question
+        return question
+
+    def finish(self, question: Question) -> Message:
+        """Wait for the answer; raises as `ask`."""
+        with self._lock:
+            if question is self._open:
+                self._settle()
+        if isinstance(question.answer, UserError):
+            raise question.answer
+        assert question.answer is not None
+        return question.answer
+
+    def _settle(self) -> None:
+        """Wait for the answer to the open question."""
+        if self._open is not None:
+            question, self._open = self._open, None
+            try:
+                question.answer = self._answer(question.frames)
+            except UserError as error:
+                self.close()  # an answer that comes after all is not that of the next question
+                question.answer = error
+
+    def _answer(self, frames: list[bytes]) -> Message:
+        deadline = time.monotonic() + self.timeout_s
         while True:
             socket, monitor = self._connected()
-            socket.send_multipart(frames)
-            while True:
-                ready = dict(self._poller.poll(POLL_MS))
-                if socket in ready:
-                    answer = Message.unpack(socket.recv_multipart())
-                    if answer.kind == "error":
-                        raise UserError(f"the driver at {self.address}: {answer.values['text']}")
-                    return answer
-                if self._interrupted():
-                    raise UserError(f"stopped while waiting for the driver at {self.address}.")
-                if time.monotonic() > deadline:
-                    raise UserError(
-                        f"the driver at {self.address} has not answered for {self.timeout_s:g} s: "
-                        f"start it with `mts serve MODEL --zmq ADDRESS`, or see its log{self._hint}"
-                    )
-                if monitor in ready:  # it is gone: ask whoever comes next
-                    self._check_welcome(monitor)
-                    self.close()
-                    time.sleep(RECONNECT_S)
-                    break
+            ready = dict(self._poller.poll(POLL_MS))
+            if socket in ready:
+                answer = Message.unpack(socket.recv_multipart())
+                if answer.kind == "error":
+                    raise UserError(f"the driver at {self.address}: {answer.values['text']}")
+                return answer
+            if self._interrupted():
+                raise UserError(f"stopped while waiting for the driver at {self.address}.")
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"the driver at {self.address} has not answered for {self.timeout_s:g} s: "
+                    f"start it with `mts serve MODEL --zmq ADDRESS`, or see its log{self._hint}"
+                )
+            if monitor in ready:  # it is gone: ask whoever comes next
+                self._check_welcome(monitor)
+                self.close()
+                time.sleep(RECONNECT_S)
+                self._connected()[0].send_multipart(frames)
 
     @property
     def _hint(self) -> str:

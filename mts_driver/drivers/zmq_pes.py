@@ -13,7 +13,7 @@ from ipi.utils.softexit import softexit
 
 from mts_driver.drivers.client import is_another
 from mts_driver.drivers.messages import Message
-from mts_driver.drivers.zmq_client import Client
+from mts_driver.drivers.zmq_client import Client, Question
 from mts_driver.errors import UserError
 
 __DRIVER_NAME__ = "mts_zmq"
@@ -85,9 +85,14 @@ class ZmqPES(Dummy_driver):
         self.remember(a["q"], arrays["cell"].T, a["energy"], a["forces"], a["virial"])
         return dict(a)
 
-    def run(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Take whole outer steps; see `Propagator.run`."""
-        return dict(self._ask("run", values, arrays).arrays)
+    def begin_run(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Question:
+        """Have whole outer steps taken; see `Propagator.run`, whose results `finish_run` has."""
+        self._greet()
+        return self._client.begin(Message("run", values, arrays))
+
+    def finish_run(self, question: Question) -> dict[str, Any]:
+        """Wait for the steps."""
+        return dict(self._client.finish(question).arrays)
 
     def join(self, other: "ZmqPES") -> None:
         """Ask through the connection of another, so that the server takes both for one client."""
@@ -110,12 +115,17 @@ class ZmqPES(Dummy_driver):
         return None
 
     def _ask(self, kind: str, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Message:
-        if not self._greeted:
-            served = self._client.ask(Message("hello", {"model": self._model})).values["model"]
-            if is_another(served, self._model):
-                raise UserError(
-                    f"the driver at {self._client.address} serves {served!r}, but the <ffdirect> "
-                    f"asks for {self._model!r}: correct the address or <parameters>."
-                )
-            self._greeted = True
+        self._greet()
         return self._client.ask(Message(kind, values, arrays))
+
+    def _greet(self) -> None:
+        """See that the server has the model, before the first question."""
+        if self._greeted:
+            return
+        served = self._client.ask(Message("hello", {"model": self._model})).values["model"]
+        if is_another(served, self._model):
+            raise UserError(
+                f"the driver at {self._client.address} serves {served!r}, but the <ffdirect> "
+                f"asks for {self._model!r}: correct the address or <parameters>."
+            )
+        self._greeted = True

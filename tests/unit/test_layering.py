@@ -90,6 +90,7 @@ def test_the_splitting_needs_the_standard_library_only():
 def test_integrators_stand_alone(path):
     assert "mts_driver" not in roots(path)
     allowed = {"numpy", "torch"} | ({"ipi"} if path.name.startswith("ipi_") else set())
+    allowed |= {"numba"} if path.name.endswith("_kernel.py") else set()
     assert third_party(path) <= allowed
 
 
