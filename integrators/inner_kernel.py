@@ -10,11 +10,85 @@ import numpy as np
 from numba import njit
 
 KICK, DRIFT, THERMOSTAT = 0, 1, 2
+# compiled when this is imported, not in the middle of a run
+_ADVANCE = (
+    "Tuple((i8, i8, f8))(i8, i8, i8[::1], i8[::1], f8[::1], b1[::1], f8[:, :, :, ::1], "
+    "f8[:, :, ::1], f8[:, :, ::1], f8[:, ::1], f8, f8[:, ::1], f8[:, :, :, ::1], f8[::1], b1, "
+    "b1[:, ::1], f8[:, ::1])"
+)
 # sums may be taken in any order; what is not a number stays so
 _ANY_ORDER = {"reassoc", "nsz", "contract"}
 
 
 @njit(cache=True, fastmath=_ANY_ORDER)
+def _kick(p, forces, dt):
+    for b in range(p.shape[0]):
+        for a in range(p.shape[1]):
+            for k in range(3):
+                p[b, a, k] += dt * forces[b, a, k]
+
+
+@njit(cache=True, fastmath=_ANY_ORDER)
+def _drift(q, p, m, omega, dt):
+    """Move the centroid freely, and turn the other modes, harmonic oscillators."""
+    for a in range(q.shape[1]):
+        for k in range(3):
+            q[0, a, k] += dt * p[0, a, k] / m[a, k]
+    for b in range(1, q.shape[0]):
+        w = omega[b]
+        c, s = math.cos(w * dt), math.sin(w * dt)
+        for a in range(q.shape[1]):
+            for k in range(3):
+                x, y = q[b, a, k], p[b, a, k]
+                q[b, a, k] = c * x + s / (w * m[a, k]) * y
+                p[b, a, k] = c * y - s * w * m[a, k] * x
+
+
+@njit(cache=True, fastmath=_ANY_ORDER)
+def _thermostat(p, m, kT, friction, noise, dt):
+    """Take the exact Ornstein-Uhlenbeck step, and return the energy that it brings in."""
+    twice, last, decay, spread = 0.0, 0.0, 1.0, 0.0
+    for b in range(p.shape[0]):
+        for a in range(p.shape[1]):
+            if friction[b, a] != last:  # most are as the one before
+                last = friction[b, a]
+                decay, spread = math.exp(-last * dt), -math.expm1(-2.0 * last * dt) * kT
+            width = math.sqrt(spread * m[a, 0])
+            for k in range(3):
+                before = p[b, a, k]
+                after = decay * before + width * noise[b, a, k]
+                p[b, a, k] = after
+                twice += (after * after - before * before) / m[a, k]
+    return 0.5 * twice
+
+
+@njit(cache=True, fastmath=_ANY_ORDER)
+def _stop(p, m):
+    """Stop the centre of mass, and return the kinetic energy that it had."""
+    total, mass = np.zeros(3), 0.0
+    for a in range(p.shape[0]):
+        mass += m[a, 0]
+        for k in range(3):
+            total[k] += p[a, k]
+    for a in range(p.shape[0]):
+        for k in range(3):
+            p[a, k] -= m[a, k] / mass * total[k]
+    return 0.5 * (total[0] ** 2 + total[1] ** 2 + total[2] ** 2) / mass
+
+
+@njit(cache=True, fastmath=_ANY_ORDER)
+def _weigh(p, m, groups, twice_kinetic):
+    for g in range(groups.shape[0]):
+        total = 0.0
+        for b in range(p.shape[0]):
+            for a in range(p.shape[1]):
+                if groups[g, a]:
+                    for k in range(3):
+                        total += p[b, a, k] * p[b, a, k] / m[a, k]
+        twice_kinetic[g] = total
+
+
+@njit(_ADVANCE, cache=True, fastmath=_ANY_ORDER)
 def advance(
     at,
     draw,
@@ -85,71 +159,3 @@ def advance(
             draw += 1
         at += 1
     return at, draw, heat
-
-
-@njit(cache=True, fastmath=_ANY_ORDER)
-def _kick(p, forces, dt):
-    for b in range(p.shape[0]):
-        for a in range(p.shape[1]):
-            for k in range(3):
-                p[b, a, k] += dt * forces[b, a, k]
-
-
-@njit(cache=True, fastmath=_ANY_ORDER)
-def _drift(q, p, m, omega, dt):
-    """Move the centroid freely, and turn the other modes, harmonic oscillators."""
-    for a in range(q.shape[1]):
-        for k in range(3):
-            q[0, a, k] += dt * p[0, a, k] / m[a, k]
-    for b in range(1, q.shape[0]):
-        w = omega[b]
-        c, s = math.cos(w * dt), math.sin(w * dt)
-        for a in range(q.shape[1]):
-            for k in range(3):
-                x, y = q[b, a, k], p[b, a, k]
-                q[b, a, k] = c * x + s / (w * m[a, k]) * y
-                p[b, a, k] = c * y - s * w * m[a, k] * x
-
-
-@njit(cache=True, fastmath=_ANY_ORDER)
-def _thermostat(p, m, kT, friction, noise, dt):
-    """Take the exact Ornstein-Uhlenbeck step, and return the energy that it brings in."""
-    twice, last, decay, spread = 0.0, 0.0, 1.0, 0.0
-    for b in range(p.shape[0]):
-        for a in range(p.shape[1]):
-            if friction[b, a] != last:  # most are as the one before
-                last = friction[b, a]
-                decay, spread = math.exp(-last * dt), -math.expm1(-2.0 * last * dt) * kT
-            width = math.sqrt(spread * m[a, 0])
-            for k in range(3):
-                before = p[b, a, k]
-                after = decay * before + width * noise[b, a, k]
-                p[b, a, k] = after
-                twice += (after * after - before * before) / m[a, k]
-    return 0.5 * twice
-
-
-@njit(cache=True, fastmath=_ANY_ORDER)
-def _stop(p, m):
-    """Stop the centre of mass, and return the kinetic energy that it had."""
-    total, mass = np.zeros(3), 0.0
-    for a in range(p.shape[0]):
-        mass += m[a, 0]
-        for k in range(3):
-            total[k] += p[a, k]
-    for a in range(p.shape[0]):
-        for k in range(3):
-            p[a, k] -= m[a, k] / mass * total[k]
-    return 0.5 * (total[0] ** 2 + total[1] ** 2 + total[2] ** 2) / mass
-
-
-@njit(cache=True, fastmath=_ANY_ORDER)
-def _weigh(p, m, groups, twice_kinetic):
-    for g in range(groups.shape[0]):
-        total = 0.0
-        for b in range(p.shape[0]):
-            for a in range(p.shape[1]):
-                if groups[g, a]:
-                    for k in range(3):
-                        total += p[b, a, k] * p[b, a, k] / m[a, k]
-        twice_kinetic[g] = total

@@ -67,7 +67,7 @@ class Propagator:
         thermostat = _check(arrays, n, self._natoms, "noise")
         program = _program(n, 0, thermostat=thermostat)
         loop = _loop(arrays, {FAST: self._student}, kT, fixcom)
-        noise = arrays["noise"] if thermostat else _noise(0, program, arrays["q"])
+        noise = np.array(arrays["noise"]) if thermostat else _noise(0, program, arrays["q"])
         return _results(loop.take(program, timestep=timestep, noise=noise))
 
     def run(
