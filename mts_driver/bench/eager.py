@@ -32,7 +32,7 @@ class EagerStudent:
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energy without free atoms, forces (N, 3) and virial (3, 3) of one replica."""
         found = self.pairs.pairs(positions.numpy(), cell.numpy())
-        first, j, d = compress(found.i, found.j, found.vectors, len(self.kind))
+        first, j, d = compress(found.i, found.j, found.vectors, -found.vectors, len(self.kind))
         j, d = pad_neighbors(first, j, d, self.model.config.cutoff_A)
         neighbors, vectors = torch.from_numpy(j), torch.from_numpy(d).float()
         nothing = torch.zeros(3, 3)

@@ -50,7 +50,7 @@ class Graph:
         )
         symbols = atoms.get_chemical_symbols()
         kind = np.array([config.elements.index(symbol) for symbol in symbols])
-        first, j, vectors = compress(found.i, found.j, found.vectors, len(kind))
+        first, j, vectors = compress(found.i, found.j, found.vectors, -found.vectors, len(kind))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         weight = atoms.arrays.get("force_weight", np.ones(len(kind)))
         return cls(

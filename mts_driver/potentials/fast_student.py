@@ -81,29 +81,35 @@ class Student:
             self._lists.append(VerletList(cutoff_A=self.model.config.cutoff_A, skin_A=SKIN_A))
         n, lists = len(self.numbers), self._lists[: len(x)]
         stored = [verlet.stored(*a) for verlet, *a in zip(lists, x, cells, strict=True)]
+        shifts = [verlet.shifts(cell) for verlet, cell in zip(lists, cells, strict=True)]
+        self._shifts = shifts[0] if len(x) == 1 else np.concatenate(shifts)
         builds = sum(verlet.builds for verlet in lists)
         if (builds, len(x)) == (self._builds, self._replicas):
             return
-        i = np.concatenate([pairs[0] + k * n for k, pairs in enumerate(stored)])
-        j = np.concatenate([pairs[1] + k * n for k, pairs in enumerate(stored)])
-        self._neighbors = compress(i, j, np.concatenate([pairs[2] for pairs in stored]), n * len(x))
+        i, j = (np.concatenate([s[k] + r * n for r, s in enumerate(stored)]) for k in range(2))
+        start = np.cumsum([0, *(len(shift) for shift in shifts)])
+        forth = [s.image + k for s, k in zip(stored, start, strict=False)]
+        back = [s.last - s.image + k for s, k in zip(stored, start, strict=False)]
+        both = np.concatenate(forth), np.concatenate(back)
+        self._neighbors = compress(i, j, *both, n * len(x))
         self._builds, self._replicas = builds, len(x)
         self._kinds = np.tile(self._kind, len(x))
         self._sorted = ByElement.of(self._kinds, len(self.model.config.elements))
 
     def _fused(self, x):
-        n, (first, neighbors, shifts) = len(self.numbers), self._neighbors
+        n, (first, neighbors, images) = len(self.numbers), self._neighbors
         cutoff_A = self.model.config.cutoff_A
-        last, *near = student_kernel.neighborhoods(x, first, neighbors, shifts, cutoff_A)
-        found = Near(first, last, near[0], near[1], self._kinds)
-        energy, forces, virial = self._kernels(found, self._sorted, n)
+        found = student_kernel.neighborhoods(x, first, neighbors, images, self._shifts, cutoff_A)
+        last, *near = found
+        here = Near(first, last, near[0], near[1], self._kinds)
+        energy, forces, virial = self._kernels(here, self._sorted, n)
         total = energy.astype(np.float64).reshape(-1, n).sum(1)
         return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)
 
     def _torch(self, x):
-        n, (first, neighbors, shifts) = len(self.numbers), self._neighbors
+        n, (first, neighbors, images) = len(self.numbers), self._neighbors
         center = np.repeat(np.arange(len(x)), np.diff(first))
-        vectors = x[neighbors] + shifts - x[center]
+        vectors = x[neighbors] + self._shifts[images] - x[center]
         near = np.linalg.norm(vectors, axis=1) < self.model.config.cutoff_A
         first = np.append(0, np.cumsum(np.bincount(center[near], minlength=len(x))))
         padded = pad_neighbors(first, neighbors[near], vectors[near], self.model.config.cutoff_A)
@@ -137,10 +143,10 @@ def pad_neighbors(
 
 
 @njit(cache=True)
-def compress(i, j, vectors, atoms):
-    """From pairs listed once to rows of neighbours, (atoms + 1,), (2P,) and (2P, 3).
+def compress(i, j, forth, back, atoms):
+    """From pairs listed once to rows of neighbours, (atoms + 1,), (2P,) and (2P, ...).
 
-    Every pair appears in both directions, its vector (or shift) with opposite signs.
+    Every pair appears in both directions, with what is its own ``forth`` and ``back`` (P, ...).
     """
     first = np.zeros(atoms + 1, np.int64)
     for p in range(i.size):
@@ -149,12 +155,12 @@ def compress(i, j, vectors, atoms):
     first = np.cumsum(first)
     place = first[:-1].copy()
     neighbors = np.empty(2 * i.size, np.int64)
-    both = np.empty((2 * i.size, 3))
+    both = np.empty((2 * i.size, *forth.shape[1:]), forth.dtype)
     for p in range(i.size):
-        for a, b, sign in ((i[p], j[p], 1.0), (j[p], i[p], -1.0)):
-            k = place[a]
-            place[a] += 1
-            neighbors[k] = b
-            for n in range(3):
-                both[k, n] = sign * vectors[p, n]
+        k = place[i[p]]
+        place[i[p]] += 1
+        n = place[j[p]]  # after that: an atom may be next to its own image
+        place[j[p]] += 1
+        neighbors[k], both[k] = j[p], forth[p]
+        neighbors[n], both[n] = i[p], back[p]
     return first, neighbors, both

@@ -51,7 +51,7 @@ class Kernels(NamedTuple):
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def neighborhoods(x, first, neighbors, shifts, cutoff):
+def neighborhoods(x, first, neighbors, images, shifts, cutoff):
     """Pairs closer than ``cutoff`` now: ends of rows (M,), atoms (P,), vectors and lengths (P, 4).
 
     Row a of the result starts at ``first[a]``, as in the list with the skin.
@@ -64,10 +64,10 @@ def neighborhoods(x, first, neighbors, shifts, cutoff):
         for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
             n = first[a]
             for p in range(first[a], first[a + 1]):
-                b = neighbors[p]
-                dx = x[b, 0] + shifts[p, 0] - x[a, 0]
-                dy = x[b, 1] + shifts[p, 1] - x[a, 1]
-                dz = x[b, 2] + shifts[p, 2] - x[a, 2]
+                b, s = neighbors[p], images[p]
+                dx = x[b, 0] + shifts[s, 0] - x[a, 0]
+                dy = x[b, 1] + shifts[s, 1] - x[a, 1]
+                dz = x[b, 2] + shifts[s, 2] - x[a, 2]
                 r2 = dx * dx + dy * dy + dz * dz
                 # always written and sometimes kept: a branch would be guessed wrong half the time
                 near[n], vectors[n, 3] = b, r2

@@ -55,3 +55,34 @@ def test_isolated_atoms():
         np.array([[0, 0, 0], [0, 0, 1.0], [0, 0, 9.0]]), np.zeros((3, 3))
     )
     assert pairs.i.tolist() == [0] and pairs.j.tolist() == [1]
+
+
+def test_a_barostat_does_not_rebuild_it_every_step():
+    """Cell and positions breathe and shear; what is found is what a new list finds."""
+    rng, atoms = np.random.default_rng(2), box()
+    start, kept = np.array(atoms.cell), VerletList(cutoff_A=3.0, skin_A=1.0)
+    for k in range(40):
+        strain = np.eye(3) + 0.03 * np.sin(0.2 * k) * np.array([[1, 0.5, 0], [0, 1, 0], [0, 0, -1]])
+        atoms.set_cell(start @ strain, scale_atoms=True)
+        atoms.positions += 0.01 * rng.normal(size=atoms.positions.shape)
+        cell = np.array(atoms.cell)
+        new = VerletList(cutoff_A=3.0, skin_A=1.0).pairs(atoms.positions, cell)
+        for a, b in zip(kept.pairs(atoms.positions, cell), new, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert 1 <= kept.builds < 6
+
+
+def test_the_list_ends_within_half_a_cell_where_it_may():
+    """There vesin is ten times as fast; the pairs are the same."""
+    atoms = box(n=200, length=12.0)
+    cell = np.array(atoms.cell)
+    half = 0.5 / np.linalg.norm(np.linalg.inv(cell), axis=0).max()
+    cutoff = half - 0.8
+    kept, short = VerletList(cutoff_A=cutoff, skin_A=1.0), VerletList(cutoff_A=cutoff, skin_A=0.0)
+    for a, b in zip(
+        kept.pairs(atoms.positions, cell), short.pairs(atoms.positions, cell), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    stored = kept.stored(atoms.positions, cell)
+    ends = atoms.positions[stored.j] + kept.shifts(cell)[stored.image] - atoms.positions[stored.i]
+    assert np.linalg.norm(ends, axis=1).max() < half
