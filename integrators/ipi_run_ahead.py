@@ -8,6 +8,7 @@ one is taken at a time. While i-PI sees to the steps of a message, the driver is
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from copy import deepcopy
 from typing import Any
@@ -17,6 +18,8 @@ from ipi.utils.depend import dstrip
 from ipi.utils.messages import info, verbosity
 
 from integrators.ipi_handover import drivers, obstacle, request, take_over
+
+YIELD_S = 1e-3
 
 
 class RunAhead:
@@ -128,6 +131,8 @@ class RunAhead:
         elif self._in_vain == 0:
             arrays = {**arrays, "q": found["q"][-1], "p": found["p"][-1]}
             self._begin(values, arrays, _seed(later), later)
+            # else the message, and the driver, may wait for a core until i-PI rests
+            time.sleep(YIELD_S)
 
 
 def _seed(generator) -> int:

@@ -89,7 +89,8 @@ class RunMonitor:
     def write(self) -> None:
         """Record the step that i-PI has just finished; i-PI calls this."""
         step = int(self.simulation.step) + 1
-        if step <= self.first_step:
+        if step <= self.first_step:  # outputs of the first structure are no part of a step
+            self._start = self._end = time.perf_counter()
             return
         self.steps = step - self.first_step
         self._end = time.perf_counter()
