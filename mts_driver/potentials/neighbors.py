@@ -1,6 +1,6 @@
 """Verlet neighbour lists: built with vesin, kept until an atom has moved half a skin."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import vesin
@@ -66,7 +66,7 @@ class VerletList:
     cutoff_A : float
         Largest distance of a pair, Å.
     skin_A : float
-        How much further the stored list reaches, Å; half of it where that ends within half a cell.
+        How much further the stored list reaches, Å.
     """
 
     def __init__(self, *, cutoff_A: float, skin_A: float) -> None:
@@ -116,64 +116,123 @@ class VerletList:
         return bool(4.0 * np.einsum("na,na->n", moved, moved).max() < spare**2)
 
     def _build(self, positions_A: Floats, cell_A: Floats) -> None:
-        reach = self._reach(cell_A)
-        search = vesin.NeighborList(cutoff=reach, full_list=False)
-        i, j, s = search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS", copy=False)
+        reach = self.cutoff_A + self.skin_A
+        if cell_A.any() and self.cutoff_A + 0.5 * self.skin_A < _half(cell_A) < reach:
+            # a little less of a skin costs less than several images
+            reach = (1.0 - 1e-9) * _half(cell_A)
+        small = cell_A.any() and _half(cell_A) < reach
+        i, j, s = (_in_small_cell if small else _vesin)(positions_A, cell_A, reach)
         width = 2 * int(np.abs(s).max(initial=0)) + 1
-        listed = _canonical(i, j, s, width)
-        n = len(positions_A)
-        # vesin's order is nearly this one, which makes the stable sort the fast one
-        order = np.argsort(_keys(*listed, n, width**3), kind="stable")
-        i, j, image = _ordered(*listed, order)
-        self._stored = Stored(i, j, image, width**3 - 1)
-        steps = np.arange(width, dtype=np.float64) - width // 2
-        self._images = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+        self._stored = Stored(i, j, _number(s, width), width**3 - 1)
+        self._images = _images(np.full(3, width // 2))
         self._shifts = np.full((3, 3), np.nan), self._images
         self._reference = (positions_A.copy(), cell_A, reach)
         self.builds += 1
 
-    def _reach(self, cell_A: Floats) -> float:
-        """Cutoff and skin; a little less where vesin would no longer divide the cell.
 
-        Beyond half a cell it compares all atoms with all images, which takes ten times as long.
-        """
-        reach = self.cutoff_A + self.skin_A
-        if not cell_A.any():
-            return reach
-        half = 0.5 / float(np.linalg.norm(np.linalg.inv(cell_A), axis=0).max())
-        return half if self.cutoff_A + 0.5 * self.skin_A < half < reach else reach
+def _heights(cell_A: Floats) -> Floats:
+    """Distances between opposite faces of a cell."""
+    return 1.0 / np.linalg.norm(np.linalg.inv(cell_A), axis=0)
+
+
+def _half(cell_A: Floats) -> float:
+    """Half the largest distance between opposite faces."""
+    return 0.5 * float(_heights(cell_A).max())
+
+
+def _images(most: NDArray[Any]) -> Floats:
+    """Cells (K, 3) up to so many steps away, in lexical order."""
+    steps = [np.arange(-n, n + 1, dtype=np.float64) for n in most]
+    return np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
+
+
+def _vesin(positions_A: Floats, cell_A: Floats, reach_A: float) -> tuple[Short, Short, Short]:
+    """Atoms and shifts, in cells, of all pairs."""
+    search = vesin.NeighborList(cutoff=reach_A, full_list=False)
+    found = search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS", copy=False)
+    i, j, s = _canonical(*found)
+    # vesin's order is nearly this one, which makes the stable sort the fast one
+    order = np.argsort(_keys(i, j, s, len(positions_A)), kind="stable")
+    return i[order], j[order], s[order]
+
+
+def _in_small_cell(
+    positions_A: Floats, cell_A: Floats, reach_A: float
+) -> tuple[Short, Short, Short]:
+    """Find the same where a pair has several images, for which vesin takes ten times as long."""
+    turns = np.floor(positions_A @ np.linalg.inv(cell_A))
+    most = np.floor(reach_A / _heights(cell_A)) + 1
+    images = _images(most.astype(int))
+    wrapped = positions_A - turns @ cell_A
+    i, j, image = _among_images(wrapped, images @ cell_A, reach_A)
+    return i, j, (images[image] - turns[j] + turns[i]).astype(np.int32)
 
 
 @njit(parallel=True, cache=True)
-def _canonical(i, j, shifts, width):
-    """Turn pairs round to i ≤ j, with a fixed sign of the shift where i = j; number the images."""
+def _canonical(i, j, shifts):
+    """Turn pairs round to i ≤ j, with a fixed sign of the shift where i = j."""
     a, b = np.empty(i.size, np.int32), np.empty(i.size, np.int32)
-    image = np.empty(i.size, np.int32)
+    s = np.empty((i.size, 3), np.int32)
     for p in prange(i.size):
         x, y, z = shifts[p, 0], shifts[p, 1], shifts[p, 2]
-        a[p], b[p] = i[p], j[p]
-        if i[p] > j[p] or (i[p] == j[p] and 4 * np.sign(x) + 2 * np.sign(y) + np.sign(z) < 0):
-            a[p], b[p] = j[p], i[p]
-            x, y, z = -x, -y, -z
-        half = width // 2
-        image[p] = ((x + half) * width + y + half) * width + z + half
-    return a, b, image
+        back = i[p] > j[p]
+        if i[p] == j[p]:
+            back = 4 * np.sign(x) + 2 * np.sign(y) + np.sign(z) < 0
+        a[p], b[p] = (j[p], i[p]) if back else (i[p], j[p])
+        s[p, 0], s[p, 1], s[p, 2] = (-x, -y, -z) if back else (x, y, z)
+    return a, b, s
 
 
 @njit(parallel=True, cache=True)
-def _keys(i, j, image, atoms, images):
+def _keys(i, j, shifts, atoms):
     keys = np.empty(i.size, np.int64)
     for p in prange(i.size):
-        keys[p] = (np.int64(i[p]) * atoms + j[p]) * images + image[p]
+        # shifts lie within ±2⁶ cells
+        image = ((shifts[p, 0] + 64) * 128 + shifts[p, 1] + 64) * 128 + shifts[p, 2] + 64
+        keys[p] = (np.int64(i[p]) * atoms + j[p]) * 128**3 + image
     return keys
 
 
 @njit(parallel=True, cache=True)
-def _ordered(i, j, image, order):
-    a, b, c = np.empty_like(i), np.empty_like(j), np.empty_like(image)
-    for p in prange(i.size):
-        a[p], b[p], c[p] = i[order[p]], j[order[p]], image[order[p]]
-    return a, b, c
+def _number(shifts, width):
+    """Return the numbers of images in the order of `_images`."""
+    image, half = np.empty(len(shifts), np.int32), width // 2
+    for p in prange(len(shifts)):
+        x, y, z = shifts[p, 0] + half, shifts[p, 1] + half, shifts[p, 2] + half
+        image[p] = (x * width + y) * width + z
+    return image
+
+
+@njit(parallel=True, cache=True)
+def _among_images(x, shifts, reach):
+    """All pairs of atoms inside one cell and their images, in the order of `Stored`."""
+    atoms, images = len(x), len(shifts)
+    sx, sy, sz = shifts[:, 0].copy(), shifts[:, 1].copy(), shifts[:, 2].copy()
+    starts = np.zeros(atoms + 1, np.int64)
+    for k in prange(atoms):
+        a = k // 2 if k % 2 else atoms - 1 - k // 2  # the first ones have more to do
+        n = 0
+        for b in range(a, atoms):
+            dx, dy, dz = x[b, 0] - x[a, 0], x[b, 1] - x[a, 1], x[b, 2] - x[a, 2]
+            # of an atom's own images one half, without itself
+            for s in range(0 if b > a else images // 2 + 1, images):
+                r2 = (dx + sx[s]) ** 2 + (dy + sy[s]) ** 2 + (dz + sz[s]) ** 2
+                n += r2 < reach * reach
+        starts[a + 1] = n
+    starts = np.cumsum(starts)
+    i, j = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.int32)
+    image = np.empty(starts[-1], np.int32)
+    for k in prange(atoms):
+        a = k // 2 if k % 2 else atoms - 1 - k // 2
+        n = starts[a]
+        for b in range(a, atoms):
+            dx, dy, dz = x[b, 0] - x[a, 0], x[b, 1] - x[a, 1], x[b, 2] - x[a, 2]
+            for s in range(0 if b > a else images // 2 + 1, images):
+                r2 = (dx + sx[s]) ** 2 + (dy + sy[s]) ** 2 + (dz + sz[s]) ** 2
+                if r2 < reach * reach:
+                    i[n], j[n], image[n] = a, b, s
+                    n += 1
+    return i, j, image
 
 
 @njit(parallel=True, cache=True)
