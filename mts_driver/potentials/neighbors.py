@@ -7,11 +7,15 @@ import vesin
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from mts_driver.errors import UserError
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Short = NDArray[np.int32]
 CHUNKS = 16
 """Blocks of pairs that threads share."""
+MOST_CELLS = 63
+"""Between two neighbours, in coordinates that are not wrapped."""
 
 
 class Pairs(NamedTuple):
@@ -122,7 +126,13 @@ class VerletList:
             reach = (1.0 - 1e-9) * _half(cell_A)
         small = cell_A.any() and _half(cell_A) < reach
         i, j, s = (_in_small_cell if small else _vesin)(positions_A, cell_A, reach)
-        width = 2 * int(np.abs(s).max(initial=0)) + 1
+        furthest = int(np.abs(s).max(initial=0))
+        if furthest > MOST_CELLS:
+            raise UserError(
+                f"neighbours lie {furthest} cells apart, where {MOST_CELLS} is the most: wrap the "
+                "positions into the cell."
+            )
+        width = 2 * furthest + 1
         self._stored = Stored(i, j, _number(s, width), width**3 - 1)
         self._images = _images(np.full(3, width // 2))
         self._shifts = np.full((3, 3), np.nan), self._images
@@ -187,7 +197,7 @@ def _canonical(i, j, shifts):
 def _keys(i, j, shifts, atoms):
     keys = np.empty(i.size, np.int64)
     for p in prange(i.size):
-        # shifts lie within ±2⁶ cells
+        # shifts lie within ±MOST_CELLS
         image = ((shifts[p, 0] + 64) * 128 + shifts[p, 1] + 64) * 128 + shifts[p, 2] + 64
         keys[p] = (np.int64(i[p]) * atoms + j[p]) * 128**3 + image
     return keys

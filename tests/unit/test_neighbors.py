@@ -5,6 +5,7 @@ import pytest
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
+from mts_driver.errors import UserError
 from mts_driver.potentials.neighbors import VerletList, _in_small_cell, _vesin
 
 
@@ -80,3 +81,10 @@ def test_small_cells_are_searched_as_large_ones_are(reach):
         _in_small_cell(positions, cell, reach), _vesin(positions, cell, reach), strict=True
     ):
         np.testing.assert_array_equal(a, b)
+
+
+def test_positions_that_are_far_from_wrapped():
+    atoms = box()
+    atoms.positions[3] += 70 * np.array(atoms.cell)[0]
+    with pytest.raises(UserError, match="cells apart"):
+        VerletList(cutoff_A=3.0, skin_A=1.0).pairs(atoms.positions, np.array(atoms.cell))
