@@ -111,6 +111,27 @@ def test_replicas_share_batches_and_get_their_own_answers(address):
         assert stats.calls < 0.5 * stats.structures
 
 
+def test_an_answer_can_be_taken_later(address):
+    """Also behind that to another question, and behind one that failed."""
+    with serving(address, model=Slow(0.2)):
+        client, rng = Client(address, timeout_s=30), np.random.default_rng(0)
+        client.ask(HELLO)
+        first, second = rng.normal(size=(2, ATOMS, 3))
+        start = time.perf_counter()
+        question = client.begin(Message("evaluate", {}, {"q": first, "cell": np.zeros((3, 3))}))
+        assert time.perf_counter() - start < 0.1
+        found = client.ask(Message("evaluate", {}, {"q": second, "cell": np.zeros((3, 3))}))
+        assert float(found.arrays["energy"]) == pytest.approx(energy_of(second), rel=1e-8)
+        for _ in range(2):
+            energy = float(client.finish(question).arrays["energy"])
+            assert energy == pytest.approx(energy_of(first), rel=1e-8)
+        wrong = client.begin(Message("nonsense"))
+        client.ask(HELLO)
+        with pytest.raises(UserError, match="nonsense"):
+            client.finish(wrong)
+        client.close()
+
+
 def test_batches_can_be_turned_off(address):
     limits = Limits(batch=1)
     with serving(address, limits=limits) as (_, stats), ThreadPoolExecutor() as pool:

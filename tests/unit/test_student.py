@@ -73,6 +73,18 @@ def test_calls_repeat_whatever_the_threads(water):
         numba.set_num_threads(before)
 
 
+def test_its_list_outlasts_a_small_change_of_the_cell(water):
+    kept, x, cell = water
+    kept(x, cell)
+    strain = torch.eye(3).double() + 1e-3 * torch.randn(3, 3).double()
+    before = kept._lists[0].builds
+    found = kept(x @ strain, cell @ strain)
+    assert kept._lists[0].builds == before
+    new = Student(kept.model, kept.numbers, dtype="float64")(x @ strain, cell @ strain)
+    for one, other in zip(found, new, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_direct_kernel_equals_torch(water):
     conservative, x, cell = water
     model = random_model(direct=True, messages=conservative.model.config.messages)
