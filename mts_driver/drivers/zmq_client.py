@@ -77,7 +77,7 @@ class Client:
         question = Question(message.pack())
         with self._lock:
             self._settle()  # one at a time
-            self._connected()[0].send_multipart(question.frames)
+            self._send(question.frames)
             self._open = question
         return question
 
@@ -101,6 +101,13 @@ class Client:
                 self.close()  # an answer that comes after all is not that of the next question
                 question.answer = error
 
+    def _send(self, frames: list[bytes]) -> None:
+        try:
+            self._connected()[0].send_multipart(frames)
+        except UserError:
+            self.close()  # a connection half made
+            raise
+
     def _answer(self, frames: list[bytes]) -> Message:
         deadline = time.monotonic() + self.timeout_s
         while True:
@@ -122,7 +129,7 @@ class Client:
                 self._check_welcome(monitor)
                 self.close()
                 time.sleep(RECONNECT_S)
-                self._connected()[0].send_multipart(frames)
+                self._send(frames)
 
     @property
     def _hint(self) -> str:

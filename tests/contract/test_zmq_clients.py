@@ -270,6 +270,11 @@ def test_keys_that_cannot_be_used(tmp_path):
     refused("cannot read the key")
     with pytest.raises(UserError, match="permissions of the socket's file"):
         check_address("ipc:///tmp/x", keys=keys)
+    (keys / "client.key_secret").unlink()
+    client = Client("tcp://127.0.0.1:45999", keys=keys)
+    for _ in range(2):  # the first one leaves no connection half made
+        with pytest.raises(UserError, match="one client's secret key"):
+            client.ask(HELLO)
     for name in ("server", "a/b", ""):
         with pytest.raises(UserError, match="give a name of letters"):
             make_keys(tmp_path / "other", name)
