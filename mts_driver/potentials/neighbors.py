@@ -121,11 +121,11 @@ class VerletList:
 
     def _build(self, positions_A: Floats, cell_A: Floats) -> None:
         reach = self.cutoff_A + self.skin_A
-        if cell_A.any() and self.cutoff_A + 0.5 * self.skin_A < _half(cell_A) < reach:
+        half = 0.5 * float(_heights(cell_A).max()) if cell_A.any() else np.inf
+        if self.cutoff_A + 0.5 * self.skin_A < half < reach:
             # a little less of a skin costs less than several images
-            reach = (1.0 - 1e-9) * _half(cell_A)
-        small = cell_A.any() and _half(cell_A) < reach
-        i, j, s = (_in_small_cell if small else _vesin)(positions_A, cell_A, reach)
+            reach = (1.0 - 1e-9) * half
+        i, j, s = (_in_small_cell if half < reach else _vesin)(positions_A, cell_A, reach)
         furthest = int(np.abs(s).max(initial=0))
         if furthest > MOST_CELLS:
             raise UserError(
@@ -145,11 +145,6 @@ def _heights(cell_A: Floats) -> Floats:
     return 1.0 / np.linalg.norm(np.linalg.inv(cell_A), axis=0)
 
 
-def _half(cell_A: Floats) -> float:
-    """Half the largest distance between opposite faces."""
-    return 0.5 * float(_heights(cell_A).max())
-
-
 def _images(most: NDArray[Any]) -> Floats:
     """Cells (K, 3) up to so many steps away, in lexical order."""
     steps = [np.arange(-n, n + 1, dtype=np.float64) for n in most]
@@ -162,14 +157,16 @@ def _vesin(positions_A: Floats, cell_A: Floats, reach_A: float) -> tuple[Short, 
     found = search.compute(positions_A, cell_A, bool(cell_A.any()), "ijS", copy=False)
     i, j, s = _canonical(*found)
     # vesin's order is nearly this one, which makes the stable sort the fast one
-    order = np.argsort(_keys(i, j, s, len(positions_A)), kind="stable")
+    width = 2 * MOST_CELLS + 1
+    keys = _keys(i, j, _number(s, width), len(positions_A), width**3)
+    order = np.argsort(keys, kind="stable")
     return i[order], j[order], s[order]
 
 
 def _in_small_cell(
     positions_A: Floats, cell_A: Floats, reach_A: float
 ) -> tuple[Short, Short, Short]:
-    """Find the same where a pair has several images, for which vesin takes ten times as long."""
+    """Find the same where pairs have several images, two to four times as fast as vesin does."""
     turns = np.floor(positions_A @ np.linalg.inv(cell_A))
     most = np.floor(reach_A / _heights(cell_A)) + 1
     images = _images(most.astype(int))
@@ -194,12 +191,10 @@ def _canonical(i, j, shifts):
 
 
 @njit(parallel=True, cache=True)
-def _keys(i, j, shifts, atoms):
+def _keys(i, j, image, atoms, images):
     keys = np.empty(i.size, np.int64)
     for p in prange(i.size):
-        # shifts lie within ±MOST_CELLS
-        image = ((shifts[p, 0] + 64) * 128 + shifts[p, 1] + 64) * 128 + shifts[p, 2] + 64
-        keys[p] = (np.int64(i[p]) * atoms + j[p]) * 128**3 + image
+        keys[p] = (np.int64(i[p]) * atoms + j[p]) * images + image[p]
     return keys
 
 
