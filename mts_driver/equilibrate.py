@@ -15,7 +15,7 @@ from integrators.engine import run
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
 from integrators.state import MDState, Potential, initial_state
-from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.structures.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
 FRICTION_PER_PS = 10.0

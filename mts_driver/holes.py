@@ -13,7 +13,7 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.geometry import find_mic
 from ase.neighborlist import neighbor_list
 
-from mts_driver.structures import LONGEST_XH_A, hydrogen_bonds_to_heavy
+from mts_driver.structures.masses import LONGEST_XH_A, hydrogen_bonds_to_heavy
 
 HOLE_EV_A = 3.0
 """|F_teacher − F_student| of an atom, eV/Å. Trajectories die at 2.5 to 5.4, below the clip of 6.5;

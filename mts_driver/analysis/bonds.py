@@ -7,7 +7,7 @@ from ase.geometry import find_mic
 
 from mts_driver.analysis.statistics import BlockAverage, block_average
 from mts_driver.analysis.trajectory import Trajectory
-from mts_driver.structures import hydrogen_bonds_to_heavy
+from mts_driver.structures.masses import hydrogen_bonds_to_heavy
 
 BROKEN_A = 1.6
 """Å; far beyond thermal stretching, and where students without stretched-bond data fail."""

@@ -20,8 +20,9 @@ from integrators.state import Evaluation, Potential, initial_state
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K, Variant
 from mts_driver.potentials import load_potential
-from mts_driver.structures import read_structure, repartitioned_masses
-from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.structures.files import read_structure
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
 

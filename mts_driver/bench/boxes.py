@@ -16,8 +16,8 @@ from integrators.state import MDState, initial_state
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
 MOST_REPEATS = 6

@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from integrators.state import Potential
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.ase import AsePotential
-from mts_driver.tensors import cell_of
+from mts_driver.structures.tensors import cell_of
 
 PACKAGED = "ase:mts_driver.bench.calculators:packaged_so3lr"
 

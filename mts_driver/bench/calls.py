@@ -16,8 +16,8 @@ from mts_driver.bench.boxes import back_and_forth
 from mts_driver.bench.eager import EagerStudent
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.structures import read_structure
-from mts_driver.tensors import cell_of
+from mts_driver.structures.files import read_structure
+from mts_driver.structures.tensors import cell_of
 
 FEWEST_CALLS, MOST_CALLS = 3, 300
 UNTIMED_CALLS = 2

@@ -13,7 +13,8 @@ from ase import Atoms
 from mts_driver.drivers.launcher import Launcher, load
 from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
 from mts_driver.inputs import Protocol
-from mts_driver.structures import repartitioned_masses, write_start
+from mts_driver.structures.files import write_start
+from mts_driver.structures.masses import repartitioned_masses
 
 TEMPERATURE_K, FRICTION_PER_PS = 300.0, 1.0
 DEVICE_STEPS = 5

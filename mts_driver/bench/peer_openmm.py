@@ -11,8 +11,9 @@ from ase import units
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.structures import read_structure, repartitioned_masses
-from mts_driver.tensors import cell_of
+from mts_driver.structures.files import read_structure
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of
 
 KJ_MOL = units.kJ / units.mol
 NM_A = 10.0

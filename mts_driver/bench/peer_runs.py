@@ -20,8 +20,9 @@ from ase.md.langevin import Langevin
 from mts_driver.bench.calculators import calculator_of
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K, Variant, write_input
 from mts_driver.errors import UserError
-from mts_driver.structures import read_structure, repartitioned_masses
-from mts_driver.tensors import thermal_velocities
+from mts_driver.structures.files import read_structure
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
 PATIENCE_S = 300.0

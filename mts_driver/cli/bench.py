@@ -99,7 +99,7 @@ def bench(
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
     from mts_driver.bench import table
     from mts_driver.bench.settings import Settings
-    from mts_driver.structures import read_structure
+    from mts_driver.structures.files import read_structure
 
     benchmark = importlib.import_module(f"mts_driver.bench.{name}")
     given: dict[str, Any] = {

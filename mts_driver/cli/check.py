@@ -83,7 +83,7 @@ def check(
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import with_charge
     from mts_driver.potentials.student_file import find_student
-    from mts_driver.structures import read_structure
+    from mts_driver.structures.files import read_structure
 
     file = find_student(student.removeprefix("student:"))
     atoms = read_structure(structure)

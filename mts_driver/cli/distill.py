@@ -107,7 +107,7 @@ def distill(
     from mts_driver.distillation.train import PLAIN_KINDS
     from mts_driver.errors import UserError
     from mts_driver.memory import keep_memory
-    from mts_driver.structures import read_systems
+    from mts_driver.structures.files import read_systems
 
     if output.suffix != ".safetensors":
         raise UserError(f"--output {output} must end in .safetensors.")

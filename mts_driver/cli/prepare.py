@@ -91,7 +91,8 @@ def prepare(
     from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
     from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
-    from mts_driver.structures import boxed, read_structure, repartitioned_masses, write_start
+    from mts_driver.structures.files import boxed, read_structure, write_start
+    from mts_driver.structures.masses import repartitioned_masses
 
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:

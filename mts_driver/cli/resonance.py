@@ -67,7 +67,7 @@ def resonance(
     from mts_driver.potentials.load import with_charge
     from mts_driver.potentials.student_file import find_student
     from mts_driver.resonance.scan import Settings, scan
-    from mts_driver.structures import read_structure
+    from mts_driver.structures.files import read_structure
 
     target = json_file or Path(f"{structure.stem}-resonance.json")
     if target.suffix != ".json" or not target.parent.is_dir():

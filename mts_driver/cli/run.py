@@ -33,7 +33,7 @@ def run(
     from mts_driver.cli.progress import RunProgress
     from mts_driver.drivers.checkpoints import newest_checkpoint
     from mts_driver.drivers.launcher import Interrupted, Launcher, load
-    from mts_driver.drivers.summary import write_json
+    from mts_driver.files import write_json
 
     console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     wanted = load(file)

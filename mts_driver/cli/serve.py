@@ -168,7 +168,7 @@ def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, 
 
     from mts_driver.drivers.evaluator import Evaluator
     from mts_driver.potentials import load_potential
-    from mts_driver.structures import read_structure
+    from mts_driver.structures.files import read_structure
     from mts_driver.units import BOHR_A
 
     torch.set_num_threads(threads)

@@ -18,8 +18,8 @@ from mts_driver.distillation.teachers import Labeller
 from mts_driver.distillation.topology import topology
 from mts_driver.equilibrate import equilibrate
 from mts_driver.relax import relax
-from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of
 
 RELAX_STEPS = 200
 SNAPSHOTS, FIRST_PS, SPACING_PS = 6, 1.0, 0.3

@@ -22,7 +22,7 @@ from mts_driver.errors import UserError
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentConfig, StudentModel, check_config
 from mts_driver.potentials.student_file import find_student, read_student, save_student
-from mts_driver.tensors import cell_of
+from mts_driver.structures.tensors import cell_of
 
 Report = Callable[[str, float, float], None]
 

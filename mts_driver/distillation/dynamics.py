@@ -15,8 +15,8 @@ from integrators.propagators import kinetic_energy
 from integrators.splitting import FAST, OU, SLOW, Operation, fast_part, respa_baoab
 from integrators.state import MDState, Potential, initial_state
 from mts_driver.errors import UserError
-from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of, thermal_velocities
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
 HOTTEST = 5.0

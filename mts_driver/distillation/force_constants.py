@@ -13,7 +13,7 @@ from ase.geometry import get_distances
 
 from integrators.state import Potential
 from mts_driver.distillation.bonds import Bond, by_kind, find_bonds
-from mts_driver.tensors import cell_of
+from mts_driver.structures.tensors import cell_of
 
 DISPLACEMENT_A = 0.015
 """Of the bond length, either way; the cubic term of the energy cancels."""

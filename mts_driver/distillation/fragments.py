@@ -21,7 +21,7 @@ from mts_driver.distillation.topology import (
 )
 from mts_driver.errors import UserError
 from mts_driver.potentials.neighbors import VerletList
-from mts_driver.structures import check_structure
+from mts_driver.structures.files import check_structure
 
 LINK_LENGTH_A = {C: 1.09, N: 1.01}
 CLOSEST_LINKS_A = 1.5

@@ -12,8 +12,8 @@ from integrators.engine import conserved_energy, step
 from integrators.levels import SLOW, TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import Evaluation, MDState, Potential, initial_state
-from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
 ENERGY_BOUND_EV = 0.25

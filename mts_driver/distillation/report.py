@@ -17,7 +17,7 @@ from mts_driver.distillation.drift import Drift, predicted_heating_K
 from mts_driver.distillation.force_constants import ForceConstants
 from mts_driver.distillation.groups import force_groups
 from mts_driver.distillation.stretch import StretchCurve
-from mts_driver.tensors import cell_of
+from mts_driver.structures.tensors import cell_of
 
 STRONG_EV_A = (2.0, 20.0)
 """A force of a close contact that decides whether atoms part; beyond, digits don't matter."""

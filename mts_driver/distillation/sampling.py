@@ -24,8 +24,8 @@ from mts_driver.distillation.plan import SamplingPlan, block
 from mts_driver.distillation.teachers import Labeller, kept_info
 from mts_driver.holes import HOLE_EV_A
 from mts_driver.relax import relax
-from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
 Report = Callable[[str, float, float], None]

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from integrators.state import Potential
 from mts_driver.distillation.bonds import Bond, Molecules, by_kind, find_bonds
-from mts_driver.tensors import cell_of
+from mts_driver.structures.tensors import cell_of
 
 POINTS = 27
 XH_RANGE_A = (0.7, 2.0)

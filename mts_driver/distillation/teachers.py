@@ -13,7 +13,7 @@ from mts_driver.distillation.labels import LabelFile
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import with_charge
-from mts_driver.tensors import cell_of
+from mts_driver.structures.tensors import cell_of
 
 KEPT = 8
 FEWEST_TRIED, MOST_FAILED = 20, 0.5

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from mts_driver.distillation.contacts import LARGEST_MOLECULE
 from mts_driver.errors import UserError
 from mts_driver.potentials.neighbors import VerletList
-from mts_driver.structures import check_structure
+from mts_driver.structures.files import check_structure
 
 BOND_STRETCH = 1.15
 """Atoms are bonded up to this multiple of the sum of their covalent radii."""

@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 
 from mts_driver.drivers.run_input import RunInput
 from mts_driver.errors import UserError
+from mts_driver.files import keep_backup
 
 
 def newest_checkpoint(run: RunInput) -> tuple[Path, int]:
@@ -57,23 +58,6 @@ def _steps_done(path: Path) -> int | None:
     if root.tag != "simulation" or root.find(".//beads/q") is None:
         return None
     return int((root.findtext("step") or "0").strip())
-
-
-def keep_backup(path: Path) -> Path | None:
-    """Keep the file of an earlier run as ``#name#0#``, ``#name#1#``, ..., as i-PI does.
-
-    The file stays where it is as well, until it is replaced.
-    """
-    if not path.exists():
-        return None
-    for k in range(10_000):
-        backup = path.with_name(f"#{path.name}#{k}#")
-        try:
-            os.link(path, backup)
-        except FileExistsError:
-            continue
-        return backup
-    raise UserError(f"{path.parent} holds 10000 backups of {path.name}: remove some of them.")
 
 
 def write_checkpoints_well() -> None:

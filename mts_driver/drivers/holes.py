@@ -14,7 +14,7 @@ from typing import Any
 from ase import Atoms
 from ase.io import write
 
-from mts_driver.drivers.checkpoints import keep_backup
+from mts_driver.files import keep_backup
 from mts_driver.holes import HARD_FILE, HOLES_FILE, MOST_FRAMES, Label, Seen, Watch
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 

@@ -155,7 +155,7 @@ def _check_start(node: ET.Element, path: Path) -> None:
             f"{path.parent.resolve()}: put it there or correct <file>."
         )
     if node.get("mode") == "ase":
-        from mts_driver.structures import read_structure
+        from mts_driver.structures.files import read_structure
 
         read_structure(path.parent / name)
 

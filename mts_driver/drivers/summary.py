@@ -1,13 +1,9 @@
 """The numbers that every run ends with."""
 
-import json
 import math
-import os
-from pathlib import Path
 from typing import Any
 
 from mts_driver.drivers.baseline import TIMESTEP_FS
-from mts_driver.drivers.checkpoints import keep_backup
 from mts_driver.drivers.run_input import RunInput
 
 _FS_PER_NS, _S_PER_DAY = 1e6, 86400.0
@@ -104,12 +100,3 @@ def _speedup(run: RunInput, end: dict[str, Any], speed: float) -> dict[str, Any]
         # a careful user runs single steps of 2 fs with repartitioned masses, at the same cost
         "speedup_vs_single_step_2fs_hmr": speed / single / 2,
     }
-
-
-def write_json(path: Path, found: dict[str, Any], *, keep: bool = False) -> None:
-    """Write a JSON file in one go; ``keep`` backs up an earlier one as i-PI does."""
-    if keep:
-        keep_backup(path)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(found, indent=2) + "\n")
-    os.replace(part, path)

@@ -17,8 +17,8 @@ from integrators.thermometer import Thermometer
 from mts_driver.analysis.statistics import BlockAverage, block_average
 from mts_driver.distillation.dynamics import HOTTEST, BlownUp, friction_of
 from mts_driver.resonance.spectrum import Spectrum, Velocities
-from mts_driver.structures import hydrogen_bonds_to_heavy, repartitioned_masses
-from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.structures.masses import hydrogen_bonds_to_heavy, repartitioned_masses
+from mts_driver.structures.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
 DISCARDED = 0.2

@@ -19,7 +19,7 @@ from mts_driver.errors import UserError
 from mts_driver.resonance.judge import faults, recommend
 from mts_driver.resonance.point import DISCARDED, Measured, Point, run_point
 from mts_driver.resonance.spectrum import Spectrum
-from mts_driver.structures import repartitioned_masses
+from mts_driver.structures.masses import repartitioned_masses
 
 Report = Callable[[str, float, float], None]
 

@@ -15,7 +15,8 @@ from ase.build import molecule
 
 from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
 from mts_driver.inputs import Protocol
-from mts_driver.structures import repartitioned_masses, write_start
+from mts_driver.structures.files import write_start
+from mts_driver.structures.masses import repartitioned_masses
 
 HERE = Path(__file__).parent
 MTS = Path(sys.executable).with_name("mts")

@@ -21,7 +21,7 @@ from mts_driver.drivers.messages import Message
 from mts_driver.drivers.stats import Stats, read_stats
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.structures import write_start
+from mts_driver.structures.files import write_start
 from mts_driver.units import BOHR_A
 
 pytest.importorskip("zmq")

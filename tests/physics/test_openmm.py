@@ -14,8 +14,8 @@ from integrators.levels import TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import Evaluation, initial_state
 from mts_driver.potentials import load_potential
-from mts_driver.structures import repartitioned_masses
-from mts_driver.tensors import cell_of, thermal_velocities
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of, thermal_velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
 openmm = pytest.importorskip("openmm")

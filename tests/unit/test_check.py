@@ -21,7 +21,7 @@ from mts_driver.distillation.groups import force_groups, solute_weights
 from mts_driver.distillation.tally import Tally
 from mts_driver.distillation.verdict import problems
 from mts_driver.errors import UserError
-from mts_driver.structures import read_structure
+from mts_driver.structures.files import read_structure
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 

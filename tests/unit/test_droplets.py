@@ -7,7 +7,7 @@ from ase.build import molecule
 
 from mts_driver.distillation.contacts import molecules
 from mts_driver.distillation.droplets import SHELL_A, droplets
-from mts_driver.structures import read_systems
+from mts_driver.structures.files import read_systems
 
 
 def test_a_solute_keeps_its_surroundings(structures):

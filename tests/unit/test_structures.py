@@ -7,13 +7,8 @@ from ase.build import molecule
 from ase.io import read
 
 from mts_driver.errors import UserError
-from mts_driver.structures import (
-    boxed,
-    hydrogen_bonds_to_heavy,
-    read_structure,
-    repartitioned_masses,
-    write_start,
-)
+from mts_driver.structures.files import boxed, read_structure, write_start
+from mts_driver.structures.masses import hydrogen_bonds_to_heavy, repartitioned_masses
 
 
 def test_bonds_cross_the_cell_and_take_the_nearest_heavy_atom():

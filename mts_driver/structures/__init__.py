@@ -1,0 +1,1 @@
+"""What a structure says: read, checked, kept, written."""
