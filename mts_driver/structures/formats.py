@@ -60,12 +60,15 @@ def read_frames(path: Path, index: int | None) -> tuple[list[Atoms], list[str]]:
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise UserError(f"structure file {str(path)!r} {kind}: check the path.")
     notes: list[str] = []
-    wanted: int | str = ":" if index is None else index
-    if index is None and path.stat().st_size > MOST_BYTES:
-        wanted = -1
-        notes.append(f"larger than {MOST_BYTES / 1e6:.0f} MB, so that only its last frame is read")
+    wanted: int | str = ":"
+    if path.stat().st_size > MOST_BYTES:
+        wanted = -1 if index is None else index
+        if index is None:
+            notes.append(f"larger than {MOST_BYTES / 1e6:.0f} MB: only its last frame is read")
     try:
         frames = _read(path, wanted, notes)
+        if wanted == ":" and index is not None:
+            frames = [frames[index]]
     except UserError:
         raise
     except UnknownFileTypeError as error:
@@ -92,9 +95,8 @@ def read_frames(path: Path, index: int | None) -> tuple[list[Atoms], list[str]]:
 
 def _read(path: Path, wanted: int | str, notes: list[str]) -> list[Atoms]:
     if _ipi_format(path):
-        frames = list(_ipi_frames(path))
         notes.append("read with the cell and units of i-PI's comment")
-        return frames if wanted == ":" else [frames[int(wanted)]]
+        return list(_ipi_frames(path))
     form = filetype(str(path))
     if form in OTHER_INPUTS:
         raise UserError(
@@ -109,7 +111,7 @@ def _read(path: Path, wanted: int | str, notes: list[str]) -> list[Atoms]:
                 _give_masses(atoms, masses)
             labels = sorted({label for masses in isotopes for label in masses.values()})
             notes.append(f"atoms labelled {' and '.join(labels)} are hydrogens of that mass")
-            return frames if wanted == ":" else [frames[int(wanted)]]
+            return frames
     found = read(path, index=wanted)
     frames = _listed(found)
     for atoms in frames:
@@ -136,7 +138,7 @@ def _ipi_format(path: Path) -> str | None:
         return None
     if vectors := _IPI_VECTORS.search(comment):
         raise UserError(
-            f"structure file {str(path)!r} holds {vectors.group(1)} of i-PI, not positions: give "
+            f"structure file {str(path)!r} holds {vectors.group()} of i-PI, not positions: give "
             "the file of positions."
         )
     return form
