@@ -37,7 +37,7 @@ def hydrogen_bonds_to_heavy(atoms: Atoms) -> np.ndarray:
         raise UserError(
             f"hydrogen {lonely[0]} has no heavy atom within {LONGEST_XH_A} Å (nor have "
             f"{len(lonely) - 1} others): check the structure and its cell, or prepare it without "
-            "repartitioning (--hmr 0)."
+            "repartitioning (--hydrogen-mass-Da 0)."
         )
     return np.column_stack([hydrogens, owner[hydrogens]])
 
@@ -70,4 +70,4 @@ def repartitioned_masses(atoms: Atoms, hydrogen_mass: float) -> np.ndarray:
     try:
         return repartition_hydrogen_mass(atoms.numbers, masses, bonds, hydrogen_mass=hydrogen_mass)
     except ValueError as error:
-        raise UserError(f"--hmr {hydrogen_mass:g}: {error}") from error
+        raise UserError(f"--hydrogen-mass-Da {hydrogen_mass:g}: {error}") from error
