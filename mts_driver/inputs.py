@@ -115,8 +115,9 @@ class Protocol:
             )
         if self.beads > 1 and self.hydrogen_mass:
             raise UserError(
-                f"--hmr {self.hydrogen_mass:g} with --beads {self.beads}: in path integrals the "
-                "mass of hydrogens is physics. Leave --hmr out, or give 0."
+                f"--hydrogen-mass-Da {self.hydrogen_mass:g} with --beads {self.beads}: in path "
+                "integrals the mass of hydrogens is physics. Leave --hydrogen-mass-Da out, or give "
+                "0."
             )
         if self.device_steps and (self.mode != "zmq" or self.student is None):
             raise UserError(

@@ -30,10 +30,12 @@ def check(
         float | None,
         typer.Option(help="Inner time step (student), fs (default: about 1, a part of the outer)."),
     ] = None,
-    hydrogen_mass: Annotated[
+    hydrogen_mass_Da: Annotated[
         float,
         typer.Option(
-            "--hydrogen-mass", "--hmr", min=0, help="Da, taken from heavy atoms; 0: natural."
+            "--hydrogen-mass-Da",
+            min=0,
+            help="Mass of hydrogens, Da, taken from their heavy atoms; 0: natural.",
         ),
     ] = 4.0,
     temperature_K: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = (
@@ -66,7 +68,7 @@ def check(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a report, or the state of another check.")
     ] = False,
-    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Run teacher and student together in this process and report what the student is worth.
 
@@ -107,7 +109,7 @@ def check(
         picoseconds=picoseconds,
         outer_fs=outer_fs,
         inner_fs=inner_fs,
-        hydrogen_mass_Da=hydrogen_mass,
+        hydrogen_mass_Da=hydrogen_mass_Da,
         temperature_K=temperature_K,
         friction_per_ps=friction_per_ps,
         hydrogen_friction_per_ps=(

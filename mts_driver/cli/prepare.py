@@ -26,8 +26,9 @@ def prepare(
     hmr: Annotated[
         float | None,
         typer.Option(
+            "--hydrogen-mass-Da",
             help="Mass of hydrogens, Da, taken from their heavy atoms; 0: off (default: 4; 0 with "
-            "--beads)."
+            "--beads).",
         ),
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = 300.0,
@@ -87,7 +88,7 @@ def prepare(
         ),
     ] = "redraw",
     force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Write input.xml and start.extxyz for a multiple time-step run under i-PI.
 
