@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from integrators.state import Potential
+from mts_driver.drivers.limits import check_cells, check_positions
+from mts_driver.drivers.protocol import check_natoms
 from mts_driver.drivers.stats import Stats
 from mts_driver.errors import UserError
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
@@ -30,6 +32,7 @@ class Evaluator:
         self.potential = potential
         self.natoms = natoms
         self.stats = stats
+        self._checked = b""
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Results:
         """Energies (B,), forces (B, N, 3) and virials (B, 3, 3) in atomic units.
@@ -44,19 +47,15 @@ class Evaluator:
         Raises
         ------
         UserError
-            If the number of atoms is wrong, or positions or results are not finite.
+            If the number of atoms is wrong, or positions, cells or results are not finite, or a
+            cell is none.
         """
         batch, natoms = positions.shape[:2]
-        if natoms != self.natoms:
-            raise UserError(
-                f"the server sent {natoms} atoms, but --structure has {self.natoms}: give the "
-                "structure that the server runs, with the same order of atoms."
-            )
-        if not np.isfinite(positions.sum()):
-            raise UserError(
-                "the server sent positions that are not finite: the trajectory has blown up. Use a "
-                "shorter time step, or relax the structure first (mts prepare --minimise)."
-            )
+        check_natoms(natoms, self.natoms)
+        check_positions(positions)
+        if (sent := cells.tobytes()) != self._checked:  # most cells are the last ones
+            check_cells(cells, natoms)
+            self._checked = sent
         # i-PI fills incomplete batches with copies of the last structure: evaluate it once
         real = batch
         while real > 1 and all(
