@@ -94,7 +94,7 @@ def prepare(
 
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
-    from mts_driver.cli.settle import find, framed, keeps_velocities, settle
+    from mts_driver.cli.settle import find, framed, settle
     from mts_driver.input_xml import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
     from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
@@ -112,8 +112,16 @@ def prepare(
         raise UserError(f"--mode {mode!r} is not supported here: use unix, shm or zmq.")
     if mode == "zmq" and find_spec("zmq") is None:
         raise UserError("--mode zmq needs pyzmq: pip install 'mts-driver[zmq]'.")
-    atoms = framed(console, structure, read_structure(structure, tell=console.print))
-    keep = keeps_velocities(console, structure, atoms, velocities)
+    if velocities not in ("redraw", "keep"):
+        raise UserError(f"--velocities {velocities!r}: use redraw or keep.")
+    keep = velocities == "keep"
+    atoms = read_structure(structure, tell=console.print, keep_velocities=keep)
+    if keep and not atoms.has("momenta"):
+        raise UserError(
+            f"--velocities keep: {structure} has no velocities (ASE's column momenta): leave the "
+            "option out for thermal ones."
+        )
+    atoms = framed(console, structure, atoms)
     teacher = spec_for(teacher, atoms)
     spec, file = find(student)
     if spec and not spec.startswith("student:"):

@@ -24,7 +24,9 @@ VELOCITY_COLUMNS = ("velo", "vel", "velocities", "velocity", "v")
 """Columns of other programs, whose units no file says."""
 
 
-def read_structure(path: Path | str, *, tell: Tell = lambda _: None) -> Atoms:
+def read_structure(
+    path: Path | str, *, tell: Tell = lambda _: None, keep_velocities: bool = False
+) -> Atoms:
     """Read the last frame of a file that ASE or i-PI knows, or the one that ``FILE@3`` names.
 
     Parameters
@@ -32,6 +34,8 @@ def read_structure(path: Path | str, *, tell: Tell = lambda _: None) -> Atoms:
     tell : callable
         Takes a sentence about each thing that was converted, chosen among several, or is not what
         the format is usually taken for.
+    keep_velocities : bool
+        Whether the caller uses the velocities of the file; else they are left out, and said so.
 
     Returns
     -------
@@ -39,7 +43,7 @@ def read_structure(path: Path | str, *, tell: Tell = lambda _: None) -> Atoms:
         Finite, its atoms apart, its cell right-handed. ``get_masses()`` are those of the physics,
         with isotopes; ``info["charge"]`` is the total charge (left out if 0) and
         ``info["multiplicity"]`` the spin (left out for a singlet); the only constraint is a
-        ``FixAtoms``. Velocities, if the file has any, are ASE's.
+        ``FixAtoms``. Velocities that are kept are ASE's.
 
     Raises
     ------
@@ -51,7 +55,7 @@ def read_structure(path: Path | str, *, tell: Tell = lambda _: None) -> Atoms:
     if len(frames) > 1:
         notes.append(f"{len(frames)} frames: the last is taken ({path.name}@0 names the first)")
     atoms = frames[-1]
-    for note in (*notes, *_understand(atoms, str(path))):
+    for note in (*notes, *_understand(atoms, str(path), keep_velocities)):
         tell(f"{path}: {note}")
     return atoms
 
@@ -91,7 +95,7 @@ def read_systems(path: Path | str, *, tell: Tell = lambda _: None) -> list[Atoms
     return frames
 
 
-def _understand(atoms: Atoms, name: str) -> list[str]:
+def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[str]:
     """Bring a frame to the terms of `read_structure`, in place; sentences for the user."""
     notes: list[str] = []
     velocities = _velocities(atoms, name, notes)
@@ -99,8 +103,13 @@ def _understand(atoms: Atoms, name: str) -> list[str]:
     notes += read_masses(atoms, name)
     notes += read_charge(atoms, name)
     read_constraints(atoms, name)
-    if velocities is not None:
+    if velocities is not None and keep_velocities:
         atoms.set_velocities(velocities)
+    elif velocities is not None:
+        notes.append(
+            "its velocities are drawn anew at the temperature of the run (mts prepare "
+            "--velocities keep --equilibrate-ps 0 keeps them)"
+        )
     if atoms.pbc.all() and atoms.cell.handedness < 0:
         atoms.set_cell(atoms.cell.array[[1, 0, 2]], scale_atoms=False)
         notes.append(

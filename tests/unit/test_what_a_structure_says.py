@@ -260,7 +260,10 @@ def test_velocities_are_kept_and_turned_with_the_cell(tmp_path):
     atoms = bulk("NaCl", "rocksalt", 5.6)
     atoms.set_velocities(np.arange(6.0).reshape(2, 3) * 1e-3 / units.fs)
     write(tmp_path / "v.traj", atoms)
-    found = read_structure(tmp_path / "v.traj")
+    told: list[str] = []
+    assert not read_structure(tmp_path / "v.traj", tell=told.append).has("momenta")
+    assert "velocities are drawn anew" in told[0]
+    found = read_structure(tmp_path / "v.traj", keep_velocities=True)
     np.testing.assert_allclose(found.get_velocities(), atoms.get_velocities(), rtol=1e-12)
     turned, _ = along_axes(found)
     speeds = np.linalg.norm(found.get_velocities(), axis=1)
