@@ -5,6 +5,7 @@ docs/structures.md says which.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,16 @@ def _velocities(atoms: Atoms, name: str, notes: list[str]) -> np.ndarray | None:
             "leave momenta out."
         )
     return velocities
+
+
+def fingerprint(atoms: Atoms) -> str:
+    """Return a digest of all that a run on these atoms depends on, to know a state that fits."""
+    arrays = (
+        *(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses()),
+        held_atoms(atoms),
+        np.array([atoms.info.get("charge", 0), atoms.info.get("multiplicity", 1)]),
+    )
+    return sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def boxed(atoms: Atoms, *, vacuum: float = 20.0) -> tuple[Atoms, bool]:

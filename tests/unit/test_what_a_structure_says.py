@@ -14,6 +14,7 @@ from mts_driver.potentials.load import spec_for
 from mts_driver.structures.files import (
     along_axes,
     boxed,
+    fingerprint,
     read_structure,
     read_systems,
     write_start,
@@ -324,3 +325,19 @@ def test_ase_reads_a_start_as_we_do(tmp_path):
     found = read(io.StringIO((tmp_path / "s.extxyz").read_text()), format="extxyz")
     assert found.get_masses()[1] == 3.0 and found.info["charge"] == -2
     assert held_atoms(found).tolist() == [1]
+
+
+def test_a_state_belongs_to_all_that_a_structure_says():
+    atoms, others = molecule("H2O"), []
+    for change in (
+        lambda a: a.info.update(charge=1),
+        lambda a: a.info.update(multiplicity=3),
+        lambda a: a.set_masses([16, 2, 2]),
+        lambda a: a.set_constraint(FixAtoms([0])),
+        lambda a: a.set_cell([9, 9, 9]),
+        lambda a: a.rattle(1e-3),
+    ):
+        others.append(molecule("H2O"))
+        change(others[-1])
+    assert fingerprint(atoms) == fingerprint(molecule("H2O"))
+    assert len({fingerprint(a) for a in (atoms, *others)}) == 7
