@@ -1,7 +1,5 @@
 """One picture and one JSON file of what a run gained, and whether its physics held."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ from mts_driver.analysis.results import analyse, compare, finite
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import read_trajectory
 from mts_driver.errors import UserError
+from mts_driver.files import write_json
 
 DISCARD = 0.25
 """Share of a run that counts as equilibration by default."""
@@ -86,9 +85,7 @@ def write_report(
         if not path.resolve().parent.is_dir():
             raise UserError(f"{path}: the folder {path.resolve().parent} does not exist: make it.")
     draw(run, other, results, target, experiment=measured)
-    part = numbers.with_name(numbers.name + ".part")
-    part.write_text(json.dumps(results, indent=2) + "\n")
-    os.replace(part, numbers)
+    write_json(numbers, results)
     return Report(target, numbers, results)
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from mts_driver.cli.console import plain_console
 
 SHORT_TRAINING = 0.5
 """Of the time for sampling: less is worth a word."""
@@ -106,15 +108,17 @@ def distill(
     from mts_driver.distillation.improve import frames_to_learn, until_clean
     from mts_driver.distillation.train import PLAIN_KINDS
     from mts_driver.errors import UserError
+    from mts_driver.files import check_output, require_writable
     from mts_driver.memory import keep_memory
+    from mts_driver.potentials.devices import check_device
     from mts_driver.structures.files import read_systems
 
-    if output.suffix != ".safetensors":
-        raise UserError(f"--output {output} must end in .safetensors.")
-    if output.exists() and not force:
-        raise UserError(f"--output {output} exists: choose another name, or give --force.")
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: the folder '{output.parent}' does not exist.")
+    check_output(output, name="--output", suffix=".safetensors", force=force)
+    work = work or output.with_suffix("")
+    require_writable(work, name=f"--work {work}")
+    if json_file is not None:
+        check_output(json_file, name="--json")
+    check_device(device)
     if dtype not in ("float32", "float64"):
         raise UserError(f"--dtype {dtype} is not supported: use float32 or float64.")
     for kind in without or ():
@@ -129,12 +133,8 @@ def distill(
         base = base or _student_of(from_run / "input.xml")
     if not structures:
         raise UserError("STRUCTURES is missing: give a structure file, or --from-run FOLDER.")
-    console = Console()
-    systems = [
-        atoms
-        for path in structures
-        for atoms in read_systems(path, tell=lambda text: console.print(text, highlight=False))
-    ]
+    console = plain_console()
+    systems = [atoms for path in structures for atoms in read_systems(path, tell=console.print)]
     settings = Settings(
         structures=tuple(path.name for path in structures),
         teacher=teacher,
@@ -156,7 +156,7 @@ def distill(
     with StageProgress(console) as progress:
         arguments: dict[str, Any] = {
             "output": output,
-            "work": work or output.with_suffix(""),
+            "work": work,
             "command": shlex.join(["mts", *sys.argv[1:]]),
             "report": progress,
             "json_file": json_file,
@@ -166,15 +166,17 @@ def distill(
             summary = until_clean(systems, settings, picoseconds=until_clean_ps, **arguments)
     console.print(_table(summary))
     for failure in summary["failed_labels"][:3]:
-        console.print(f"left out: {failure}", highlight=False)
+        console.print(f"left out: {failure}")
     if summary["training_s"] < SHORT_TRAINING * summary["sampling_s"]:
         console.print(
-            f"[yellow]only {summary['training_s']:.0f} s of training[/] after "
-            f"{summary['sampling_s']:.0f} s of sampling: for a better student of the same labels "
-            f"give --work {arguments['work']}, another --output and more --minutes."
+            Text(f"only {summary['training_s']:.0f} s of training", "yellow"),
+            f"after {summary['sampling_s']:.0f} s of sampling: for a better student of the same "
+            f"labels give --work {shlex.quote(str(work))}, another --output and more --minutes.",
         )
     target = json_file or output.with_suffix(".json")
-    console.print(f"written: {output}, {target}, {output.with_suffix('.html')} and .png")
+    page = output.with_suffix(".html")
+    drawn = f", {page} and .png" if page.is_file() else ""
+    console.print(f"written: {output}, {target}{drawn}")
 
 
 def _student_of(run_input: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from mts_driver.cli.console import plain_console
 from mts_driver.errors import UserError
 
 
@@ -35,7 +36,7 @@ def run(
     from mts_driver.drivers.launcher import Interrupted, Launcher, load
     from mts_driver.files import write_json
 
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True, quiet=quiet)
     wanted = load(file)
     if restart:
         checkpoint, done = newest_checkpoint(wanted)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from mts_driver.cli.console import plain_console
+from mts_driver.cli.ending import ended_in_a_sentence
 from mts_driver.cli.rate import RateLine, rate
 
 
@@ -117,7 +118,7 @@ def serve(
 
     if bool(address) == bool(zmq):
         raise UserError("give either --address, of an <ffsocket>, or --zmq, where to listen.")
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True, quiet=quiet)
     counters = Stats(spec, stats)
 
     def load(device: str, threads: int, *, of: Stats = counters) -> Any:
@@ -184,13 +185,8 @@ def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, 
 
 def _main() -> None:
     """Serve as a process of ``mts run``, without loading the other sub-commands."""
-    from mts_driver.errors import UserError
-
-    try:
+    with ended_in_a_sentence():
         typer.run(serve)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

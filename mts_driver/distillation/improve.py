@@ -1,6 +1,5 @@
 """Active learning: from the frames at which a student is wrong to a better student, in rounds."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from mts_driver.distillation.measure import inner_fs_of
 from mts_driver.distillation.student_run import Watched, run_and_watch
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
+from mts_driver.files import read_json, write_json
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student_file import read_student
 
@@ -88,8 +88,9 @@ def until_clean(
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
     labeller = Labeller(settings.teacher, labels, device=settings.device)
     rounds_file = work / "rounds.json"
-    rounds = json.loads(rounds_file.read_text()) if rounds_file.exists() else []
-    summary = json.loads((json_file or output.with_suffix(".json")).read_text())
+    remedy = "give another --work folder, or remove the file."
+    rounds = read_json(rounds_file, remedy=remedy) if rounds_file.exists() else []
+    summary = read_json(json_file or output.with_suffix(".json"), remedy="distil again.")
     names = [str(atoms.info["system"]) for atoms in systems]
     if any(frame.has("force_weight") for name in names for frame in labels.of("md", name)):
         raise UserError(
@@ -129,7 +130,7 @@ def until_clean(
             json_file=json_file,
         )
         rounds.append(found)
-        rounds_file.write_text(json.dumps(rounds, indent=2) + "\n")
+        write_json(rounds_file, rounds)
         labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
         labeller = Labeller(settings.teacher, labels, device=settings.device)
     raise UserError(
@@ -167,6 +168,5 @@ def _with_rounds(
     summary: dict[str, Any], rounds: list[Any], output: Path, json_file: Path | None
 ) -> dict[str, Any]:
     summary = {**summary, "active_rounds": rounds}
-    target = json_file or output.with_suffix(".json")
-    target.write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(json_file or output.with_suffix(".json"), summary)
     return summary

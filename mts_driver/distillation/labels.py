@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.io import iread, write
 
 from mts_driver.errors import UserError
+from mts_driver.files import replacing
 
 
 class LabelFile:
@@ -47,9 +48,8 @@ class LabelFile:
                 )
         if path.exists():
             # a frame that a kill cut short is dropped, so that new ones follow a complete one
-            partial = path.with_suffix(".part")
-            write(partial, self.frames, format="extxyz")
-            partial.replace(path)
+            with replacing(path) as part:
+                write(part, self.frames, format="extxyz")
 
     def of(self, kind: str, system: str | None = None) -> list[Atoms]:
         """Return the frames of one kind, of one system or all, in the order of their labelling."""

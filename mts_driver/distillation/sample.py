@@ -1,6 +1,5 @@
 """Labels for all systems of a distillation, within their share of its time."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from mts_driver.distillation.plan import SamplingPlan
 from mts_driver.distillation.sampling import Report, Sampler
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
+from mts_driver.files import read_json, write_json
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentModel
 
@@ -57,7 +57,9 @@ def sample(
     plan_file = work / "plan.json"
     plan: dict[str, Any] = {"calls": {}, "sampling_s": {}}
     if plan_file.exists():
-        plan = json.loads(plan_file.read_text())
+        plan = read_json(
+            plan_file, keys=("calls", "sampling_s"), remedy="give another --work folder."
+        )
     planned, spent = plan["calls"], plan["sampling_s"]
     queue = list(systems)
     # fragments are centred on solutes as it is
@@ -92,14 +94,14 @@ def sample(
             )
         if name not in planned:
             planned[name] = _affordable(atoms, share_s, labeller, runner, radius_A)
-            plan_file.write_text(json.dumps(plan, indent=2) + "\n")
+            write_json(plan_file, plan)
         calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
         sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
         if base is not None and not radius_A:
             settled = labeller.labels.of("equil", name)[-1:] or [atoms]
             queue += droplets(settled)
         spent[student] = spent.get(student, 0.0) + time.monotonic() - started
-        plan_file.write_text(json.dumps(plan, indent=2) + "\n")
+        write_json(plan_file, plan)
     return spent[student]
 
 

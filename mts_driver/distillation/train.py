@@ -21,7 +21,9 @@ from mts_driver.distillation.dataset import (
 from mts_driver.distillation.groups import solute_weights
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.loss import STIFFNESS_WEIGHT, loss
+from mts_driver.errors import UserError
 from mts_driver.potentials.student import StudentConfig, StudentModel
+from mts_driver.tensor_files import load_tensors, save_tensors
 
 LEARNING_RATE = 4e-3
 FINE_TUNING_RATE = 1.5e-3
@@ -217,8 +219,8 @@ class Trainer:
         return self._rng.integers(len(available), size=min(count, len(available)))
 
     def _save(self) -> None:
-        partial = self.checkpoint.with_suffix(".part")
-        torch.save(
+        save_tensors(
+            self.checkpoint,
             {
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
@@ -228,18 +230,23 @@ class Trainer:
                 "steps": self.steps,
                 "judged": self.judged,
             },
-            partial,
         )
-        partial.replace(self.checkpoint)
 
     def _load(self) -> None:
-        stored = torch.load(self.checkpoint, weights_only=True)
-        self.model.load_state_dict(stored["model"])
-        self.average.load_state_dict(stored["average"])
-        self._best.load_state_dict(stored["best"])
-        self._optimizer.load_state_dict(stored["optimizer"])
-        self.elapsed_s, self.steps = stored["elapsed_s"], stored["steps"]
-        self.judged = [(float(share), float(value)) for share, value in stored["judged"]]
+        remedy = "give another --work folder, or remove it to train anew."
+        stored = load_tensors(self.checkpoint, remedy=remedy)
+        try:
+            self.model.load_state_dict(stored["model"])
+            self.average.load_state_dict(stored["average"])
+            self._best.load_state_dict(stored["best"])
+            self._optimizer.load_state_dict(stored["optimizer"])
+            self.elapsed_s, self.steps = stored["elapsed_s"], stored["steps"]
+            self.judged = [(float(share), float(value)) for share, value in stored["judged"]]
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise UserError(
+                f"'{self.checkpoint}' is the training of a student of another size or kind than "
+                f"this command asks for: {remedy}"
+            ) from error
 
 
 def _with_solutes_raised(frames: Sequence[Atoms]) -> list[Atoms]:
