@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from ase import Atoms
-from ase.io import iread, write
 
 from integrators.state import Potential
 from mts_driver.distillation.fragments import fragments
+from mts_driver.distillation.labels import append, complete_frames, drop_what_follows
 from mts_driver.distillation.measure import milliseconds
 from mts_driver.distillation.plan import SamplingPlan
 from mts_driver.distillation.sampling import HYDROGEN_MASS_DA, TIMESTEP_FS, Report, Sampler
@@ -79,9 +79,14 @@ class FragmentSampler(Sampler):
             times.append(time.perf_counter() - started)
         return snapshots_s, 1e3 * statistics.median(times[1:])  # the first compiles kernels
 
+    @staticmethod
+    def frames(plan: SamplingPlan) -> int:
+        """Return how many labels a plan makes."""
+        return SNAPSHOTS * _a_snapshot(plan) + plan.displaced
+
     def run(self) -> None:
         """Make snapshots, label fragments of them, then displaced fragments."""
-        count = max(1, int(FRAGMENT_SHARE * self.plan.calls) // SNAPSHOTS)
+        count = _a_snapshot(self.plan)
         labelled = {
             (int(f.info["snapshot"]), int(f.info["center"]))
             for f in self.labels.of("md", self.system)
@@ -110,7 +115,8 @@ class FragmentSampler(Sampler):
 
     def _take_snapshots(self) -> list[Atoms]:
         """Return snapshots of the student's dynamics; those of an earlier run are kept."""
-        taken = list(iread(self.snapshots, index=":")) if self.snapshots.exists() else []
+        taken = list(complete_frames(self.snapshots))
+        drop_what_follows(taken, self.snapshots)
         masses_Da = repartitioned_masses(self.atoms, HYDROGEN_MASS_DA)
         for k in range(len(taken), SNAPSHOTS):
             start = taken[-1] if taken else self._relaxed()
@@ -125,8 +131,7 @@ class FragmentSampler(Sampler):
                 report=partial(self._tell, k),
             )
             snapshot = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-            write(self.snapshots, snapshot, format="extxyz", append=True)
-            taken.append(snapshot)
+            taken.append(append(self.snapshots, snapshot))
         return taken
 
     def _tell(self, snapshot: int, step: int, steps: int) -> None:
@@ -141,3 +146,8 @@ class FragmentSampler(Sampler):
         )
         self.report("relaxation", RELAX_STEPS, RELAX_STEPS)
         return relaxed
+
+
+def _a_snapshot(plan: SamplingPlan) -> int:
+    """How many undisturbed fragments come from a snapshot."""
+    return max(1, int(FRAGMENT_SHARE * plan.calls) // SNAPSHOTS)
