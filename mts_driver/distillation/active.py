@@ -95,5 +95,6 @@ def _explain_no_frames(folder: Path) -> None:
     shown = "" if largest is None else f", max |F_T-F_S| was {largest:.2f} eV/Å"
     raise UserError(
         f"the run in {str(folder)!r} was clean: {found.get('steps', 0)} outer steps "
-        f"without a hole{shown}. There is nothing to learn from it; a longer or hotter run may find more."
+        f"without a hole{shown}. There is nothing to learn from it; a longer or hotter run may "
+        "find more."
     )

@@ -17,6 +17,7 @@ from mts_driver.distillation.sampling import HYDROGEN_MASS_DA, TIMESTEP_FS, Repo
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.distillation.topology import topology
 from mts_driver.equilibrate import equilibrate
+from mts_driver.errors import UserError
 from mts_driver.relax import relax
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.structures.tensors import cell_of
@@ -61,6 +62,7 @@ class FragmentSampler(Sampler):
         super().__init__(atoms, system, labeller, plan, seed=seed, report=report)
         self.student, self.radius_A, self.snapshots = student, radius_A, snapshots
         self.bonds = topology(atoms)
+        _require_its_charge(atoms, int(self.bonds.charges.sum()))
 
     @staticmethod
     def costs(
@@ -151,3 +153,14 @@ class FragmentSampler(Sampler):
 def _a_snapshot(plan: SamplingPlan) -> int:
     """How many undisturbed fragments come from a snapshot."""
     return max(1, int(FRAGMENT_SHARE * plan.calls) // SNAPSHOTS)
+
+
+def _require_its_charge(atoms: Atoms, found: int) -> None:
+    """Require that fragments, whose charges follow from their bonds, add up to the system's."""
+    said = int(atoms.info.get("charge", 0))
+    if said not in (0, found):
+        raise UserError(
+            f"structure {atoms.info.get('system')!r} has a charge of {said:+d} e, but the formal "
+            f"charges of its fragments add up to {found:+d} e: correct the header, or label it "
+            "whole with --fragment-radius-A 0."
+        )

@@ -141,6 +141,7 @@ def distill(
     work.mkdir(parents=True, exist_ok=True)
     model, fine_tuning = starting_model(systems, settings)
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
+    labels.require_same(systems)
     labeller = Labeller(settings.teacher, labels, device=settings.device)
     # a copy: a student takes the gradients off its model, and this one is trained later
     base = copy.deepcopy(model) if fine_tuning else None

@@ -63,6 +63,26 @@ class LabelFile:
             if atoms.info["kind"] == kind and wanted in (None, atoms.info["system"])
         ]
 
+    def require_same(self, systems: Sequence[Atoms]) -> None:
+        """Refuse structures that are others than those which the labels were made for.
+
+        Raises
+        ------
+        UserError
+            If elements, periodicity, charge or spin of a system differ.
+        """
+        for atoms in systems:
+            name = str(atoms.info["system"])
+            # fragments have atoms and charges of their own
+            labelled = next((f for f in self.of("md", name) if "center" not in f.info), atoms)
+            for key in ("atoms", "periodicity", "charge", "multiplicity"):
+                before, now = (_said(key, a) for a in (labelled, atoms))
+                if before != now:
+                    raise UserError(
+                        f"labels in '{self.path}' are of {name!r} with {key} {before}, the "
+                        f"structure has {now}: give another --work folder, or remove the file."
+                    )
+
     def add(
         self,
         atoms: Atoms,
@@ -117,6 +137,16 @@ class LabelFile:
             ) from error
         kept.info["system"] = str(kept.info["system"])
         self.frames.append(kept)
+
+
+def _said(key: str, atoms: Atoms) -> str:
+    values: dict[str, Any] = {
+        "atoms": atoms.symbols,
+        "periodicity": atoms.pbc.tolist(),
+        "charge": int(atoms.info.get("charge", 0)),
+        "multiplicity": int(atoms.info.get("multiplicity", 1)),
+    }
+    return str(values[key])
 
 
 def append(path: Path, frame: Atoms) -> Atoms:

@@ -23,7 +23,7 @@ from mts_driver.distillation.sample import fragment_radius_A
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.fast_student import Student
-from mts_driver.potentials.load import with_charge
+from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student import StudentModel
 from mts_driver.structures.tensors import cell_of
 
@@ -61,7 +61,7 @@ def compiled(systems: Sequence[Atoms], settings: Settings) -> bool:
 
 def _use(atoms: Atoms, settings: Settings, model: StudentModel) -> None:
     x, cell = torch.tensor(atoms.positions), cell_of(atoms)
-    spec = with_charge(settings.teacher, int(atoms.info.get("charge", 0)))
+    spec = spec_for(settings.teacher, atoms)
     teacher = load_potential(spec, atoms.numbers, device=settings.device)
     forces = torch.zeros_like(x)
     with suppress(UserError):  # a start that is not relaxed may be more than it can do

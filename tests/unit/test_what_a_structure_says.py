@@ -9,6 +9,10 @@ from ase.build import bulk, molecule
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixScaled
 from ase.io import read, write
 
+from mts_driver.distillation.big_systems import FragmentSampler
+from mts_driver.distillation.labels import LabelFile
+from mts_driver.distillation.plan import SamplingPlan
+from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
 from mts_driver.potentials.load import spec_for
 from mts_driver.structures.files import (
@@ -341,3 +345,26 @@ def test_a_state_belongs_to_all_that_a_structure_says():
         change(others[-1])
     assert fingerprint(atoms) == fingerprint(molecule("H2O"))
     assert len({fingerprint(a) for a in (atoms, *others)}) == 7
+
+
+def test_labels_belong_to_a_charge(tmp_path):
+    atoms = molecule("OH")
+    atoms.info.update(system="a", charge=-1)
+    labels = LabelFile(tmp_path / "labels.extxyz", teacher="so3lr")
+    info = {"kind": "md", "split": "train", "system": "a", "info": {"charge": -1}}
+    labels.add(atoms, energy_eV=0.0, forces_eV_A=np.zeros((2, 3)), **info)
+    labels.require_same([atoms])
+    del atoms.info["charge"]
+    for found in (labels, LabelFile(labels.path, teacher="so3lr")):
+        with pytest.raises(UserError, match="'a' with charge -1, the structure has 0"):
+            found.require_same([atoms])
+
+
+def test_fragments_add_up_to_the_charge_of_the_header(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.info.update(system="a", charge=-1)
+    labeller = Labeller("so3lr", LabelFile(tmp_path / "labels.extxyz", teacher="so3lr"))
+    plan = SamplingPlan(temperature_K=300.0, calls=60)
+    options = {"seed": 1, "report": print, "radius_A": 5.0, "snapshots": tmp_path / "s.extxyz"}
+    with pytest.raises(UserError, match=r"charge of -1 e, but .* fragments add up to \+0 e"):
+        FragmentSampler(atoms, "a", labeller, plan, student=None, **options)
