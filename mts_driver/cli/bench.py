@@ -105,6 +105,7 @@ def bench(
     from mts_driver.potentials.devices import check_device
     from mts_driver.potentials.load import spec_for
     from mts_driver.structures.files import read_structure
+    from mts_driver.structures.fixed import held_atoms
 
     check_device(device)
     benchmark = importlib.import_module(f"mts_driver.bench.{name}")
@@ -130,6 +131,12 @@ def bench(
         raise UserError(f"{name!r} takes one --student and one --structure: leave the others out.")
     console = plain_console()
     systems = [read_structure(path, tell=console.print) for path in structure]
+    for path, system in zip(structure, systems, strict=True):
+        if len(held_atoms(system)) or not system.pbc.all():
+            raise UserError(
+                f"--structure {path}: benchmarks take periodic systems whose atoms all move: leave "
+                "constraints out, and give a cell."
+            )
     teachers = {spec_for(teacher, system) for system in systems}
     if len(teachers) > 1:
         raise UserError(

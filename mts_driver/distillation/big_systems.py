@@ -122,6 +122,7 @@ class FragmentSampler(Sampler):
         masses_Da = repartitioned_masses(self.atoms, HYDROGEN_MASS_DA)
         for k in range(len(taken), SNAPSHOTS):
             start = taken[-1] if taken else self._relaxed()
+            start.set_constraint(self.atoms.constraints)
             atoms = equilibrate(
                 start,
                 masses_Da,

@@ -27,8 +27,7 @@ from mts_driver.distillation.teachers import Labeller, kept_info
 from mts_driver.holes import HOLE_EV_A
 from mts_driver.relax import relax
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 Report = Callable[[str, float, float], None]
 """``report(stage, done, total)``: called after every teacher call or two."""
@@ -260,7 +259,7 @@ class Sampler:
     def _state(self, atoms: Atoms, temperature_K: float, step: int) -> MDState:
         has_hydrogen = bool((atoms.numbers == 1).any())
         masses_Da = repartitioned_masses(self.atoms, HYDROGEN_MASS_DA if has_hydrogen else 0.0)
-        masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
+        masses = inertial_masses(self.atoms, masses_Da)
         if atoms.has("velocities_A_fs"):
             velocities = torch.tensor(atoms.get_array("velocities_A_fs"))
         else:
