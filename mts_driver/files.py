@@ -80,3 +80,35 @@ def require_writable(folder: Path, *, name: str) -> None:
             f"{name}: files cannot be made in {str(nearest)!r} ({error.strerror or error}): choose "
             "another folder, or make this one writable."
         ) from error
+
+
+def require_file(path: Path, *, name: str) -> None:
+    """Check, before the work, that a file can be written: a new one, or in place of an old one.
+
+    Parameters
+    ----------
+    path : Path
+        Left as it is.
+    name : str
+        The argument that names it, for the message.
+
+    Raises
+    ------
+    UserError
+        If its folder does not exist or cannot be written, or the file that is there cannot.
+    """
+    if not path.resolve().parent.is_dir():
+        raise UserError(
+            f"{name}: the folder of {str(path)!r} does not exist: make it, or choose another file."
+        )
+    if not os.path.lexists(path):
+        require_writable(path.resolve().parent, name=name)
+        return
+    try:
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{name}: {str(path)!r} cannot be written ({error.strerror or error}): choose another "
+            "file, or make this one writable."
+        ) from error

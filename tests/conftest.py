@@ -14,3 +14,13 @@ def structures() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no structures in {folder}: set MTS_STRUCTURES to the folder that has them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The smallest inputs of faults that users of other programs report."""
+    beside = Path(__file__).parents[2] / "shared" / "cases"
+    folder = Path(os.environ.get("MTS_CASES", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no cases in {folder}: set MTS_CASES to the folder that has them")
+    return folder

@@ -10,8 +10,7 @@ import json
 import os
 import signal
 import sys
-import time
-import traceback
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from mts_driver.drivers.baseline import time_single_steps
 from mts_driver.drivers.checkpoints import write_checkpoints_well
 from mts_driver.drivers.direct import ask_directly
+from mts_driver.drivers.ending import Ending
 from mts_driver.drivers.lifeline import die_with_parent
 from mts_driver.drivers.monitor import RunMonitor
 from mts_driver.units import BOHR_A
@@ -31,21 +31,25 @@ class Engine:
     Parameters
     ----------
     settings : dict
-        ``input``, ``structure`` (where to write the atoms for the drivers), ``stats`` (files by
-        force field), ``teacher`` and ``teacher_model`` (or None), ``baseline_steps``,
-        ``total_steps`` (or None), ``events_fd``, ``parent``.
+        ``input``, ``structures`` (by force field: where to write the atoms for its driver),
+        ``stats`` (the same: files), ``teacher`` and ``teacher_model`` (or None),
+        ``baseline_steps``, ``total_steps`` (or None), ``events_fd``, ``parent``.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
         self.monitor: RunMonitor | None = None
         self.baseline: tuple[float | None, str] = (None, "")
-        self.finished = False
+        self.ending = Ending(self.send, self.measured)
+        self._pipe = threading.Lock()
+        self._told_to_stop = False
 
     def send(self, event: dict[str, Any]) -> None:
         """Tell the parent; a parent that is gone is no reason to stop before RESTART is written."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self.settings["events_fd"], json.dumps(event).encode() + b"\n")
+        line = json.dumps(event).encode() + b"\n"
+        with self._pipe, contextlib.suppress(BrokenPipeError):
+            while line:
+                line = line[os.write(self.settings["events_fd"], line) :]
 
     def run(self) -> None:
         """Load, measure the baseline, step to the end, and report."""
@@ -56,31 +60,34 @@ class Engine:
 
         register()
         write_checkpoints_well()
+        self.ending.watch()
+        # once the outputs are safe, end at once: threads that wait for a dead driver never would
+        softexit.hard_exit = True
         with open(self.settings["input"]) as file:
             simulation = Simulation.load_from_xml(
                 file, request_banner=True, post_init_hook=self.hold_until_drivers_are_ready
             )
-        # once the outputs are safe, end at once: threads that wait for a dead driver never would
-        softexit.hard_exit = True
         _listen_once(signal.SIGTERM)
-        self.send({"event": "started"})
+        if self._told_to_stop:  # i-PI's own handler has come after the signal
+            softexit._kill_handler(signal.SIGTERM, None)
         stats = {name: [Path(p) for p in paths] for name, paths in self.settings["stats"].items()}
-        if self.settings["teacher"]:
-            self.baseline = time_single_steps(
-                simulation, self.settings["teacher"], steps=self.settings["baseline_steps"]
-            )
         self.monitor = RunMonitor(
             simulation, stats, self.send, teacher=self.settings["teacher_model"]
         )
         # last in the list of clean-up functions, so that RESTART is in place when it reports
-        softexit.register_function(self.report)
+        softexit.register_function(self.ending.report)
         softexit.register_function(lambda: _remove_sockets(simulation))
+        self.send({"event": "started"})
+        if self.settings["teacher"]:
+            self.baseline = time_single_steps(
+                simulation, self.settings["teacher"], steps=self.settings["baseline_steps"]
+            )
+        self.monitor.count_calls()
         for system in simulation.syslist:
             _evaluate_all(system.forces)
         simulation.outputs.append(self.monitor)
         self.monitor.start()
         simulation.run()
-        self.finished = not softexit.triggered
         softexit.trigger(status=simulation.exit_status, message=simulation.exit_message)
 
     def hold_until_drivers_are_ready(self, simulation: Any) -> None:
@@ -88,14 +95,15 @@ class Engine:
         if self.settings["total_steps"]:
             simulation.tsteps = self.settings["total_steps"]
         ask_directly(simulation, set(self.settings["stats"]))
-        _write_structure(simulation, Path(self.settings["structure"]))
+        for file in self.settings["structures"].values():
+            _write_structure(simulation, Path(file))
         self.send({"event": "loaded", "step": int(simulation.step), "total": simulation.tsteps})
         if sys.stdin.readline().strip() != "go":
-            raise SystemExit(0)
+            os._exit(0)  # nobody is there to report to
+        signal.signal(signal.SIGTERM, self._stop_later)
 
-    def report(self) -> None:
-        """Send the measurements, once, whichever way the run ends."""
-        self.send({"event": "end", **self.measured()})
+    def _stop_later(self, *_: object) -> None:
+        self._told_to_stop = True
 
     def measured(self) -> dict[str, Any]:
         """Return the measurements so far; empty before the first step."""
@@ -103,7 +111,6 @@ class Engine:
             return {}
         seconds, reason = self.baseline
         return {
-            "finished": self.finished,
             "baseline_s": seconds,
             "baseline_reason": reason,
             **self.monitor.now(),
@@ -127,14 +134,6 @@ def _listen_once(number: int) -> None:
             native(number, frame)
 
     signal.signal(number, handle)
-
-
-def _wait_for_soft_exit() -> None:
-    """Leave the end of the process to a soft exit under way, which closed the sockets on us."""
-    from ipi.utils.softexit import softexit
-
-    while softexit.triggered:
-        time.sleep(0.05)
 
 
 def _evaluate_all(forces: Any) -> None:
@@ -170,20 +169,8 @@ def main() -> None:
     engine = Engine(settings)
     try:
         engine.run()
-    except Exception as error:
-        _wait_for_soft_exit()
-        traceback.print_exc()
-        engine.send(
-            {
-                "event": "error",
-                "message": f"{error}",
-                "kind": type(error).__name__,
-                "measured": engine.measured(),
-            }
-        )
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)  # i-PI's polling threads would keep the process alive
+    except (Exception, SystemExit) as error:
+        engine.ending.failed(error)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mts_driver.drivers.ending import NotRestartable
 from mts_driver.drivers.holes import HoleRecorder
 from mts_driver.drivers.stats import read_stats
 from mts_driver.units import HARTREE_EV
@@ -63,7 +64,13 @@ class RunMonitor:
         self._conserved_meV: list[float] = []
         self._temperatures: list[dict[str, float]] = []
         self._last_report = 0.0
-        self._calls_before = self._counters()
+        # the run may be stopped before it starts
+        self._start = self._end = time.perf_counter()
+        self.count_calls()
+
+    def count_calls(self) -> None:
+        """Count calls from here on; those of the loop, from `start`."""
+        self._calls_before = self._calls_at_start = self._counters()
 
     def start(self) -> None:
         """Start the clock; the forces of the first structure have been evaluated by now."""
@@ -115,7 +122,7 @@ class RunMonitor:
     def _check_for_explosion(self, step: int) -> None:
         hottest = max((t for m in self.monitors for t in m.latest_K.values()), default=0.0)
         if not hottest < _EXPLODED_K:
-            raise RuntimeError(
+            raise NotRestartable(
                 f"the trajectory has blown up: {hottest:.3g} K at step {step}. Restart from an "
                 "older checkpoint, or from a relaxed structure, with a shorter outer time step; if "
                 "max|F_T-F_S| grew before, the student needs training on this system"
@@ -152,6 +159,8 @@ class RunMonitor:
             "first_step": self.first_step,
             "steps": self.steps,
             "timestep_fs": self.timestep_fs,
+            "done": self._done(),
+            "total_steps": int(self.simulation.tsteps),
             "nmts": self.nmts,
             "wall_s": self._end - self._start,
             "calls": {
@@ -175,6 +184,11 @@ class RunMonitor:
             "temperatures_K": _mean([m.temperatures_K for m in self.monitors]) or None,
             "temperatures_second_half_K": self._second_half(),
         }
+
+    def _done(self) -> bool:
+        """Whether the steps that were asked for are done, or a motion has come to its own end."""
+        ended = self.simulation.finished and self.simulation.exit_status != "bad"
+        return ended or self.first_step + self.steps >= self.simulation.tsteps
 
     def _drift(self) -> float | None:
         if self.steps < 3 or not np.isfinite(self._conserved_meV).all():

@@ -17,7 +17,8 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
     run : RunInput
         Names teacher and student.
     end : dict
-        The measurements of `RunMonitor.results`, with the baseline.
+        The measurements of `RunMonitor.results`, with the baseline, and ``ended_by``: what has
+        ended the run before all steps were done.
 
     Returns
     -------
@@ -29,11 +30,13 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
     steps, wall = end["steps"], end["wall_s"]
     speed = steps * end["timestep_fs"] / _FS_PER_NS / wall * _S_PER_DAY if wall > 0 else 0.0
     found: dict[str, Any] = {
-        "completed": end["finished"],
+        "completed": end["done"],
+        "ended_by": None if end["done"] else end["ended_by"],
         "natoms": end["natoms"],
         "nbeads": end["nbeads"],
         "first_step": end["first_step"],
         "steps": steps,
+        "total_steps": end["total_steps"],
         "outer_timestep_fs": round(end["timestep_fs"], 9),
         "n_inner": math.prod(end["nmts"]),
         "wall_s": wall,
@@ -45,7 +48,10 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
         found[f"{role}_ms"] = 1e3 * end["model_s"][name] / loop_calls if loop_calls else None
         if calls is None:
             found[f"{role}_reason"] = (
-                f"no <ffsocket> of mts run has the {role}'s mts_weights "
+                f"mts run has started no driver that is the {role} alone: one that is started by "
+                "hand, or within an <ffcommittee>, is not counted"
+                if name
+                else f"no force field has the {role}'s mts_weights "
                 f"({'[1, 0]' if role == 'teacher' else '[-1, 1]'})"
             )
     found |= _overhead(run, end)
