@@ -99,6 +99,7 @@ def bench(
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
     from mts_driver.bench import table
     from mts_driver.bench.settings import Settings
+    from mts_driver.potentials.load import spec_for
     from mts_driver.structures.files import read_structure
 
     benchmark = importlib.import_module(f"mts_driver.bench.{name}")
@@ -122,13 +123,20 @@ def bench(
     students = tuple(_student(part) for part in student.split(","))
     if name != "kernels" and (len(students) > 1 or len(structure) > 1):
         raise UserError(f"{name!r} takes one --student and one --structure: leave the others out.")
-    console = Console()
+    console = Console(highlight=False)
+    systems = [read_structure(path, tell=console.print) for path in structure]
+    teachers = {spec_for(teacher, system) for system in systems}
+    if len(teachers) > 1:
+        raise UserError(
+            f"--structure: systems of different charge or spin need {', '.join(sorted(teachers))}: "
+            "give those of one charge at a time."
+        )
     if not console.is_terminal:
         console.width = 180  # a table in a file is not folded
     with console.status("") as status:
         settings = Settings(
-            structures=tuple(read_structure(path) for path in structure),
-            teacher=teacher,
+            structures=tuple(systems),
+            teacher=teachers.pop(),
             students=students,
             device=device,
             threads=threads,

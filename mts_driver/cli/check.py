@@ -30,10 +30,12 @@ def check(
         float | None,
         typer.Option(help="Inner time step (student), fs (default: about 1, a part of the outer)."),
     ] = None,
-    hydrogen_mass: Annotated[
+    hydrogen_mass_Da: Annotated[
         float,
         typer.Option(
-            "--hydrogen-mass", "--hmr", min=0, help="Da, taken from heavy atoms; 0: natural."
+            "--hydrogen-mass-Da",
+            min=0,
+            help="Mass of hydrogens, Da, taken from their heavy atoms; 0: natural.",
         ),
     ] = 4.0,
     temperature_K: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = (
@@ -66,7 +68,7 @@ def check(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a report, or the state of another check.")
     ] = False,
-    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Run teacher and student together in this process and report what the student is worth.
 
@@ -81,12 +83,13 @@ def check(
     from mts_driver.errors import UserError
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
-    from mts_driver.potentials.load import with_charge
+    from mts_driver.potentials.load import spec_for
     from mts_driver.potentials.student_file import find_student
     from mts_driver.structures.files import read_structure
 
     file = find_student(student.removeprefix("student:"))
-    atoms = read_structure(structure)
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    atoms = read_structure(structure, tell=console.print)
     target = json_file or Path(f"{file.stem}-{structure.stem}-check.json")
     if target.suffix != ".json":
         raise UserError(f"--json {target} must end in .json.")
@@ -106,7 +109,7 @@ def check(
         picoseconds=picoseconds,
         outer_fs=outer_fs,
         inner_fs=inner_fs,
-        hydrogen_mass_Da=hydrogen_mass,
+        hydrogen_mass_Da=hydrogen_mass_Da,
         temperature_K=temperature_K,
         friction_per_ps=friction_per_ps,
         hydrogen_friction_per_ps=(
@@ -120,10 +123,8 @@ def check(
     fast = load_potential(f"student:{file}", numbers, device=device)
     slow = None
     if teacher != "none":
-        spec = with_charge(teacher, int(atoms.info.get("charge", 0)))
-        slow = load_potential(spec, numbers, device=device)
+        slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
     keep_memory()
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     with StageProgress(console) as progress:
         found = run_check(atoms, slow, fast, settings, work=work, report=progress, force=force)
     found = {"structure": str(structure), **found, "problems": problems(found)}

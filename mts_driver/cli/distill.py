@@ -129,7 +129,12 @@ def distill(
         base = base or _student_of(from_run / "input.xml")
     if not structures:
         raise UserError("STRUCTURES is missing: give a structure file, or --from-run FOLDER.")
-    systems = [atoms for path in structures for atoms in read_systems(path)]
+    console = Console()
+    systems = [
+        atoms
+        for path in structures
+        for atoms in read_systems(path, tell=lambda text: console.print(text, highlight=False))
+    ]
     settings = Settings(
         structures=tuple(path.name for path in structures),
         teacher=teacher,
@@ -148,7 +153,6 @@ def distill(
         fragment_radius_A=fragment_radius_A,
     )
     keep_memory()
-    console = Console()
     with StageProgress(console) as progress:
         arguments: dict[str, Any] = {
             "output": output,

@@ -25,9 +25,13 @@ def resonance(
         typer.Option(help="Outer step, fs; may be repeated (default: 2 3 4 5 6 8 10)."),
     ] = None,
     inner_fs: Annotated[float, typer.Option(help="Inner step, about, fs.")] = 1.0,
-    hydrogen_mass: Annotated[
+    hydrogen_mass_Da: Annotated[
         list[float] | None,
-        typer.Option("--hydrogen-mass", "--hmr", help="Da; 0: natural (default: 0 4)."),
+        typer.Option(
+            "--hydrogen-mass-Da",
+            help="Mass of hydrogens, Da, taken from their heavy atoms; 0: natural; may be repeated "
+            "(default: 0 4).",
+        ),
     ] = None,
     friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
     hydrogen_friction_per_ps: Annotated[
@@ -52,7 +56,7 @@ def resonance(
         typer.Option("--json", help="The scan (default: STRUCTURE-resonance.json here)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an older scan.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Scan outer steps on your own teacher, student and system, and recommend the largest safe one.
 
@@ -64,7 +68,7 @@ def resonance(
     from mts_driver.errors import UserError
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
-    from mts_driver.potentials.load import with_charge
+    from mts_driver.potentials.load import spec_for
     from mts_driver.potentials.student_file import find_student
     from mts_driver.resonance.scan import Settings, scan
     from mts_driver.structures.files import read_structure
@@ -79,7 +83,7 @@ def resonance(
         student=student,
         outer_fs=tuple(outer_fs or (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)),
         inner_fs=inner_fs,
-        hydrogen_mass_Da=tuple(hydrogen_mass or (0.0, 4.0)),
+        hydrogen_mass_Da=tuple(hydrogen_mass_Da or (0.0, 4.0)),
         friction_per_ps=friction_per_ps,
         hydrogen_friction_per_ps=tuple(
             (20.0,) if hydrogen_friction_per_ps is None else hydrogen_friction_per_ps
@@ -90,16 +94,14 @@ def resonance(
         replicas=replicas or (1 if device == "cpu" else 8),
         seed=seed,
     )
-    atoms = read_structure(structure)
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    atoms = read_structure(structure, tell=console.print)
     numbers = atoms.numbers.tolist()
     fast = load_potential(
         f"student:{find_student(student.removeprefix('student:'))}", numbers, device=device
     )
-    slow = load_potential(
-        with_charge(teacher, int(atoms.info.get("charge", 0))), numbers, device=device
-    )
+    slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
     keep_memory()
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = _LOG_WIDTH
     state_file = target.with_suffix(".part")

@@ -24,7 +24,7 @@ def run(
         int, typer.Option(help="Single steps of 1 fs to time for the speed-up; 0: none.", min=0)
     ] = 10,
     json: Annotated[Path | None, typer.Option(help="Another place for the summary.")] = None,
-    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Run i-PI with the drivers that the input's <ffsocket> blocks name in <parameters>.
 

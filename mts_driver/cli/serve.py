@@ -93,7 +93,7 @@ def serve(
     student_stats: Annotated[
         Path | None, typer.Option(help="The same for the --student.", hidden=True)
     ] = None,
-    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
     worker: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
