@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.io import write
 
+from mts_driver.drivers.atoms_of_run import check_systems, structure_for
 from mts_driver.drivers.baseline import time_single_steps
 from mts_driver.drivers.checkpoints import write_checkpoints_well
 from mts_driver.drivers.direct import ask_directly
 from mts_driver.drivers.ending import Ending
+from mts_driver.drivers.holes import watched_systems
 from mts_driver.drivers.lifeline import die_with_parent
 from mts_driver.drivers.monitor import RunMonitor
-from mts_driver.units import BOHR_A
 
 
 class Engine:
@@ -31,9 +33,10 @@ class Engine:
     Parameters
     ----------
     settings : dict
-        ``input``, ``structures`` (by force field: where to write the atoms for its driver),
-        ``stats`` (the same: files), ``teacher`` and ``teacher_model`` (or None),
-        ``baseline_steps``, ``total_steps`` (or None), ``events_fd``, ``parent``.
+        ``input``, ``structures`` (by force field: where to write the atoms for its driver, and
+        whether they are periodic), ``stats`` (the same: files), ``teachers`` (the same:
+        specifications, empty where they are not known; none without students), ``students``
+        (names), ``baseline_steps``, ``total_steps`` (or None), ``events_fd``, ``parent``.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -41,6 +44,7 @@ class Engine:
         self.monitor: RunMonitor | None = None
         self.baseline: tuple[float | None, str] = (None, "")
         self.ending = Ending(self.send, self.measured)
+        self.structures: list[tuple[str, tuple[str, bool]]] = list(settings["structures"].items())
         self._pipe = threading.Lock()
         self._told_to_stop = False
 
@@ -72,15 +76,23 @@ class Engine:
             softexit._kill_handler(signal.SIGTERM, None)
         stats = {name: [Path(p) for p in paths] for name, paths in self.settings["stats"].items()}
         self.monitor = RunMonitor(
-            simulation, stats, self.send, teacher=self.settings["teacher_model"]
+            simulation,
+            stats,
+            self.send,
+            watched=watched_systems(
+                simulation,
+                teachers=self.settings["teachers"],
+                students=self.settings["students"],
+                isolated=[n for n, (_, periodic) in self.structures if not periodic],
+            ),
         )
         # last in the list of clean-up functions, so that RESTART is in place when it reports
         softexit.register_function(self.ending.report)
         softexit.register_function(lambda: _remove_sockets(simulation))
         self.send({"event": "started"})
-        if self.settings["teacher"]:
+        if self.settings["teachers"]:
             self.baseline = time_single_steps(
-                simulation, self.settings["teacher"], steps=self.settings["baseline_steps"]
+                simulation, list(self.settings["teachers"]), steps=self.settings["baseline_steps"]
             )
         self.monitor.count_calls()
         for system in simulation.syslist:
@@ -95,8 +107,9 @@ class Engine:
         if self.settings["total_steps"]:
             simulation.tsteps = self.settings["total_steps"]
         ask_directly(simulation, set(self.settings["stats"]))
-        for file in self.settings["structures"].values():
-            _write_structure(simulation, Path(file))
+        check_systems(simulation)
+        for name, (file, periodic) in self.structures:
+            write(file, structure_for(simulation, name, periodic=periodic), format="extxyz")
         self.send({"event": "loaded", "step": int(simulation.step), "total": simulation.tsteps})
         if sys.stdin.readline().strip() != "go":
             os._exit(0)  # nobody is there to report to
@@ -148,18 +161,6 @@ def _remove_sockets(simulation: Any) -> None:
         server = getattr(forcefield, "socket", None)
         if server is not None and server.mode in ("unix", "shm"):
             Path(server.sockets_prefix + server.address).unlink(missing_ok=True)
-
-
-def _write_structure(simulation: Any, path: Path) -> None:
-    from ase import Atoms
-    from ase.io import write
-    from ipi.utils.depend import dstrip
-
-    system = simulation.syslist[0]
-    positions = dstrip(system.beads.q)[0].reshape(-1, 3) * BOHR_A
-    cell = dstrip(system.cell.h).T * BOHR_A
-    names = [str(name) for name in system.beads.names]
-    write(path, Atoms(names, positions, cell=cell, pbc=True), format="extxyz")
 
 
 def main() -> None:

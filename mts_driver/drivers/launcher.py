@@ -165,40 +165,46 @@ class Launcher:
 
     def _start_engine(self) -> None:
         models = {driver.name: driver.model for driver in self.run.drivers}
-        teacher = self.run.teacher if self.run.student else None
         settings = {
             "input": self.run.path.name,
-            "structures": {d.name: str(structure_file(self.scratch, d)) for d in self.run.drivers},
+            "structures": {
+                driver.name: [str(structure_file(self.scratch, driver)), driver.periodic]
+                for driver in self.run.drivers
+            },
             "stats": {d.name: [str(stats_file(self.scratch, d))] for d in self.run.drivers},
-            "teacher": teacher,
-            "teacher_model": models.get(teacher, "") if teacher else None,
+            # those of a teacher alone have nothing to be compared with
+            "teachers": {name: models.get(name, "") for name in self.run.teachers}
+            if self.run.students
+            else {},
+            "students": self.run.students,
             "baseline_steps": self.baseline_steps,
             "total_steps": self.total_steps,
         }
         self.engine = EngineProcess(settings, self.folder)
 
     def _start_drivers(self) -> None:
-        shared = self._beside_the_teacher()
+        served: set[str] = set()
         for driver in self.run.drivers:
-            if driver is shared:
+            if driver.name in served:
                 continue
-            both = shared is not None and shared.address == driver.address
-            device = driver.options.get("device", "cpu")
-            self.tell(f"starting {driver.name}: {driver.model} on {device}")
-            self.drivers[driver.name] = start_driver(
-                driver, self.folder, self.scratch, student=shared if both else None
+            first, second = self._at_the_same_address(driver)
+            served |= {one.name for one in (first, second) if one}
+            device = first.options.get("device", "cpu")
+            self.tell(f"starting {first.name}: {first.model} on {device}")
+            self.drivers[first.name] = start_driver(
+                first, self.folder, self.scratch, student=second
             )
         for address in self.run.addresses:
             if address not in [driver.address for driver in self.run.drivers]:
                 self.tell(f"waiting for a driver that you start by hand at {address}")
 
-    def _beside_the_teacher(self) -> Driver | None:
-        """Return the student if the teacher's driver serves it as well."""
-        named = {driver.name: driver for driver in self.run.drivers}
-        teacher, student = (named.get(str(name)) for name in (self.run.teacher, self.run.student))
-        if teacher is None or student is None or teacher.address != student.address:
-            return None
-        return student
+    def _at_the_same_address(self, driver: Driver) -> tuple[Driver, Driver | None]:
+        """Return the driver to start, and the student that it serves as well."""
+        both = [d for d in self.run.drivers if d.address == driver.address]
+        if driver.address.mode != "zmq" or len(both) == 1:
+            return driver, None
+        student, teacher = sorted(both, key=lambda one: one.name in self.run.teachers)
+        return teacher, student
 
     def _until_drivers_are_ready(self) -> None:
         waiting = {driver.name: driver for driver in self.run.drivers}

@@ -178,7 +178,18 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     made = mts(
         *("prepare", cases / "teacher_by_hand" / "ar4.extxyz", "-o", run),
         *("--teacher", f"{LJ}=0.0104", "--student", f"{LJ}=0.012", "--outer-fs", 4),
-        *("--inner-fs", 2, "--steps", 10, "--stride", 5, "--equilibrate-ps", 0, "--hmr", 0),
+        *(
+            "--inner-fs",
+            2,
+            "--steps",
+            10,
+            "--stride",
+            5,
+            "--equilibrate-ps",
+            0,
+            "--hydrogen-mass-Da",
+            0,
+        ),
     )
     assert made.returncode == 0, made.stderr
     input_xml = run / "input.xml"
