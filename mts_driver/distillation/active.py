@@ -79,7 +79,7 @@ def _explain_no_frames(folder: Path) -> None:
             "of an `mts run` that has ended."
         )
     remedy = "give the folder of another run, or run this one again."
-    found: dict[str, Any] = read_json(summary, keys=["steps"], remedy=remedy)
+    found: dict[str, Any] = read_json(summary, remedy=remedy)
     if found.get("holes") is None:
         reason = found.get("holes_reason", "it was made by a version that kept no frames")
         raise UserError(

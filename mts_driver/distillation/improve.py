@@ -89,7 +89,7 @@ def until_clean(
     labeller = Labeller(settings.teacher, labels, device=settings.device)
     rounds_file = work / "rounds.json"
     remedy = "give another --work folder, or remove the file."
-    rounds = read_json(rounds_file, remedy=remedy) if rounds_file.exists() else []
+    rounds = read_json(rounds_file, kind=list, remedy=remedy) if rounds_file.exists() else []
     summary = read_json(json_file or output.with_suffix(".json"), remedy="distil again.")
     names = [str(atoms.info["system"]) for atoms in systems]
     if any(frame.has("force_weight") for name in names for frame in labels.of("md", name)):
