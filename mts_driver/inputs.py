@@ -44,6 +44,12 @@ class Protocol:
         Of both potentials.
     device_steps : int
         Outer steps that one driver with both models takes at a time; 0: i-PI takes them.
+    periodic : bool
+        Whether the models see the cell; i-PI itself always has one.
+    held : tuple of int
+        Atoms that do not move.
+    keep_velocities : bool
+        Start from those of the structure, instead of thermal ones.
     """
 
     teacher: str
@@ -65,6 +71,9 @@ class Protocol:
     mode: str = "unix"
     device: str = "cpu"
     device_steps: int = 0
+    periodic: bool = True
+    held: tuple[int, ...] = ()
+    keep_velocities: bool = False
 
     def __post_init__(self) -> None:
         positive = [

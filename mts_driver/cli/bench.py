@@ -103,7 +103,9 @@ def bench(
     from mts_driver.bench import table
     from mts_driver.bench.settings import Settings
     from mts_driver.potentials.devices import check_device
+    from mts_driver.potentials.load import spec_for
     from mts_driver.structures.files import read_structure
+    from mts_driver.structures.fixed import held_atoms
 
     check_device(device)
     benchmark = importlib.import_module(f"mts_driver.bench.{name}")
@@ -128,12 +130,25 @@ def bench(
     if name != "kernels" and (len(students) > 1 or len(structure) > 1):
         raise UserError(f"{name!r} takes one --student and one --structure: leave the others out.")
     console = plain_console()
+    systems = [read_structure(path, tell=console.print) for path in structure]
+    for path, system in zip(structure, systems, strict=True):
+        if len(held_atoms(system)) or not system.pbc.all():
+            raise UserError(
+                f"--structure {path}: benchmarks take periodic systems whose atoms all move: leave "
+                "constraints out, and give a cell."
+            )
+    teachers = {spec_for(teacher, system) for system in systems}
+    if len(teachers) > 1:
+        raise UserError(
+            f"--structure: systems of different charge or spin need {', '.join(sorted(teachers))}: "
+            "give those of one charge at a time."
+        )
     if not console.is_terminal:
         console.width = 180  # a table in a file is not folded
     with console.status("") as status:
         settings = Settings(
-            structures=tuple(read_structure(path) for path in structure),
-            teacher=teacher,
+            structures=tuple(systems),
+            teacher=teachers.pop(),
             students=students,
             device=device,
             threads=threads,

@@ -84,12 +84,13 @@ def check(
     from mts_driver.files import check_output, require_writable, write_json
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
-    from mts_driver.potentials.load import with_charge
+    from mts_driver.potentials.load import spec_for
     from mts_driver.potentials.student_file import find_student
     from mts_driver.structures.files import read_structure
 
     file = find_student(student.removeprefix("student:"))
-    atoms = read_structure(structure)
+    console = plain_console(quiet=quiet)
+    atoms = read_structure(structure, tell=console.print)
     target = json_file or Path(f"{file.stem}-{structure.stem}-check.json")
     check_output(target, name="--json", suffix=".json", force=force)
     work = work or target.with_suffix("")
@@ -117,10 +118,8 @@ def check(
     fast = load_potential(f"student:{file}", numbers, device=device)
     slow = None
     if teacher != "none":
-        spec = with_charge(teacher, int(atoms.info.get("charge", 0)))
-        slow = load_potential(spec, numbers, device=device)
+        slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
     keep_memory()
-    console = plain_console(quiet=quiet)
     with StageProgress(console) as progress:
         found = run_check(atoms, slow, fast, settings, work=work, report=progress, force=force)
     found = {"structure": str(structure), **found, "problems": problems(found)}

@@ -82,6 +82,12 @@ def prepare(
             help="Dynamics with the student before the start, ps; 0: keep positions.", min=0
         ),
     ] = 2.0,
+    velocities: Annotated[
+        str,
+        typer.Option(
+            help="redraw: thermal ones; keep: those of the structure, with --equilibrate-ps 0."
+        ),
+    ] = "redraw",
     force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
@@ -89,12 +95,14 @@ def prepare(
 
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
-    from mts_driver.cli.settle import find, settle
+    from mts_driver.cli.settle import find, framed, settle
     from mts_driver.files import require_writable
-    from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
+    from mts_driver.input_xml import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
     from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
-    from mts_driver.structures.files import boxed, read_structure, write_start
+    from mts_driver.potentials.load import spec_for
+    from mts_driver.structures.files import read_structure, write_start, write_velocities
+    from mts_driver.structures.fixed import held_atoms
     from mts_driver.structures.masses import repartitioned_masses
 
     console = plain_console(stderr=True, quiet=quiet)
@@ -107,7 +115,20 @@ def prepare(
         raise UserError(f"--mode {mode!r} is not supported here: use unix, shm or zmq.")
     if mode == "zmq" and find_spec("zmq") is None:
         raise UserError("--mode zmq needs pyzmq: pip install 'mts-driver[zmq]'.")
+    if velocities not in ("redraw", "keep"):
+        raise UserError(f"--velocities {velocities!r}: use redraw or keep.")
+    keep = velocities == "keep"
+    atoms = read_structure(structure, tell=console.print, keep_velocities=keep)
+    if keep and not atoms.has("momenta"):
+        raise UserError(
+            f"--velocities keep: {structure} has no velocities (ASE's column momenta): leave the "
+            "option out for thermal ones."
+        )
+    atoms = framed(console, structure, atoms)
+    teacher = spec_for(teacher, atoms)
     spec, file = find(student)
+    if spec and not spec.startswith("student:"):
+        spec = spec_for(spec, atoms)
     inner_fs = inner_fs if spec else outer_fs
     if hmr is None:
         hmr = 4.0 if beads == 1 else 0.0
@@ -131,12 +152,14 @@ def prepare(
         mode=mode,
         device_steps=device_steps,
         device=device,
+        periodic=bool(atoms.pbc.all()),
+        held=tuple(held_atoms(atoms).tolist()),
+        keep_velocities=keep,
     )
-    atoms, made_box = boxed(read_structure(structure))
-    if made_box:
-        console.print(
-            f"{structure} has no cell: put into a box of "
-            f"{' × '.join(f'{x:.0f}' for x in atoms.cell.lengths())} Å, since i-PI needs one"
+    if keep and equilibrate_ps and spec:
+        raise UserError(
+            f"--velocities keep with --equilibrate-ps {equilibrate_ps:g}: after an equilibration "
+            "the velocities are others; give --equilibrate-ps 0."
         )
     masses = repartitioned_masses(atoms, hmr)
     # loading both now finds unknown elements before anything is written
@@ -157,6 +180,8 @@ def prepare(
         # everything is complete before the folder sees the first file
         write_start(Path(scratch) / "start.extxyz", atoms, masses)
         (Path(scratch) / "input.xml").write_text(input_xml(protocol, output))
+        if keep:
+            write_velocities(Path(scratch) / VELOCITIES_FILE, atoms)
         if file:
             shutil.copy(file, scratch)
         if mode == "zmq" and spec:

@@ -77,7 +77,7 @@ def resonance(
     from mts_driver.files import check_output, write_json
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
-    from mts_driver.potentials.load import with_charge
+    from mts_driver.potentials.load import spec_for
     from mts_driver.potentials.student_file import find_student
     from mts_driver.resonance.scan import Settings, scan
     from mts_driver.structures.files import read_structure
@@ -100,16 +100,14 @@ def resonance(
         replicas=replicas or (1 if device == "cpu" else 8),
         seed=seed,
     )
-    atoms = read_structure(structure)
+    console = plain_console(quiet=quiet)
+    atoms = read_structure(structure, tell=console.print)
     numbers = atoms.numbers.tolist()
     fast = load_potential(
         f"student:{find_student(student.removeprefix('student:'))}", numbers, device=device
     )
-    slow = load_potential(
-        with_charge(teacher, int(atoms.info.get("charge", 0))), numbers, device=device
-    )
+    slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
     keep_memory()
-    console = plain_console(quiet=quiet)
     if not console.is_terminal:
         console.width = _LOG_WIDTH
     state_file = target.with_suffix(".part")

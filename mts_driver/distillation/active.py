@@ -91,9 +91,10 @@ def _explain_no_frames(folder: Path) -> None:
             f"the run in {str(folder)!r} had {found['holes']} outer steps with a hole, but no "
             "frame that can be learned from: start it from a relaxed structure (mts prepare)."
         )
-    largest = found["max_force_difference_eV_A"]
+    largest = found.get("max_force_difference_eV_A")
     shown = "" if largest is None else f", max |F_T-F_S| was {largest:.2f} eV/Å"
     raise UserError(
-        f"the run in {str(folder)!r} was clean: {found['steps']} outer steps without a "
-        f"hole{shown}. There is nothing to learn from it; a longer or hotter run may find more."
+        f"the run in {str(folder)!r} was clean: {found.get('steps', 0)} outer steps "
+        f"without a hole{shown}. There is nothing to learn from it; a longer or hotter run may "
+        "find more."
     )

@@ -332,7 +332,7 @@ def load(path: Path) -> RunInput:
     run = read_input(path)
     for driver in run.drivers:
         kind, _, rest = driver.model.partition(":")
-        if kind not in ("so3lr", "student", "ase"):
+        if kind.partition("?")[0] not in ("so3lr", "student", "ase"):
             raise UserError(
                 f"<ffsocket name={driver.name!r}> asks for the model {driver.model!r}: use so3lr, "
                 "student:FILE or ase:MODULE:CALLABLE?key=value."
