@@ -71,7 +71,7 @@ def test_a_run_that_ends_early_says_why_and_goes_on(tmp_path, how):
     if how == "EXIT":
         wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
         (input_xml.parent / "EXIT").touch()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
     summary = summary_of(input_xml)
     done = summary["steps"]
@@ -95,7 +95,7 @@ def test_a_run_can_be_stopped_during_its_first_force(tmp_path, number):
     # i-PI has opened its outputs, and only forces are missing
     wait_for((input_xml.parent / "simulation.out").exists, what="output")
     os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 130, output
     assert "Error" not in (input_xml.parent / "i-pi.log").read_text()
     assert "killed" not in output
@@ -132,7 +132,7 @@ class WrongClient(threading.Thread):
 
     def run(self) -> None:
         link = socket.socket(socket.AF_UNIX)
-        wait_for(lambda: not link.connect_ex(self.path), timeout=60, what="socket")
+        wait_for(lambda: not link.connect_ex(self.path), timeout=180, what="socket")
         with link, link.makefile("rb") as stream:
             while message := stream.read(12).strip():
                 if message == b"STATUS":
@@ -156,7 +156,7 @@ def test_when_a_thread_of_ipi_dies_the_run_ends(tmp_path, systems):
     input_xml = make_run(tmp_path / "run", steps=50, **exchange)
     client = WrongClient(f"/tmp/ipi_{by_hand(input_xml)}")
     client.start()
-    done = mts("run", input_xml, "--baseline-steps", 0, timeout=60)
+    done = mts("run", input_xml, "--baseline-steps", 0)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     thread = "its thread 'poll_teacher' died: InvalidSize: " if systems == 2 else ""
@@ -201,7 +201,7 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     )
     done = mts("run", input_xml, "--baseline-steps", 2)
     assert done.returncode == 0, done.stderr
-    assert driver.communicate(timeout=20)[0] == ""
+    assert driver.communicate(timeout=180)[0] == ""
     assert f"picture: {run / 'report.png'}" in done.stderr
     summary = summary_of(input_xml)
     assert summary["teacher_calls"] is None and "by hand" in summary["teacher_reason"]
@@ -231,7 +231,7 @@ def test_a_run_never_fails_for_its_picture(tmp_path, cases):
         [MTS, "run", input_xml, "--baseline-steps", "0"],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         env=environment(),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         check=False,
