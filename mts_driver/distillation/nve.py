@@ -31,7 +31,7 @@ class NveRun:
     Attributes
     ----------
     drift_meV_atom_ps : float
-        Slope of K + U_teacher per atom; infinite if the run blew up.
+        Slope of K + U_teacher per moving atom; infinite if the run blew up.
     max_force_difference_eV_A : float
         Largest |F_teacher - F_student| on an atom, before clipping.
     clip_events : int

@@ -187,13 +187,13 @@ class RunMonitor:
         if not self.monitors or half == 0:
             return None
         first, last = self._temperatures[half - 1], self._temperatures[-1]
-        return {
+        found = {
             key: (self.steps * last[key] - half * first[key]) / (self.steps - half) for key in last
         }
+        return found or None
 
 
 def _mean(readings: list[dict[str, float]]) -> dict[str, float]:
-    readings = [r for r in readings if r]
-    if not readings:
-        return {}
-    return {key: float(np.mean([r[key] for r in readings])) for key in readings[0]}
+    """Mean over the systems that have the group: one may have no hydrogen."""
+    groups = dict.fromkeys(key for reading in readings for key in reading)
+    return {key: float(np.mean([r[key] for r in readings if key in r])) for key in groups}

@@ -12,3 +12,10 @@ def held_atoms(atoms: Atoms) -> np.ndarray:
     """
     held = [c.index for c in atoms.constraints if isinstance(c, FixAtoms)]
     return np.unique(np.concatenate(held)) if held else np.zeros(0, int)
+
+
+def moving_atoms(atoms: Atoms) -> np.ndarray:
+    """Return which atoms move, bool, shape (N,)."""
+    moves = np.ones(len(atoms), bool)
+    moves[held_atoms(atoms)] = False
+    return moves

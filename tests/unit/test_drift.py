@@ -1,6 +1,7 @@
 """NVE-RESPA drift where its size is known: springs, and students that are wrong on purpose."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,22 @@ def test_predicted_heating():
     # DESIGN §6: 3.9 K for a meV/atom/ps at γ = 1/ps
     assert predicted_heating_K(1.0, 1.0) == pytest.approx(3.868, abs=0.001)
     assert predicted_heating_K(3.0, 10.0) == pytest.approx(1.160, abs=0.001)
+
+
+@pytest.mark.parametrize(("symbols", "degrees"), [("OH", 1.5), ("OHOHOH", 2.5), ("N", 0.0)])
+def test_the_centre_of_mass_takes_no_heat(symbols, degrees):
+    atoms = Atoms(symbols, [[2.0 * k, 0, 0] for k in range(len(Atoms(symbols)))])
+
+    def nothing(positions, cell):
+        return Evaluation(positions.sum() * 0, positions * 0, torch.zeros(3, 3))
+
+    drift = nve_respa_drift(
+        [atoms], nothing, nothing, outer_fs=2.0, picoseconds=0.1, hydrogen_mass_Da=0.0, seeds=(1,)
+    )
+    assert drift.degrees_per_atom == pytest.approx(degrees) and abs(drift.mean) < 1e-9
+    found = replace(drift, values=(1.0,)).heating_K(1.0)
+    assert found == (pytest.approx(3.868 * 3 / degrees, rel=1e-3) if degrees else None)
+    assert replace(drift, values=(math.inf,)).heating_K(1.0) is None
 
 
 @pytest.mark.parametrize(
