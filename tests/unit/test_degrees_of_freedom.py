@@ -6,12 +6,12 @@ from scipy.stats import chi2
 
 from integrators.degrees_of_freedom import hottest_by_chance, of_atoms, of_groups
 
-H, C, O, CL, AR, U = 1.008, 12.011, 15.999, 35.45, 39.95, 238.03
-HCL, WATER, METHANE = [H, CL], [O, H, H], [C, H, H, H, H]
+H, C, OX, CL, AR, U = 1.008, 12.011, 15.999, 35.45, 39.95, 238.03
+HCL, WATER, METHANE = [H, CL], [OX, H, H], [C, H, H, H, H]
 CASES = {
     "HCl": (HCL, {}, {"all": 3, "H": 3 * CL / (H + CL), "heavy": 3 * H / (H + CL)}),
     "HCl, free": (HCL, {"fixcom": False}, {"all": 6, "H": 3, "heavy": 3}),
-    "water": (WATER, {}, {"all": 6, "H": 6 - 6 * H / 18.015, "heavy": 3 - 3 * O / 18.015}),
+    "water": (WATER, {}, {"all": 6, "H": 6 - 6 * H / 18.015, "heavy": 3 - 3 * OX / 18.015}),
     "methane": (METHANE, {}, {"all": 12, "H": 12 - 12 * H / 16.043, "heavy": 12 * H / 16.043}),
     "argon": ([AR] * 4, {}, {"all": 9, "heavy": 9}),
     "hydrogen": ([H] * 2, {}, {"all": 3, "H": 3}),
