@@ -33,6 +33,8 @@ class Guard:
 
     Attributes
     ----------
+    threshold_eV_A : float
+        The same, eV/Å.
     events : list of dict
         ``step``, ``reason``, ``action`` and ``outer_steps``, those in one time step from then on.
     stopped : str
@@ -46,7 +48,7 @@ class Guard:
             raise ValueError(f"<hole_threshold> is {threshold:g}; give a positive force")
         self.action = action
         self.events: list[dict] = []
-        self._threshold_eV_A = threshold / unit_to_internal("force", "ev/ang", 1.0)
+        self.threshold_eV_A = threshold / unit_to_internal("force", "ev/ang", 1.0)
         self.stopped = ""
         self._hot = 0
 
@@ -59,9 +61,9 @@ class Guard:
         """See the end of an outer step, 1 for the first."""
         monitor = integrator.monitor
         # written so that a NaN is a hole
-        if not monitor.latest_difference_eV_A <= self._threshold_eV_A:
+        if not monitor.latest_difference_eV_A <= self.threshold_eV_A:
             where = f"|F_T-F_S| of {monitor.latest_difference_eV_A:.2f} eV/Å"
-            self.trip(step, f"{where}, more than {self._threshold_eV_A:g}", integrator)
+            self.trip(step, f"{where}, more than {self.threshold_eV_A:g}", integrator)
         if not monitor.latest_K:
             return
         name = "H" if "H" in monitor.latest_K else "all"

@@ -40,14 +40,15 @@ _SOCKET = """\
     <address> {address} </address>
     <latency> 1e-4 </latency>
     <timeout> 600 </timeout>{batch}
-    <parameters> {{ model: {model}, device: {device} }} </parameters>
+    <parameters> {{ model: {model}, device: {device}{periodic} }} </parameters>
   </ffsocket>"""
 
 _ZMQ = """\
   <!-- {note} -->
   <ffdirect name='{name}' pbc='False'>
     <pes> custom </pes> <pes_path> {file} </pes_path>{batch}
-    <parameters> {{ address: ipc://{address}, model: {model}, device: {device} }} </parameters>
+    <parameters> {{ address: ipc://{address}, model: {model}, device: {device}{periodic} }} \
+</parameters>
   </ffdirect>"""
 _INNER_NOTE = "takes the inner steps in the student's driver: one message an outer step"
 _OUTER_NOTE = "one driver holds both models, and takes whole outer steps"
@@ -60,18 +61,20 @@ from mts_driver.drivers.zmq_pes import __DRIVER_CLASS__, __DRIVER_NAME__, ZmqPES
 __all__ = ["ZmqPES", "__DRIVER_CLASS__", "__DRIVER_NAME__"]
 """
 
+VELOCITIES_FILE = "velocities.xyz"
+
 _SYSTEM = """\
   <system{prefix}>
     <initialize nbeads='{beads}'>
       <!-- cell, elements, masses{masses_note} and positions -->
       <file mode='ase'> start.extxyz </file>
-      <velocities mode='thermal' units='kelvin'> {temperature:g} </velocities>
+      {velocities}
     </initialize>
     <forces>
 {forces}
     </forces>
     <ensemble> <temperature units='kelvin'> {temperature:g} </temperature>{pressure} </ensemble>
-    <motion mode='dynamics'>
+    <motion mode='dynamics'>{held}
       <dynamics mode='{ensemble}' splitting='respa-baoab'>
         <timestep units='femtosecond'> {outer_fs:g} </timestep>
         <nmts> {nmts} </nmts>
@@ -83,6 +86,13 @@ _SYSTEM = """\
       </dynamics>
     </motion>
   </system>"""
+
+_THERMAL = "<velocities mode='thermal' units='kelvin'> {temperature:g} </velocities>"
+_KEPT = f"<velocities mode='xyz'> {VELOCITIES_FILE} </velocities>"
+
+_HELD = """
+      <fixcom> False </fixcom>
+      <fixatoms> [ {atoms} ] </fixatoms>"""
 
 _HYDROGEN_FRICTION = """
         <hydrogen_friction units='inverseps'> {friction:g} </hydrogen_friction>"""
@@ -164,6 +174,7 @@ def _sockets(protocol: Protocol, folder: Path) -> str:
             batch=f"\n    <batch_size> {whole} </batch_size>" if whole > 1 else "",
             model=escape(spec),
             device=protocol.device,
+            periodic="" if protocol.periodic else ", periodic: no",
         )
         if zmq and (both or role == "student")
         else _SOCKET.format(
@@ -173,6 +184,7 @@ def _sockets(protocol: Protocol, folder: Path) -> str:
             batch=f"\n    <batch_size> {beads} </batch_size>" if beads > 1 else "",
             model=escape(spec),
             device=protocol.device,
+            periodic="" if protocol.periodic else ", periodic: no",
         )
         for role, spec, beads in models
         if spec is not None
@@ -190,6 +202,10 @@ def _system(protocol: Protocol, number: int, temperature_K: float) -> str:
         beads=protocol.beads,
         masses_note=f" (hydrogens {mass:g} Da)" if mass else "",
         temperature=temperature_K,
+        velocities=_KEPT
+        if protocol.keep_velocities
+        else _THERMAL.format(temperature=temperature_K),
+        held=_HELD.format(atoms=", ".join(map(str, protocol.held))) if protocol.held else "",
         forces=forces.format(
             n_inner=protocol.n_inner, few=protocol.slow_beads, beads=protocol.beads
         ),

@@ -44,6 +44,12 @@ class Protocol:
         Of both potentials.
     device_steps : int
         Outer steps that one driver with both models takes at a time; 0: i-PI takes them.
+    periodic : bool
+        Whether the models see the cell; i-PI itself always has one.
+    held : tuple of int
+        Atoms that do not move.
+    keep_velocities : bool
+        Start from those of the structure, instead of thermal ones.
     """
 
     teacher: str
@@ -65,6 +71,9 @@ class Protocol:
     mode: str = "unix"
     device: str = "cpu"
     device_steps: int = 0
+    periodic: bool = True
+    held: tuple[int, ...] = ()
+    keep_velocities: bool = False
 
     def __post_init__(self) -> None:
         positive = [
@@ -106,8 +115,9 @@ class Protocol:
             )
         if self.beads > 1 and self.hydrogen_mass:
             raise UserError(
-                f"--hmr {self.hydrogen_mass:g} with --beads {self.beads}: in path integrals the "
-                "mass of hydrogens is physics. Leave --hmr out, or give 0."
+                f"--hydrogen-mass-Da {self.hydrogen_mass:g} with --beads {self.beads}: in path "
+                "integrals the mass of hydrogens is physics. Leave --hydrogen-mass-Da out, or give "
+                "0."
             )
         if self.device_steps and (self.mode != "zmq" or self.student is None):
             raise UserError(

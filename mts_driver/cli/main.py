@@ -1,18 +1,15 @@
 """Entry point of the ``mts`` command."""
 
 import importlib
-import sys
 
 import typer
-from rich.console import Console
 
-from mts_driver.errors import UserError
+from mts_driver.cli.command import Command
+from mts_driver.cli.ending import ended_in_a_sentence
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Molecular dynamics with an expensive neural network potential at several times its "
-    "speed: multiple time steps with a distilled student, under i-PI.",
+HELP = (
+    "Molecular dynamics with an expensive neural network potential at several times its speed: "
+    "multiple time steps with a distilled student, under i-PI."
 )
 
 SUBCOMMANDS = (
@@ -21,13 +18,16 @@ SUBCOMMANDS = (
 )
 
 
-def main() -> None:
-    """Run ``mts``; a `UserError` is printed without a traceback and exits with status 2."""
+def application() -> typer.Typer:
+    """Return ``mts`` with all its sub-commands."""
+    app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
     for name in SUBCOMMANDS:
         module = importlib.import_module(f"mts_driver.cli.{name}")
-        app.command(name)(getattr(module, name))
-    try:
-        app()
-    except UserError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        app.command(name, cls=Command)(getattr(module, name))
+    return app
+
+
+def main() -> None:
+    """Run ``mts``; what a user can put right ends in a sentence and status 2."""
+    with ended_in_a_sentence():
+        application()()

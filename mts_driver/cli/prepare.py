@@ -1,5 +1,6 @@
 """``mts prepare``: from a structure to a folder that ``mts run`` and i-PI understand."""
 
+import shlex
 import shutil
 import tempfile
 from importlib.util import find_spec
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from mts_driver.cli.console import plain_console
 from mts_driver.errors import UserError
 
 
@@ -26,8 +27,9 @@ def prepare(
     hmr: Annotated[
         float | None,
         typer.Option(
+            "--hydrogen-mass-Da",
             help="Mass of hydrogens, Da, taken from their heavy atoms; 0: off (default: 4; 0 with "
-            "--beads)."
+            "--beads).",
         ),
     ] = None,
     temperature: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = 300.0,
@@ -80,30 +82,53 @@ def prepare(
             help="Dynamics with the student before the start, ps; 0: keep positions.", min=0
         ),
     ] = 2.0,
+    velocities: Annotated[
+        str,
+        typer.Option(
+            help="redraw: thermal ones; keep: those of the structure, with --equilibrate-ps 0."
+        ),
+    ] = "redraw",
     force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Print only errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Write input.xml and start.extxyz for a multiple time-step run under i-PI.
 
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
-    from mts_driver.cli.settle import find, settle
-    from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
+    from mts_driver.cli.settle import find, framed, settle
+    from mts_driver.files import require_writable
+    from mts_driver.input_xml import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
     from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
-    from mts_driver.structures.files import boxed, read_structure, write_start
+    from mts_driver.potentials.load import spec_for
+    from mts_driver.structures.files import read_structure, write_start, write_velocities
+    from mts_driver.structures.fixed import held_atoms
     from mts_driver.structures.masses import repartitioned_masses
 
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True, quiet=quiet)
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
         raise UserError(
             f"-o {output} exists and is not empty: give a new folder, or --force to write into it."
         )
+    require_writable(output, name=f"-o {output}")
     if mode not in ("unix", "shm", "zmq"):
         raise UserError(f"--mode {mode!r} is not supported here: use unix, shm or zmq.")
     if mode == "zmq" and find_spec("zmq") is None:
         raise UserError("--mode zmq needs pyzmq: pip install 'mts-driver[zmq]'.")
+    if velocities not in ("redraw", "keep"):
+        raise UserError(f"--velocities {velocities!r}: use redraw or keep.")
+    keep = velocities == "keep"
+    atoms = read_structure(structure, tell=console.print, keep_velocities=keep)
+    if keep and not atoms.has("momenta"):
+        raise UserError(
+            f"--velocities keep: {structure} has no velocities (ASE's column momenta): leave the "
+            "option out for thermal ones."
+        )
+    atoms = framed(console, structure, atoms)
+    teacher = spec_for(teacher, atoms)
     spec, file = find(student)
+    if spec and not spec.startswith("student:"):
+        spec = spec_for(spec, atoms)
     inner_fs = inner_fs if spec else outer_fs
     if hmr is None:
         hmr = 4.0 if beads == 1 else 0.0
@@ -127,12 +152,14 @@ def prepare(
         mode=mode,
         device_steps=device_steps,
         device=device,
+        periodic=bool(atoms.pbc.all()),
+        held=tuple(held_atoms(atoms).tolist()),
+        keep_velocities=keep,
     )
-    atoms, made_box = boxed(read_structure(structure))
-    if made_box:
-        console.print(
-            f"{structure} has no cell: put into a box of "
-            f"{' × '.join(f'{x:.0f}' for x in atoms.cell.lengths())} Å, since i-PI needs one"
+    if keep and equilibrate_ps and spec:
+        raise UserError(
+            f"--velocities keep with --equilibrate-ps {equilibrate_ps:g}: after an equilibration "
+            "the velocities are others; give --equilibrate-ps 0."
         )
     masses = repartitioned_masses(atoms, hmr)
     # loading both now finds unknown elements before anything is written
@@ -153,6 +180,8 @@ def prepare(
         # everything is complete before the folder sees the first file
         write_start(Path(scratch) / "start.extxyz", atoms, masses)
         (Path(scratch) / "input.xml").write_text(input_xml(protocol, output))
+        if keep:
+            write_velocities(Path(scratch) / VELOCITIES_FILE, atoms)
         if file:
             shutil.copy(file, scratch)
         if mode == "zmq" and spec:
@@ -162,5 +191,6 @@ def prepare(
             shutil.copyfile(made, output / made.name)
     console.print(
         f"{output}: {len(atoms)} atoms, {protocol.n_inner} × {inner_fs:g} fs inside {outer_fs:g} "
-        f"fs, {steps * outer_fs / 1000:g} ps. Run it with: mts run {output}/input.xml"
+        f"fs, {steps * outer_fs / 1000:g} ps. Run it with: "
+        f"{shlex.join(['mts', 'run', str(output / 'input.xml')])}"
     )

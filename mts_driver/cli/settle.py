@@ -31,6 +31,24 @@ def find(student: str) -> tuple[str | None, Path | None]:
     return f"student:{rest}", None
 
 
+def framed(console: Console, structure: Path, atoms: Atoms) -> Atoms:
+    """Give the atoms the cell that i-PI needs, as i-PI has it, and say so."""
+    from mts_driver.structures.files import along_axes, boxed
+
+    atoms, made_box = boxed(atoms)
+    if made_box:
+        console.print(
+            f"{structure}: not periodic: i-PI has it in a box of "
+            f"{' × '.join(f'{x:.0f}' for x in atoms.cell.lengths())} Å, which the models do not see"
+        )
+    atoms, turned = along_axes(atoms)
+    if turned:
+        console.print(
+            f"{structure}: turned with its cell, as i-PI needs a along x and b in the plane of x, y"
+        )
+    return atoms
+
+
 def settle(
     console: Console,
     atoms: Atoms,

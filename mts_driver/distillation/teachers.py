@@ -12,7 +12,7 @@ from integrators.state import Potential
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.load import with_charge
+from mts_driver.potentials.load import spec_for
 from mts_driver.structures.tensors import cell_of
 
 KEPT = 8
@@ -42,14 +42,13 @@ class Labeller:
         self.spec, self.labels, self.device = spec, labels, device
         self.failed: list[str] = []
         self._tried = 0
-        self._loaded: OrderedDict[tuple[int, bytes], Potential] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, bytes], Potential] = OrderedDict()
 
     def teacher(self, atoms: Atoms) -> Potential:
-        """Return the teacher bound to these atoms; its charge is ``atoms.info['charge']`` or 0."""
-        key = (int(atoms.info.get("charge", 0)), atoms.numbers.tobytes())
+        """Return the teacher bound to these atoms; charge and spin are those of ``info``."""
+        key = (spec_for(self.spec, atoms), atoms.numbers.tobytes())
         if key not in self._loaded:
-            spec = with_charge(self.spec, key[0])
-            self._loaded[key] = load_potential(spec, atoms.numbers, device=self.device)
+            self._loaded[key] = load_potential(key[0], atoms.numbers, device=self.device)
             if len(self._loaded) > KEPT:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(key)
@@ -104,6 +103,7 @@ OPTIONAL_KINDS = ("shaken", "contacts", "contacts-test", "stretched", "stiff", "
 
 
 def kept_info(atoms: Atoms) -> dict[str, Any]:
-    """Return what a label inherits from the structure: its charge, if it is not zero."""
-    charge = int(atoms.info.get("charge", 0))
-    return {"charge": charge} if charge else {}
+    """Return what a label inherits from the structure: its charge and spin, if it has any."""
+    charge, multiplicity = atoms.info.get("charge", 0), atoms.info.get("multiplicity", 1)
+    found = {"charge": int(charge)} if charge else {}
+    return found | ({"multiplicity": int(multiplicity)} if multiplicity != 1 else {})

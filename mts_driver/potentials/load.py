@@ -1,9 +1,12 @@
 """From a specification such as ``so3lr`` to a potential bound to a set of atoms."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from integrators.state import Potential
 from mts_driver.errors import UserError
+from mts_driver.potentials.devices import check_device
 
 
 def load_potential(
@@ -36,12 +39,12 @@ def load_potential(
     """
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
+    check_device(device)
     kind, _, rest = spec.partition(":")
     if kind.partition("?")[0] == "so3lr":
         from mts_driver.potentials.so3lr import SO3LR
 
-        charge = _charge(spec)
-        return SO3LR(numbers, charge=charge, device=device, dtype=dtype)
+        return SO3LR(numbers, charge=spec_charge(spec) or 0.0, device=device, dtype=dtype)
     if kind == "student" and rest:
         from mts_driver.potentials.student_file import load_student
 
@@ -56,35 +59,79 @@ def load_potential(
     )
 
 
+def spec_for(spec: str, atoms: Any) -> str:
+    """Return the specification of the same model for the charge and spin of ``atoms``.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        Of `mts_driver.structures.files.read_structure`: ``info["charge"]`` in e, 0 where it is left
+        out, and ``info["multiplicity"]``, 1 where it is left out.
+
+    Raises
+    ------
+    UserError
+        If the model takes no charge or spin and they are not 0 and 1, or if the specification has
+        another charge.
+    """
+    charge, multiplicity = atoms.info.get("charge", 0), atoms.info.get("multiplicity", 1)
+    if multiplicity != 1 and "{multiplicity}" not in spec and "{unpaired}" not in spec:
+        raise UserError(
+            f"potential {spec!r} is needed for a system of multiplicity {multiplicity}, but is for "
+            "singlets: use a model that takes a spin, and say where it goes with {multiplicity} or "
+            "{unpaired}."
+        )
+    spec = spec.replace("{multiplicity}", str(multiplicity))
+    return with_charge(spec.replace("{unpaired}", str(multiplicity - 1)), charge)
+
+
 def with_charge(spec: str, charge: int) -> str:
     """Return the specification of the same model for a system of another total charge, e.
 
     Raises
     ------
     UserError
-        If the model takes no charge and it is not zero.
+        If the model takes no charge and it is not zero, or if the specification has another one.
     """
     if "{charge}" in spec:
         return spec.replace("{charge}", str(charge))
-    if charge == 0:
+    own = spec_charge(spec)
+    if charge == 0 or own == charge:
         return spec
-    if spec == "so3lr":
-        return f"so3lr?charge={charge}"
+    if own is not None and "?" in spec:
+        raise UserError(
+            f"potential {spec!r} is for a charge of {own:+g} e, but the structure says "
+            f"{charge:+d} e: correct one of them."
+        )
+    if own is not None:
+        return f"{spec}?charge={charge}"
     raise UserError(
         f"potential {spec!r} is needed for a system of charge {charge}: say where its charge goes "
         "with {charge}, as in 'so3lr?charge={charge}'."
     )
 
 
-def _charge(spec: str) -> float:
-    """Total charge (e) from ``so3lr?charge=Q``; a neutral system where it is left out."""
-    key, _, value = spec.partition("?")[2].partition("=")
+def spec_charge(spec: str) -> float | None:
+    """Total charge (e) in ``so3lr?charge=Q``, 0 where it is left out; None for other models.
+
+    Raises
+    ------
+    UserError
+        If it is no number, or another option is given.
+    """
+    kind, question, options = spec.partition("?")
+    if kind != "so3lr":
+        return None
+    key, _, value = options.partition("=")
     try:
-        if "?" in spec and key != "charge":
+        if question and key != "charge":
             raise ValueError(key)
-        return float(value or 0.0)
+        charge = float(value or 0.0)
+        if not math.isfinite(charge):
+            raise ValueError(value)
     except ValueError as error:
         raise UserError(
             f"potential {spec!r}: the only option of so3lr is the total charge in e, "
             "as in 'so3lr?charge=-1'."
         ) from error
+    return charge

@@ -1,62 +1,89 @@
-"""Structures: read with clear errors, and written as starts of i-PI."""
+"""The one reader of structures, which every command uses, and the start that i-PI reads.
 
+Whatever a file says is kept, converted with a sentence, or refused by name; the table in
+docs/structures.md says which.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
-from ase.io import iread, read, write
+from ase import Atoms, units
+from ase.io import write
 
 from mts_driver.errors import UserError
+from mts_driver.structures.charge import read_charge
+from mts_driver.structures.checks import check_structure
+from mts_driver.structures.fixed import held_atoms, read_constraints
+from mts_driver.structures.formats import read_frames, split_index
+from mts_driver.structures.masses import PHYSICAL, read_masses
+from mts_driver.units import AU_TIME_FS, BOHR_A
+
+Tell = Callable[[str], None]
+VELOCITY_COLUMNS = ("velo", "vel", "velocities", "velocity", "v")
+"""Columns of other programs, whose units no file says."""
 
 
-def read_structure(path: Path | str) -> Atoms:
-    """Read the last frame of a file that ASE knows (xyz, extxyz, pdb, cif, ...).
+def read_structure(
+    path: Path | str, *, tell: Tell = lambda _: None, keep_velocities: bool = False
+) -> Atoms:
+    """Read the last frame of a file that ASE or i-PI knows, or the one that ``FILE@3`` names.
+
+    Parameters
+    ----------
+    tell : callable
+        Takes a sentence about each thing that was converted, chosen among several, or is not what
+        the format is usually taken for.
+    keep_velocities : bool
+        Whether the caller uses the velocities of the file; else they are left out, and said so.
 
     Returns
     -------
     ase.Atoms
-        At least one atom, all coordinates finite.
+        Finite, its atoms apart, its cell right-handed. ``get_masses()`` are those of the physics,
+        with isotopes; ``info["charge"]`` is the total charge (left out if 0) and
+        ``info["multiplicity"]`` the spin (left out for a singlet); the only constraint is a
+        ``FixAtoms``. Velocities that are kept are ASE's.
 
     Raises
     ------
     UserError
-        If the file is missing, unreadable or empty, or holds a coordinate or cell that is not
-        finite, or an unknown element.
+        If the file is missing, unreadable or empty, or says something that cannot be honoured.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"structure file {str(path)!r} does not exist: check the path.")
-    try:
-        atoms = read(path)
-    except Exception as error:  # each of ASE's readers raises errors of its own
-        raise UserError(
-            f"structure file {str(path)!r} cannot be read ({type(error).__name__}: {error}): use "
-            "a format that ASE knows, such as extxyz, and check its element symbols."
-        ) from error
-    if not isinstance(atoms, Atoms) or len(atoms) == 0:
-        raise UserError(f"structure file {str(path)!r} holds no atoms: give one with atoms.")
-    check_structure(atoms, str(path))
+    path, index = split_index(str(path))
+    frames, notes = read_frames(path, index)
+    if len(frames) > 1:
+        notes.append(f"{len(frames)} frames: the last is taken ({path.name}@0 names the first)")
+    atoms = frames[-1]
+    for note in (*notes, *_understand(atoms, str(path), keep_velocities)):
+        tell(f"{path}: {note}")
     return atoms
 
 
-def read_systems(path: Path | str) -> list[Atoms]:
+def read_systems(path: Path | str, *, tell: Tell = lambda _: None) -> list[Atoms]:
     """Read the systems of a file: its frames if they have names, otherwise the last frame.
 
     Returns
     -------
     list of ase.Atoms
-        Each with its name in ``info["system"]``: that of the frame, or of the file.
+        As of `read_structure`, each with its name in ``info["system"]``: that of the frame, or of
+        the file.
 
     Raises
     ------
     UserError
         As `read_structure`, or if two frames have the same name.
     """
-    path, last = Path(path), read_structure(path)
-    if "system" not in last.info:
-        last.info["system"] = path.stem
-        return [last]
-    frames = list(iread(path, index=":"))
+    path, index = split_index(str(path))
+    frames, notes = read_frames(path, index)
+    if "system" not in frames[-1].info:
+        if len(frames) > 1:
+            notes.append(f"{len(frames)} frames: the last is taken ({path.name}@0 names the first)")
+        frames = frames[-1:]
+        frames[0].info["system"] = path.stem
+    for note in notes:
+        tell(f"{path}: {note}")
     names = [str(atoms.info.get("system", "")) for atoms in frames]
     for name, atoms in zip(names, frames, strict=True):
         if not name or names.count(name) > 1:
@@ -64,54 +91,129 @@ def read_systems(path: Path | str) -> list[Atoms]:
                 f"structure file {str(path)!r}: {names.count(name)} frames have the name {name!r} "
                 "(info 'system'): give every frame a name of its own, or none a name."
             )
-        check_structure(atoms, f"{path}, {name}")
+        for note in _understand(atoms, f"{path}, {name}" if len(frames) > 1 else str(path)):
+            tell(f"{path}, {name}: {note}")
     return frames
 
 
-def check_structure(atoms: Atoms, name: str) -> None:
-    """Require finite coordinates, known elements and a cell with a volume if it is periodic.
+def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[str]:
+    """Bring a frame to the terms of `read_structure`, in place; sentences for the user."""
+    notes: list[str] = []
+    velocities = _velocities(atoms, name, notes)
+    check_structure(atoms, name)
+    notes += read_masses(atoms, name)
+    notes += read_charge(atoms, name)
+    read_constraints(atoms, name)
+    if velocities is not None and keep_velocities:
+        atoms.set_velocities(velocities)
+    elif velocities is not None:
+        notes.append(
+            "its velocities are drawn anew at the temperature of the run (mts prepare "
+            "--velocities keep --equilibrate-ps 0 keeps them)"
+        )
+    if atoms.pbc.all() and atoms.cell.handedness < 0:
+        atoms.set_cell(atoms.cell.array[[1, 0, 2]], scale_atoms=False)
+        notes.append(
+            "a left-handed cell: its vectors a and b are exchanged, the crystal is the same"
+        )
+    if not atoms.pbc.any() and atoms.cell.array.any():
+        notes.append("not periodic (pbc='F F F'), though it has a cell: taken as isolated")
+    atoms.calc = None
+    return notes
 
-    Raises
-    ------
-    UserError
-        Naming the first atom that is wrong.
-    """
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(bad):
+
+def _velocities(atoms: Atoms, name: str, notes: list[str]) -> np.ndarray | None:
+    """Take ASE's velocities out of the frame, (N, 3), before its masses become others."""
+    for column in VELOCITY_COLUMNS:
+        if column in atoms.arrays:
+            del atoms.arrays[column]
+            notes.append(f"its column {column!r} names no units and is not used")
+    if not atoms.has("momenta"):
+        return None
+    velocities = atoms.get_velocities()
+    del atoms.arrays["momenta"]
+    if not velocities.any():
+        return None
+    if not np.isfinite(velocities).all():
+        bad = int(np.flatnonzero(~np.isfinite(velocities).all(axis=1))[0])
         raise UserError(
-            f"structure {name!r}: the position of atom {bad[0]} is not finite (NaN or infinite; "
-            f"{len(bad)} such atoms): repair the file."
+            f"structure {name!r}: the momentum of atom {bad} is not finite: repair the file, or "
+            "leave momenta out."
         )
-    if not np.isfinite(atoms.cell.array).all():
-        raise UserError(f"structure {name!r}: the cell is not finite: repair the file.")
-    if (atoms.numbers < 1).any():
-        first = int(np.flatnonzero(atoms.numbers < 1)[0])
-        raise UserError(f"structure {name!r}: atom {first} is of no known element: name it.")
-    if atoms.pbc.any() and not (atoms.pbc.all() and abs(atoms.cell.volume) > 0):
-        raise UserError(
-            f"structure {name!r} is periodic along {atoms.pbc.tolist()} with the cell lengths "
-            f"{atoms.cell.lengths().tolist()} Å: give a full three-dimensional cell, or none."
-        )
+    return velocities
+
+
+def fingerprint(atoms: Atoms) -> str:
+    """Return a digest of all that a run on these atoms depends on, to know a state that fits."""
+    arrays = (
+        *(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses()),
+        held_atoms(atoms),
+        np.array([atoms.info.get("charge", 0), atoms.info.get("multiplicity", 1)]),
+    )
+    return sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def boxed(atoms: Atoms, *, vacuum: float = 20.0) -> tuple[Atoms, bool]:
-    """Return the atoms in a periodic cell, since i-PI needs one, and whether it had to be made.
+    """Return the atoms with a cell, since i-PI needs one, and whether it had to be made.
 
     Parameters
     ----------
     vacuum : float
-        Å between an isolated molecule and the sides of its new box.
+        Å between an isolated molecule and the sides of its new box, which is no period: ``pbc``
+        stays false.
     """
     atoms = atoms.copy()
     if atoms.pbc.all():
         return atoms, False
+    atoms.cell = None  # one that was there may be of any shape
     atoms.center(vacuum=vacuum)
-    atoms.pbc = True
     return atoms, True
 
 
-def write_start(path: Path, atoms: Atoms, masses: np.ndarray) -> None:
-    """Write what i-PI's ``<file mode='ase'>`` reads: cell, elements, masses and positions."""
-    start = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-    start.set_array("masses", np.asarray(masses, float))
-    write(path, start, format="extxyz", columns=["symbols", "positions", "masses"])
+def along_axes(atoms: Atoms) -> tuple[Atoms, bool]:
+    """Return the atoms turned so that a lies along x and b in the plane of x and y, as i-PI has it.
+
+    The second value tells whether anything had to be turned; positions and velocities turn alike.
+    """
+    cell, rotation = atoms.cell.standard_form()
+    if np.allclose(cell, atoms.cell.array, rtol=0, atol=1e-9):
+        return atoms, False
+    turned = atoms.copy()
+    turned.set_cell(cell, scale_atoms=False)
+    turned.positions = atoms.positions @ rotation.T
+    if atoms.has("momenta"):
+        turned.set_array("momenta", atoms.arrays["momenta"] @ rotation.T)
+    return turned, True
+
+
+def write_velocities(path: Path, atoms: Atoms) -> None:
+    """Write what i-PI's ``<velocities mode='xyz'>`` reads, in atomic units."""
+    velocities = atoms.get_velocities() * units.fs / BOHR_A * AU_TIME_FS
+    rows = [
+        f"{symbol} {x:.16e} {y:.16e} {z:.16e}"
+        for symbol, (x, y, z) in zip(atoms.symbols, velocities, strict=True)
+    ]
+    path.write_text("\n".join([str(len(atoms)), "# velocities{atomic_unit}", *rows, ""]))
+
+
+def write_start(path: Path, atoms: Atoms, masses_Da: np.ndarray) -> None:
+    """Write what i-PI's ``<file mode='ase'>`` reads, and `read_structure` reads back equal.
+
+    Parameters
+    ----------
+    masses_Da : ndarray, shape (N,)
+        Those of the run; the physical ones are kept beside where they differ.
+    """
+    # as many digits as the format has: what is checked here is what will be read
+    start = Atoms(atoms.numbers, np.round(atoms.positions, 8), cell=atoms.cell, pbc=atoms.pbc)
+    start.info = {k: atoms.info[k] for k in ("charge", "multiplicity") if k in atoms.info}
+    start.set_array("masses", np.round(np.asarray(masses_Da, float), 8))
+    columns = ["symbols", "positions", "masses"]
+    if np.abs(masses_Da - atoms.get_masses()).max() > 0:
+        start.set_array(PHYSICAL, np.round(atoms.get_masses(), 8))
+        columns.append(PHYSICAL)
+    if len(held_atoms(atoms)):
+        start.set_constraint(atoms.constraints)
+        columns.append("move_mask")
+    check_structure(start, str(path))
+    write(path, start, format="extxyz", columns=columns)

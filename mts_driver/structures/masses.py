@@ -9,6 +9,12 @@ from mts_driver.errors import UserError
 
 LONGEST_XH_A = 1.9
 """Å; a hydrogen further than this from every heavy atom is not bonded to any of them."""
+PHYSICAL = "physical_masses"
+"""Column of a start whose hydrogens are heavier than their isotopes, for the next reader."""
+SAME_MASS_DA = 1e-3
+"""Files round masses."""
+ISOTOPE_DA = 0.1
+"""Less is another table of natural masses."""
 
 
 def hydrogen_bonds_to_heavy(atoms: Atoms) -> np.ndarray:
@@ -37,19 +43,102 @@ def hydrogen_bonds_to_heavy(atoms: Atoms) -> np.ndarray:
         raise UserError(
             f"hydrogen {lonely[0]} has no heavy atom within {LONGEST_XH_A} Å (nor have "
             f"{len(lonely) - 1} others): check the structure and its cell, or prepare it without "
-            "repartitioning (--hmr 0)."
+            "repartitioning (--hydrogen-mass-Da 0)."
         )
     return np.column_stack([hydrogens, owner[hydrogens]])
 
 
-def repartitioned_masses(atoms: Atoms, hydrogen_mass: float) -> np.ndarray:
+def read_masses(atoms: Atoms, name: str) -> list[str]:
+    """Keep the masses of the physics, with isotopes, in ``atoms``; natural ones need no column.
+
+    A start of ``mts prepare`` has the masses of the run in ``masses``, and those of the physics in
+    ``physical_masses`` where hydrogens have been made heavier. Starts without the second column,
+    of older versions or other programs, are known by molecules of natural mass in which hydrogens
+    are too heavy.
+
+    Returns
+    -------
+    list of str
+        Sentences for the user.
+
+    Raises
+    ------
+    UserError
+        If a mass is not finite or not positive.
+    """
+    given = _column(atoms, name)
+    if given is None:
+        return []
+    natural = atomic_masses[atoms.numbers]
+    notes = []
+    physical = atoms.arrays.pop(PHYSICAL, None)
+    if physical is not None:
+        given = _positive(physical, PHYSICAL, name)
+    elif _looks_repartitioned(atoms, given, natural):
+        given = natural
+        notes.append(
+            f"hydrogens of {_heaviest_hydrogen(atoms):.4g} Da come from an earlier repartitioning: "
+            "natural masses are used"
+        )
+    del atoms.arrays["masses"]
+    if np.abs(given - natural).max() > SAME_MASS_DA:
+        atoms.set_masses(given)
+        changed = np.flatnonzero(np.abs(given - natural) > ISOTOPE_DA)
+        kinds = sorted({(atoms.symbols[k], float(round(given[k], 3))) for k in changed})
+        if kinds:
+            shown = ", ".join(f"{symbol} of {mass:g} Da" for symbol, mass in kinds[:5])
+            notes.append(f"masses of the file are kept: {shown}")
+    return notes
+
+
+def _column(atoms: Atoms, name: str) -> np.ndarray | None:
+    """Masses of the file, Da, under ASE's name; None where it has none."""
+    if "mass" in atoms.arrays:  # ASE keeps a column of this name, and does not use it
+        column = atoms.arrays.pop("mass")
+        atoms.arrays.setdefault("masses", np.asarray(column, float))
+    if "masses" not in atoms.arrays:
+        atoms.arrays.pop(PHYSICAL, None)
+        return None
+    return _positive(atoms.arrays["masses"], "masses", name)
+
+
+def _positive(values: np.ndarray, column: str, name: str) -> np.ndarray:
+    masses = np.asarray(values, float)
+    bad = np.flatnonzero(~(np.isfinite(masses) & (masses > 0))) if masses.ndim == 1 else [0]
+    if len(bad):
+        raise UserError(
+            f"structure {name!r}: {column} of atom {bad[0]} is {values[bad[0]]}: give masses above "
+            "0 in Da, or leave the column out for natural ones."
+        )
+    return masses
+
+
+def _looks_repartitioned(atoms: Atoms, given: np.ndarray, natural: np.ndarray) -> bool:
+    heavier = (atoms.numbers == 1) & (given > natural + ISOTOPE_DA)
+    if not heavier.any() or abs(given.sum() - natural.sum()) > SAME_MASS_DA * len(atoms):
+        return False
+    try:
+        bonds = hydrogen_bonds_to_heavy(atoms)
+    except UserError:
+        return False
+    excess = given - natural
+    np.add.at(excess, bonds[:, 1], excess[bonds[:, 0]])
+    return bool(np.abs(excess[atoms.numbers != 1]).max(initial=0.0) < 10 * SAME_MASS_DA)
+
+
+def _heaviest_hydrogen(atoms: Atoms) -> float:
+    return float(atoms.arrays["masses"][atoms.numbers == 1].max())
+
+
+def repartitioned_masses(atoms: Atoms, hydrogen_mass_Da: float) -> np.ndarray:
     """Masses after moving mass from heavy atoms to their hydrogens.
 
     Parameters
     ----------
-    hydrogen_mass : float
-        Da; 0 leaves the natural masses. Masses stored in the file are not used: a start of
-        ``mts prepare`` carries repartitioned ones.
+    atoms : ase.Atoms
+        With its own masses, isotopes included, as `read_structure` leaves them.
+    hydrogen_mass_Da : float
+        0 leaves the masses as they are.
 
     Returns
     -------
@@ -59,15 +148,17 @@ def repartitioned_masses(atoms: Atoms, hydrogen_mass: float) -> np.ndarray:
     Raises
     ------
     UserError
-        If a hydrogen is not bonded, or a heavy atom would become too light.
+        If a hydrogen is not bonded or heavier already, or a heavy atom would become too light.
     """
-    masses = atomic_masses[atoms.numbers]
-    if hydrogen_mass == 0:
+    masses = atoms.get_masses()
+    if hydrogen_mass_Da == 0:
         return masses
     from integrators.hmr import repartition_hydrogen_mass
 
     bonds = hydrogen_bonds_to_heavy(atoms)
     try:
-        return repartition_hydrogen_mass(atoms.numbers, masses, bonds, hydrogen_mass=hydrogen_mass)
+        return repartition_hydrogen_mass(
+            atoms.numbers, masses, bonds, hydrogen_mass=hydrogen_mass_Da
+        )
     except ValueError as error:
-        raise UserError(f"--hmr {hydrogen_mass:g}: {error}") from error
+        raise UserError(f"--hydrogen-mass-Da {hydrogen_mass_Da:g}: {error}") from error

@@ -124,7 +124,7 @@ def test_prepare_refuses_what_it_cannot_do(tmp_path):
     assert "not empty" in message("-o", full)
     assert "does not exist" in message("-o", tmp_path / "a", structure=tmp_path / "none.xyz")
     assert "no multiple" in message("-o", tmp_path / "a", "--outer-fs", 5, "--inner-fs", 2)
-    assert "--hmr" in message("-o", tmp_path / "a", "--hmr", 9)
+    assert "--hydrogen-mass-Da" in message("-o", tmp_path / "a", "--hydrogen-mass-Da", 9)
     assert "--temperature-K" in message("-o", tmp_path / "a", "--temperature-K", 0)
     assert "mts distill" in message("-o", tmp_path / "a", "--student", "no/such.safetensors")
     assert not (tmp_path / "a").exists()
@@ -134,7 +134,7 @@ def test_an_element_that_the_teacher_does_not_know(tmp_path):
     file = tmp_path / "gold.extxyz"
     Atoms("Au2", [[0, 0, 0], [2.5, 0, 0]], cell=np.eye(3) * 12, pbc=True).write(file)
     message = refused(
-        *(tmp_path, "prepare", file, "-o", tmp_path / "a", "--hmr", 0),
+        *(tmp_path, "prepare", file, "-o", tmp_path / "a", "--hydrogen-mass-Da", 0),
         *("--student", "ase:ase.calculators.emt:EMT"),
     )
     assert "Au" in message and "SO3LR" in message
@@ -145,7 +145,15 @@ def test_a_student_for_other_elements(tmp_path):
     file = tmp_path / "methanol.extxyz"
     Atoms("CO", [[0, 0, 0], [1.2, 0, 0]], cell=np.eye(3) * 12, pbc=True).write(file)
     message = refused(
-        tmp_path, "prepare", file, "-o", tmp_path / "a", "--teacher", TEACHER, "--hmr", 0
+        tmp_path,
+        "prepare",
+        file,
+        "-o",
+        tmp_path / "a",
+        "--teacher",
+        TEACHER,
+        "--hydrogen-mass-Da",
+        0,
     )
     assert "C" in message and "student" in message
 

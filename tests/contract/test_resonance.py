@@ -92,7 +92,7 @@ def water(tmp_path, monkeypatch):
 
 def test_the_packaged_pair_on_water(water):
     """SO3LR and the student that ships: 12 fs with natural masses are too long."""
-    steps = ["--outer-fs", "2", "--outer-fs", "12", "--hmr", "0"]
+    steps = ["--outer-fs", "2", "--outer-fs", "12", "--hydrogen-mass-Da", "0"]
     done = scan(water, *SCAN, *steps)
     assert done.returncode == 0, done.stderr
     found = json.loads((water / "scan.json").read_text())
@@ -111,7 +111,7 @@ def test_the_packaged_pair_on_water(water):
 
 
 def test_a_killed_scan_continues_and_other_settings_are_refused(water):
-    options = [*PAIR, *SCAN, "--outer-fs", "2", "--hmr", "4"]
+    options = [*PAIR, *SCAN, "--outer-fs", "2", "--hydrogen-mass-Da", "4"]
     command = [MTS, "resonance", water / "water.extxyz", *options, "--json", water / "scan.json"]
     running = subprocess.Popen(list(map(str, command)), env=environment())
     state = water / "scan.part"

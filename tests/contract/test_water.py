@@ -110,8 +110,9 @@ def test_twenty_picoseconds_like_single_steps(tmp_path):
     single = tmp_path / "single"
     mts("run", folder / "input.xml", "--steps", 3400)
     mts(
-        "prepare", folder / "start.extxyz", "--student", "none", "--outer-fs", 1, "--hmr", 0,
-        "--equilibrate-ps", 0, "--steps", 20400, "--stride", 30, "-o", single,
+        "prepare", folder / "start.extxyz", "--student", "none", "--outer-fs", 1,
+        "--hydrogen-mass-Da", 0, "--equilibrate-ps", 0, "--steps", 20400, "--stride", 30,
+        "-o", single,
     )  # fmt: skip
     mts("run", single / "input.xml", "--baseline-steps", 0)
     summary = json.loads((folder / "summary.json").read_text())

@@ -1,6 +1,5 @@
 """What the documents say exists: commands, options, files, and the set-up that CI runs."""
 
-import importlib
 import importlib.util
 import re
 import shlex
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from mts_driver.cli.main import SUBCOMMANDS
+from mts_driver.cli.main import SUBCOMMANDS, application
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -39,9 +38,7 @@ MTS = [
 
 
 def click_command(name: str) -> Any:
-    app = typer.Typer()
-    app.command(name)(getattr(importlib.import_module(f"mts_driver.cli.{name}"), name))
-    return typer.main.get_command(app)
+    return typer.main.get_command(application()).commands[name]
 
 
 def setup_commands() -> list[str]:

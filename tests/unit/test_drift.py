@@ -8,13 +8,16 @@ import pytest
 import torch
 from analytic import Analytic
 from ase import Atoms
+from ase.constraints import FixAtoms
 
+from integrators.engine import conserved_energy
+from integrators.levels import TwoLevel
 from integrators.state import Evaluation
 from mts_driver.distillation.drift import (
     nve_respa_drift,
     predicted_heating_K,
 )
-from mts_driver.distillation.nve import thermal_state
+from mts_driver.distillation.nve import _energy_per_atom, thermal_state
 from mts_driver.errors import UserError
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
@@ -131,6 +134,21 @@ def test_the_centre_of_mass_takes_no_heat(symbols, degrees):
     found = replace(drift, values=(1.0,)).heating_K(1.0)
     assert found == (pytest.approx(3.868 * 3 / degrees, rel=1e-3) if degrees else None)
     assert replace(drift, values=(math.inf,)).heating_K(1.0) is None
+
+
+def test_held_atoms_take_no_heat_and_are_not_counted():
+    held = hydroxides()
+    held.set_constraint(FixAtoms(range(0, 24, 2)))
+    state = thermal_state(held, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=2)
+    assert not state.velocities[::2].any() and state.velocities[1::2].all()
+    found = nve_respa_drift(
+        [held], springs(OH_EV_A2), springs(0.9 * OH_EV_A2), outer_fs=4.0, seeds=(1,)
+    )
+    assert found.degrees_per_atom == 3.0 and abs(found.mean) < 1.0
+    # of the twelve that move
+    levels = TwoLevel(springs(OH_EV_A2), springs(OH_EV_A2))
+    start = levels.evaluate(state, "slow")
+    assert 12 * _energy_per_atom(start) == pytest.approx(float(conserved_energy(start)))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from analytic import Analytic
 from ase import Atoms
+from ase.constraints import FixAtoms
 
 from mts_driver.resonance.judge import faults
 from mts_driver.resonance.point import Point, run_point
@@ -57,6 +58,17 @@ def test_a_molecule_of_hydrogen_has_no_heavy_atom_and_no_bond_to_one():
     found = measure(atoms, bond())
     assert found.T_heavy is None and found.xh_variance is None and found.diffusion_cm2_s is None
     assert abs(found.T_H.mean - 300) < 4 * found.T_H.stderr
+
+
+def test_a_held_atom_stays_and_does_not_count():
+    atoms = HCL.copy()
+    atoms.set_constraint(FixAtoms([1]))
+    found = measure(atoms, bond())
+    assert not found.blown_up and found.T_heavy is None and found.diffusion_cm2_s is None
+    assert abs(found.T_H.mean - 300) < 4 * found.T_H.stderr < 200
+    expected = BOLTZMANN_EV_K * 300.0 / STIFF_EV_A2
+    assert found.xh_variance.mean == pytest.approx(expected, rel=0.2)
+    assert _heating_K(atoms, POINT, 1.0) == pytest.approx(3.868 / 100, rel=1e-3)
 
 
 def test_heating_goes_into_what_is_left():

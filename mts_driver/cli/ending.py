@@ -1,0 +1,84 @@
+"""How a command ends that cannot go on: a sentence for what a user can put right."""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+
+from mts_driver.errors import UserError
+
+REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+    errno.EISDIR: "it is a folder: give a file",
+    errno.EACCES: "choose another path, or give yourself the right to use this one",
+    errno.EPERM: "choose another path, or give yourself the right to use this one",
+    errno.EROFS: "choose a path that can be written",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOSPC: "make room, or write to another disk",
+    errno.EDQUOT: "make room, or write to another disk",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+
+
+@contextlib.contextmanager
+def ended_in_a_sentence() -> Iterator[None]:
+    """End the program with status 2 and a sentence, or 130 after Ctrl-C; faults of ours pass."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # whoever read the output has seen enough, as in `mts ... | head`
+        _let_go_of_output()
+        sys.exit(1)
+    except Exception as error:
+        text = sentence(error)
+        if text is None:
+            raise
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {escape(text)}")
+        _let_go_of_output()
+        sys.exit(2)
+
+
+def sentence(error: Exception) -> str | None:
+    """Say what went wrong and what to do about it; None for faults of this program."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        what = error.strerror or str(error) or type(error).__name__
+        remedy = REMEDIES.get(error.errno or 0)
+        where = f"{os.fsdecode(error.filename)!r}: " if error.filename is not None else ""
+        return f"{where}{what}{f' ({remedy})' if remedy else ''}"
+    if _is_out_of_memory(error):
+        first = str(error).partition("\n")[0]
+        return (
+            f"there is not enough memory ({type(error).__name__}: {first}): take a smaller system, "
+            "fewer beads or replicas, or a machine with more."
+        )
+    return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    # not imported for this: where torch is not loaded, the error is not its
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _let_go_of_output() -> None:
+    """Keep Python from a second complaint, at its end, about an output that takes no more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
