@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +113,10 @@ def check(
     """
     protocol = settings.protocol(atoms.numbers)
     cold = thermal_start(atoms, protocol)  # finds masses that cannot be repartitioned
-    arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
-    structure = sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
     work.mkdir(parents=True, exist_ok=True)
     file = StateFile(
         work / STATE_FILE,
-        {**asdict(settings), "structure_sha256": structure},
+        {**asdict(settings), "structure_sha256": fingerprint(atoms)},
         every_s=save_every_s,
         force=force,
     )
