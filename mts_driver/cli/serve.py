@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from mts_driver.cli.ending import ended_in_a_sentence
 from mts_driver.cli.rate import RateLine, rate
 
 
@@ -189,13 +190,8 @@ def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, 
 
 def _main() -> None:
     """Serve as a process of ``mts run``, without loading the other sub-commands."""
-    from mts_driver.errors import UserError
-
-    try:
+    with ended_in_a_sentence():
         typer.run(serve)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":
