@@ -2,6 +2,7 @@
 
 import glob
 import json
+import re
 import shlex
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from mts_driver.errors import UserError
 from mts_driver.units import BOLTZMANN_EV_K, HARTREE_EV
 
+_ISOLATED = re.compile(r"\bperiodic\s*:\s*no\b")
 _KELVIN = {"kelvin": 1.0, "k": 1.0, "atomic_unit": HARTREE_EV / BOLTZMANN_EV_K}
 
 
@@ -29,6 +31,8 @@ class RunFolder:
     target_K : float or None
         Temperature of the ensemble, K; None where it has none, or none in a
         form that is known here.
+    isolated : bool
+        Whether the models did not see the box that i-PI has the atoms in.
     summary : dict
         ``summary.json`` of ``mts run``; empty after a plain ``i-pi``.
     """
@@ -37,6 +41,7 @@ class RunFolder:
     properties: Path
     positions: tuple[Path, ...]
     target_K: float | None
+    isolated: bool
     summary: dict[str, Any]
 
     @classmethod
@@ -79,6 +84,7 @@ class RunFolder:
             properties=folder / f"{stem}{properties.get('filename', 'out').strip()}",
             positions=files,
             target_K=_temperature(root),
+            isolated=any(_ISOLATED.search(node.text or "") for node in root.iter("parameters")),
             summary=_read_summary(summary) if summary.is_file() else {},
         )
 

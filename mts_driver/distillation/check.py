@@ -17,6 +17,7 @@ from mts_driver.distillation.dynamics import Protocol, advance, friction_of, the
 from mts_driver.distillation.student_run import Report
 from mts_driver.equilibrate import FRICTION_PER_PS
 from mts_driver.relax import relax
+from mts_driver.structures.files import fingerprint
 
 STATE_FILE = "state.pt"
 RELAX_STEPS = 200
