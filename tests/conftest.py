@@ -20,11 +20,22 @@ for name, total in (("default", 1_000), ("thorough", 100_000)):
 settings.load_profile(os.environ.get("MTS_FUZZ", "default"))
 
 
+def shared(name: str) -> Path:
+    """A folder of what CI has beside the checkout, and the package itself does not need."""
+    beside = Path(__file__).parents[2] / "shared" / name
+    folder = Path(os.environ.get(f"MTS_{name.upper()}", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no {name} in {folder}: set MTS_{name.upper()} to the folder that has them")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def structures() -> Path:
-    """The folder of real systems, which the package itself does not need."""
-    beside = Path(__file__).parents[2] / "shared" / "structures"
-    folder = Path(os.environ.get("MTS_STRUCTURES", beside))
-    if not folder.is_dir():
-        pytest.skip(f"no structures in {folder}: set MTS_STRUCTURES to the folder that has them")
-    return folder
+    """The folder of real systems."""
+    return shared("structures")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of small inputs on which the product failed."""
+    return shared("cases")

@@ -17,7 +17,7 @@ PANELS = {
     "--stride --on-hole --baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "
     "--pressure-bar --beads --teacher-beads --exchange-K",
-    "Start": "--restart --minimise --equilibrate-ps --seed",
+    "Start": "--restart --velocities --minimise --equilibrate-ps --seed",
     "Molecules": "--only --spice --subset --count --conformations",
     "Measurement": "--rounds --seconds --atoms --replicas --reference --experiment --discard",
     "Connection": "--address --zmq --mode --device-steps --prefix --timeout",

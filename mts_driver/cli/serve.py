@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from mts_driver.cli.console import plain_console
+from mts_driver.cli.ending import ended_in_a_sentence
 from mts_driver.cli.rate import RateLine, rate
 
 
@@ -117,7 +118,7 @@ def serve(
 
     if bool(address) == bool(zmq):
         raise UserError("give either --address, of an <ffsocket>, or --zmq, where to listen.")
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True, quiet=quiet)
     counters = Stats(spec, stats)
 
     def load(device: str, threads: int, *, of: Stats = counters) -> Any:
@@ -167,30 +168,30 @@ def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, 
     import torch
 
     from mts_driver.drivers.evaluator import Evaluator
+    from mts_driver.drivers.first_look import FirstLook
     from mts_driver.potentials import load_potential
     from mts_driver.structures.files import read_structure
-    from mts_driver.units import BOHR_A
+    from mts_driver.units import BOHR_A, HARTREE_PER_BOHR_EV_A
 
     torch.set_num_threads(threads)
     atoms = read_structure(structure)
     potential = load_potential(spec, atoms.numbers.tolist(), device=device, dtype=dtype)
-    evaluator = Evaluator(potential, len(atoms), stats=stats)
-    cell = atoms.cell.array if atoms.pbc.any() else 0 * atoms.cell.array
+    evaluator = Evaluator(potential, len(atoms), stats=stats, periodic=bool(atoms.pbc.all()))
     for _ in range(2):  # the second call is the first at full speed
-        evaluator(atoms.positions[None] / BOHR_A, cell[None] / BOHR_A)
+        found = evaluator(atoms.positions[None] / BOHR_A, atoms.cell.array[None] / BOHR_A)
     stats.reset()
+    evaluator.first_look = FirstLook(
+        atoms,
+        found[1] * HARTREE_PER_BOHR_EV_A,
+        tell=lambda text: print(f"{spec}: {text}", file=sys.stderr, flush=True),
+    )
     return evaluator
 
 
 def _main() -> None:
     """Serve as a process of ``mts run``, without loading the other sub-commands."""
-    from mts_driver.errors import UserError
-
-    try:
+    with ended_in_a_sentence():
         typer.run(serve)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

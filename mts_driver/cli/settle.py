@@ -49,29 +49,6 @@ def framed(console: Console, structure: Path, atoms: Atoms) -> Atoms:
     return atoms
 
 
-def keeps_velocities(console: Console, structure: Path, atoms: Atoms, choice: str) -> bool:
-    """Tell whether the velocities of the structure are the start's.
-
-    Raises
-    ------
-    UserError
-        If the choice is unknown, or there are none to keep.
-    """
-    if choice not in ("redraw", "keep"):
-        raise UserError(f"--velocities {choice!r}: use redraw or keep.")
-    if choice == "keep" and not atoms.has("momenta"):
-        raise UserError(
-            f"--velocities keep: {structure} has no velocities (ASE's column momenta): leave the "
-            "option out for thermal ones."
-        )
-    if choice == "redraw" and atoms.has("momenta"):
-        console.print(
-            f"{structure}: its velocities are redrawn (--velocities keep with --equilibrate-ps 0 "
-            "keeps them)"
-        )
-    return choice == "keep"
-
-
 def settle(
     console: Console,
     atoms: Atoms,

@@ -9,6 +9,7 @@ from ase import Atoms
 from torch import Tensor
 
 from integrators.bath import Bath
+from integrators.degrees_of_freedom import hottest_by_chance
 from integrators.engine import OpObserver, StepObserver, run
 from integrators.levels import SingleLevel, TwoLevel
 from integrators.propagators import kinetic_energy
@@ -16,15 +17,20 @@ from integrators.splitting import FAST, OU, SLOW, Operation, fast_part, respa_ba
 from integrators.state import MDState, Potential, initial_state
 from mts_driver.errors import UserError
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
+from mts_driver.units import BOLTZMANN_EV_K
 
 HOTTEST = 5.0
-"""Multiple of the target temperature at which a trajectory has blown up."""
+"""Multiple of the target temperature at which a trajectory has blown up, where atoms are many."""
 
 
 class BlownUp(Exception):
     """Ends a trajectory from within; observers may raise it."""
+
+
+def hottest(atoms: int) -> float:
+    """Return the multiple of the target at which so many moving atoms have blown up."""
+    return max(HOTTEST, hottest_by_chance(3 * max(atoms, 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +117,7 @@ def thermal_start(atoms: Atoms, protocol: Protocol) -> MDState:
         If the masses cannot be repartitioned.
     """
     masses_Da = repartitioned_masses(atoms, protocol.hydrogen_mass_Da)
-    masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
+    masses = inertial_masses(atoms, masses_Da)
     velocities = thermal_velocities(masses, protocol.temperature_K, protocol.seed)
     return initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms))
 
@@ -139,10 +145,11 @@ def advance(
     Returns
     -------
     MDState or None
-        None if the trajectory blew up: five times the target temperature, or ``look`` said so.
+        None if the trajectory blew up: too hot (see `hottest`), or ``look`` said so.
     """
     levels = SingleLevel(student) if teacher is None else TwoLevel(teacher, student)
-    hottest_eV = HOTTEST * 1.5 * len(state.masses) * BOLTZMANN_EV_K * protocol.temperature_K
+    atoms = int(state.masses.isfinite().sum())
+    hottest_eV = hottest(atoms) * 1.5 * atoms * BOLTZMANN_EV_K * protocol.temperature_K
 
     def watch_heat(k: int, op: Operation, now: MDState) -> None:
         # stops before a model is given positions that are lost; O stands between any two calls

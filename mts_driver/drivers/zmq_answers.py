@@ -38,7 +38,12 @@ class LastEvaluated(Evaluator):
     """An evaluator that knows its last structures, also where they were evaluated elsewhere."""
 
     def __init__(self, evaluate: Evaluator) -> None:
-        super().__init__(evaluate.potential, evaluate.natoms, stats=evaluate.stats)
+        super().__init__(
+            evaluate.potential,
+            evaluate.natoms,
+            stats=evaluate.stats,
+            periodic=evaluate.periodic,
+        )
         # several, since contracted ring polymers are asked for between two inner loops
         self._known: deque[tuple[np.ndarray, np.ndarray, Results]] = deque(maxlen=CALLS)
 

@@ -39,6 +39,8 @@ class ZmqPES(Dummy_driver):
         Seconds to wait for an answer.
     keys : str
         Of a server on another machine: a folder, or a client's secret key, from ``mts keys``.
+
+    Other entries of ``<parameters>`` are for ``mts run``, which starts the server with them.
     """
 
     def __init__(

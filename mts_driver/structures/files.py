@@ -5,6 +5,7 @@ docs/structures.md says which.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ VELOCITY_COLUMNS = ("velo", "vel", "velocities", "velocity", "v")
 """Columns of other programs, whose units no file says."""
 
 
-def read_structure(path: Path | str, *, tell: Tell = lambda _: None) -> Atoms:
+def read_structure(
+    path: Path | str, *, tell: Tell = lambda _: None, keep_velocities: bool = False
+) -> Atoms:
     """Read the last frame of a file that ASE or i-PI knows, or the one that ``FILE@3`` names.
 
     Parameters
@@ -32,6 +35,8 @@ def read_structure(path: Path | str, *, tell: Tell = lambda _: None) -> Atoms:
     tell : callable
         Takes a sentence about each thing that was converted, chosen among several, or is not what
         the format is usually taken for.
+    keep_velocities : bool
+        Whether the caller uses the velocities of the file; else they are left out, and said so.
 
     Returns
     -------
@@ -39,7 +44,7 @@ def read_structure(path: Path | str, *, tell: Tell = lambda _: None) -> Atoms:
         Finite, its atoms apart, its cell right-handed. ``get_masses()`` are those of the physics,
         with isotopes; ``info["charge"]`` is the total charge (left out if 0) and
         ``info["multiplicity"]`` the spin (left out for a singlet); the only constraint is a
-        ``FixAtoms``. Velocities, if the file has any, are ASE's.
+        ``FixAtoms``. Velocities that are kept are ASE's.
 
     Raises
     ------
@@ -51,7 +56,7 @@ def read_structure(path: Path | str, *, tell: Tell = lambda _: None) -> Atoms:
     if len(frames) > 1:
         notes.append(f"{len(frames)} frames: the last is taken ({path.name}@0 names the first)")
     atoms = frames[-1]
-    for note in (*notes, *_understand(atoms, str(path))):
+    for note in (*notes, *_understand(atoms, str(path), keep_velocities)):
         tell(f"{path}: {note}")
     return atoms
 
@@ -91,7 +96,7 @@ def read_systems(path: Path | str, *, tell: Tell = lambda _: None) -> list[Atoms
     return frames
 
 
-def _understand(atoms: Atoms, name: str) -> list[str]:
+def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[str]:
     """Bring a frame to the terms of `read_structure`, in place; sentences for the user."""
     notes: list[str] = []
     velocities = _velocities(atoms, name, notes)
@@ -99,8 +104,13 @@ def _understand(atoms: Atoms, name: str) -> list[str]:
     notes += read_masses(atoms, name)
     notes += read_charge(atoms, name)
     read_constraints(atoms, name)
-    if velocities is not None:
+    if velocities is not None and keep_velocities:
         atoms.set_velocities(velocities)
+    elif velocities is not None:
+        notes.append(
+            "its velocities are drawn anew at the temperature of the run (mts prepare "
+            "--velocities keep --equilibrate-ps 0 keeps them)"
+        )
     if atoms.pbc.all() and atoms.cell.handedness < 0:
         atoms.set_cell(atoms.cell.array[[1, 0, 2]], scale_atoms=False)
         notes.append(
@@ -131,6 +141,16 @@ def _velocities(atoms: Atoms, name: str, notes: list[str]) -> np.ndarray | None:
             "leave momenta out."
         )
     return velocities
+
+
+def fingerprint(atoms: Atoms) -> str:
+    """Return a digest of all that a run on these atoms depends on, to know a state that fits."""
+    arrays = (
+        *(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses()),
+        held_atoms(atoms),
+        np.array([atoms.info.get("charge", 0), atoms.info.get("multiplicity", 1)]),
+    )
+    return sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def boxed(atoms: Atoms, *, vacuum: float = 20.0) -> tuple[Atoms, bool]:

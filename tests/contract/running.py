@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400", "NO_COLOR": "1"}
 
 
-def mts(*arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+def mts(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
         [MTS, *map(str, arguments)],
@@ -107,7 +107,7 @@ def family(folder: Path) -> dict[str, int]:
     return found
 
 
-def wait_for(condition, *, timeout: float = 60, what: str = "condition"):
+def wait_for(condition, *, timeout: float = 180, what: str = "condition"):
     """Wait until a callable returns something true."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

@@ -160,6 +160,13 @@ def test_every_import_is_a_declared_dependency():
             assert DISTRIBUTIONS.get(module, module) in declared, (name_of(path), module)
 
 
+def test_pip_installs_the_ipi_that_the_plugin_works_with():
+    from integrators.ipi_versions import requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert requirement() in project["dependencies"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
