@@ -15,8 +15,12 @@ from integrators.state import Evaluation, MDState
 
 
 def kinetic_energy(velocities: Tensor, masses: Tensor) -> Tensor:
-    """Return the kinetic energy of each replica, eV, shape (...,)."""
-    return 0.5 * (masses[:, None] * velocities.square()).sum(dim=(-2, -1))
+    """Return the kinetic energy of each replica, eV, shape (...,).
+
+    Atoms of infinite mass are held in place and have none.
+    """
+    moving = masses.where(masses.isfinite(), 0.0)
+    return 0.5 * (moving[:, None] * velocities.square()).sum(dim=(-2, -1))
 
 
 def kick(state: MDState, dt: float, evaluation: Evaluation) -> MDState:
@@ -53,7 +57,12 @@ def ornstein_uhlenbeck(state: MDState, dt: float, bath: Bath, noise: Tensor) -> 
 
 
 def still_center(state: MDState) -> MDState:
-    """Take away the motion of the centre of mass of each replica; its energy leaves as heat."""
+    """Take away the motion of the centre of mass of each replica; its energy leaves as heat.
+
+    Where atoms are held in place, the centre of mass rests in them.
+    """
+    if not bool(state.masses.isfinite().all()):
+        return state
     share = state.masses[:, None] / state.masses.sum()
     center = (share * state.velocities).sum(dim=-2, keepdim=True)
     lost = 0.5 * state.masses.sum() * center.square().sum(dim=(-2, -1))

@@ -54,7 +54,7 @@ class MDState:
     velocities : Tensor, shape (..., N, 3)
         Å/fs.
     masses : Tensor, shape (N,)
-        eV fs²/Å².
+        eV fs²/Å²; infinite for atoms that are held in place, which no force and no noise moves.
     cell : Tensor, shape (3, 3) or (..., 3, 3)
         Å, rows are lattice vectors; all zeros for an isolated system.
     evaluations : mapping of str to Evaluation
@@ -91,7 +91,7 @@ def initial_state(
     positions, velocities : Tensor, shape (..., N, 3)
         Å and Å/fs.
     masses : Tensor, shape (N,)
-        eV fs²/Å², positive.
+        eV fs²/Å², positive; infinite for atoms that are held in place.
     cell : Tensor, shape (3, 3) or (..., 3, 3), optional
         Å; left out for an isolated system.
 
@@ -116,7 +116,9 @@ def initial_state(
     cell = positions.new_zeros(3, 3) if cell is None else cell
     if cell.shape[-2:] != (3, 3):
         raise ValueError(f"cell has shape {tuple(cell.shape)}; need (3, 3) or (..., 3, 3)")
-    named = {"positions": positions, "velocities": velocities, "masses": masses, "cell": cell}
+    if bool(velocities[..., masses.isinf(), :].any()):
+        raise ValueError("atoms of infinite mass are held in place; their velocities must be zero")
+    named = {"positions": positions, "velocities": velocities, "cell": cell}
     for name, values in named.items():
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"{name} hold a number that is not finite; check the structure")

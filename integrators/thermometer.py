@@ -48,7 +48,8 @@ class Thermometer:
         if not isinstance(op, OU):
             return
         # m v² / kB: its mean over atoms and directions is the temperature
-        per_atom = state.masses * state.velocities.square().mean(dim=-1) / BOLTZMANN_EV_K
+        masses = state.masses.where(state.masses.isfinite(), 0.0)
+        per_atom = masses * state.velocities.square().mean(dim=-1) / BOLTZMANN_EV_K
         for name, mask in self._groups.items():
             self._add(name, per_atom[..., mask].mean())
         self._add("all", per_atom.mean())

@@ -15,8 +15,7 @@ from integrators.engine import run
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
 from integrators.state import MDState, Potential, initial_state
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 FRICTION_PER_PS = 10.0
 """High, so that the energy of a bad start is gone within half a picosecond."""
@@ -47,7 +46,7 @@ def equilibrate(
     ase.Atoms
         A copy with the last positions.
     """
-    masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
+    masses = inertial_masses(atoms, masses_Da)
     x, cell = _tensors(atoms)
     velocities = thermal_velocities(masses, temperature_K, seed)
     steps = round(1000 * picoseconds / timestep_fs)

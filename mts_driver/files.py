@@ -1,10 +1,12 @@
-"""Files that are never half written, and folders that are known to take them before the work."""
+"""Files that are never half written, and places that are known to take them before the work."""
 
 import contextlib
 import json
+import math
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +21,90 @@ def replacing(path: Path) -> Iterator[Path]:
     ------
     Path
         ``NAME.part`` with the suffix of ``path`` kept, so that writers which look at it agree;
-        removed if the block fails.
+        removed if the block fails. A link stays one: the file that it leads to is replaced. What
+        is no file, such as ``/dev/null``, is written to itself.
+
+    Raises
+    ------
+    OSError
+        With the name of the file, which Python leaves out where a disk is full.
     """
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    if _is_device(path):
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    part = _part(target)
     try:
         yield part
-        os.replace(part, path)
+        os.replace(part, target)
+    except OSError as error:
+        if error.filename in (None, str(part)):
+            error.filename = str(path)
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
-def write_json(path: Path, found: dict[str, Any], *, keep: bool = False) -> None:
-    """Write a JSON file in one go; ``keep`` backs up an earlier one as i-PI does."""
+def _part(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def write_json(path: Path, found: Any, *, keep: bool = False) -> None:
+    """Write a JSON file in one go; ``keep`` backs up an earlier one as i-PI does.
+
+    NaN and infinity, which JSON has not, become null.
+    """
+    text = json.dumps(_finite(found), indent=2, allow_nan=False) + "\n"
     if keep:
         keep_backup(path)
     with replacing(path) as part:
-        part.write_text(json.dumps(found, indent=2) + "\n")
+        part.write_text(text)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
+
+
+def read_json(path: Path, *, kind: type[Any] = dict, keys: Iterable[str] = (), remedy: str) -> Any:
+    """Read a JSON file that a user may have named or changed.
+
+    Parameters
+    ----------
+    path : Path
+        It exists.
+    kind : type
+        Of what it must hold.
+    keys : iterable of str
+        What an object must have.
+    remedy : str
+        What to do about a file that is something else, for the message.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise UserError(f"'{path}' cannot be read ({error}): {remedy}") from error
+    if not isinstance(found, kind):
+        raise UserError(f"'{path}' holds a {type(found).__name__}, which cannot be: {remedy}")
+    if missing := [key for key in keys if key not in found]:
+        raise UserError(f"'{path}' lacks {', '.join(missing)}: {remedy}")
+    return found
 
 
 def keep_backup(path: Path) -> Path | None:
@@ -50,8 +120,59 @@ def keep_backup(path: Path) -> Path | None:
             os.link(path, backup)
         except FileExistsError:
             continue
+        except OSError:
+            # not every disk knows two names of one file
+            if backup.exists():
+                continue
+            shutil.copyfile(path, backup)
         return backup
     raise UserError(f"{path.parent} holds 10000 backups of {path.name}: remove some of them.")
+
+
+def check_output(path: Path, *, name: str, suffix: str = "", force: bool = True) -> None:
+    """Check, before the work, that a file can be written.
+
+    Parameters
+    ----------
+    path : Path
+        In a folder that exists.
+    name : str
+        The option that names it, such as ``--json``.
+    suffix : str
+        What it must end in.
+    force : bool
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    UserError
+        If one of these is not so, or files cannot be made there.
+    """
+    if suffix and path.suffix != suffix:
+        raise UserError(f"{name} {path} must end in {suffix}.")
+    if _is_device(path):
+        return
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise UserError(f"{name} {path} is a folder: give the name of a file.")
+    if target.exists() and not force:
+        raise UserError(f"{name} {path} exists: choose another name, or give --force.")
+    if not target.parent.is_dir():
+        raise UserError(f"{name} {path}: the folder '{path.parent}' does not exist.")
+    try:
+        _exists(_part(target))
+    except OSError as error:
+        raise UserError(f"{name} {path}: {error.strerror}: choose another name.") from error
+    require_writable(target.parent, name=f"{name} {path}")
+    if target.exists():
+        try:
+            with open(target, "ab"):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"{name} {path} cannot be written ({error.strerror or error}): choose another "
+                "file, or make this one writable."
+            ) from error
 
 
 def require_writable(folder: Path, *, name: str) -> None:
@@ -67,11 +188,12 @@ def require_writable(folder: Path, *, name: str) -> None:
     Raises
     ------
     UserError
-        If the folder, or the nearest parent that exists, is a file or cannot be written.
+        If the folder, or the nearest parent that exists, is a file or cannot be written, or a name
+        is too long.
     """
     nearest = folder
     try:
-        while not os.path.lexists(nearest) and nearest != nearest.parent:
+        while not _exists(nearest) and nearest != nearest.parent:
             nearest = nearest.parent
         with tempfile.TemporaryFile(dir=nearest):
             pass
@@ -82,33 +204,10 @@ def require_writable(folder: Path, *, name: str) -> None:
         ) from error
 
 
-def require_file(path: Path, *, name: str) -> None:
-    """Check, before the work, that a file can be written: a new one, or in place of an old one.
-
-    Parameters
-    ----------
-    path : Path
-        Left as it is.
-    name : str
-        The argument that names it, for the message.
-
-    Raises
-    ------
-    UserError
-        If its folder does not exist or cannot be written, or the file that is there cannot.
-    """
-    if not path.resolve().parent.is_dir():
-        raise UserError(
-            f"{name}: the folder of {str(path)!r} does not exist: make it, or choose another file."
-        )
-    if not os.path.lexists(path):
-        require_writable(path.resolve().parent, name=name)
-        return
+def _exists(path: Path) -> bool:
+    """Whether there is something; an OSError if there can be nothing of this name."""
     try:
-        with open(path, "ab"):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{name}: {str(path)!r} cannot be written ({error.strerror or error}): choose another "
-            "file, or make this one writable."
-        ) from error
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

@@ -12,7 +12,7 @@ from mts_driver.analysis.results import analyse, compare, finite
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import read_trajectory
 from mts_driver.errors import UserError
-from mts_driver.files import replacing, require_file, write_json
+from mts_driver.files import check_output, replacing, write_json
 
 DISCARD = 0.25
 """Share of a run that counts as equilibration by default."""
@@ -73,7 +73,7 @@ def write_report(
     target = Path(picture) if picture is not None else folder.path / "report.png"
     numbers = Path(json_file) if json_file is not None else folder.path / "report.json"
     require_picture(target)
-    require_file(numbers, name="--json")
+    check_output(numbers, name="--json")
     if reference is None:
         run, other = analyse(folder, discard=discard), None
         results = run.as_dict()
@@ -97,7 +97,7 @@ def require_picture(path: Path) -> None:
         raise UserError(
             f"--output {str(path)!r}: a picture ends in one of .{', .'.join(sorted(known))}."
         )
-    require_file(path, name="--output")
+    check_output(path, name="--output")
 
 
 def _read_experiment(path: Path) -> np.ndarray:

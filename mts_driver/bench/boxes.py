@@ -17,8 +17,7 @@ from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 MOST_REPEATS = 6
 DISPLACEMENT_A = 0.02
@@ -58,7 +57,7 @@ def write_trajectory(path: Path, atoms: Atoms, student: str, *, frames: int) -> 
 
     The file holds ``numbers`` (N,), ``cell`` (3, 3) and ``frames`` (F, N, 3), Å.
     """
-    masses = torch.tensor(repartitioned_masses(atoms, 0.0) * EV_FS2_A2_PER_AMU)
+    masses = inertial_masses(atoms, repartitioned_masses(atoms, 0.0))
     velocities = thermal_velocities(masses, TEMPERATURE_K, 1)
     kept: list[np.ndarray] = []
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import units
 from ase.calculators.socketio import SocketClient
 from ase.md.langevin import Langevin
@@ -22,8 +21,7 @@ from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K, Variant, w
 from mts_driver.errors import UserError
 from mts_driver.structures.files import read_structure
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import thermal_velocities
-from mts_driver.units import EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import inertial_masses, thermal_velocities
 
 PATIENCE_S = 300.0
 """How long the models may take to load."""
@@ -40,7 +38,7 @@ def run_ase(*, structure: str, model: str, device: str, steps: int) -> dict[str,
     atoms = read_structure(structure)
     atoms.calc = calculator_of(model, atoms.numbers.tolist(), device)
     forces = atoms.get_forces()
-    masses = torch.tensor(repartitioned_masses(atoms, 0.0) * EV_FS2_A2_PER_AMU)
+    masses = inertial_masses(atoms, repartitioned_masses(atoms, 0.0))
     atoms.set_velocities(thermal_velocities(masses, TEMPERATURE_K, 1).numpy() / units.fs)
     dynamics = Langevin(
         atoms,

@@ -1,6 +1,5 @@
 """The result of a benchmark: a table on the terminal, and a JSON file."""
 
-import json
 import os
 import platform
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mts_driver.bench.settings import Settings
+from mts_driver.files import write_json
 
 Columns = dict[str, tuple[str, str]]
 """Title of a column: the key in the rows, and the format (empty for text)."""
@@ -51,17 +51,17 @@ def show(result: Result, columns: Columns, console: Console) -> None:
         if any(row.get(how[0]) is not None for row in result.rows)
     }
     for title, (_, form) in used.items():
-        table.add_column(title, justify="right" if form else "left", no_wrap=not form)
+        table.add_column(title, justify="right" if form else "left", overflow="fold")
     for row in result.rows:
         table.add_row(*[_shown(row.get(key), form) for key, form in used.values()])
     console.print(table)
     for note in result.notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note)
 
 
 def write(result: Result, path: Path) -> None:
     """Write the result as JSON."""
-    path.write_text(json.dumps(asdict(result), indent=2) + "\n")
+    write_json(path, asdict(result))
 
 
 def environment(settings: Settings) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from mts_driver.cli.console import plain_console
 from mts_driver.errors import UserError
+from mts_driver.files import check_output
 
 BENCHMARKS = {
     "speedup": "MTS under i-PI against single steps, and against what free overhead would allow",
@@ -94,14 +95,19 @@ def bench(
     """
     if name not in BENCHMARKS:
         raise UserError(f"benchmark {name!r} is not known: use {', '.join(BENCHMARKS)}.")
+    if json_file is not None:
+        check_output(json_file, name="--json")
     if threads:
         # for drivers under i-PI, which inherit it; before anything reads it
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
     from mts_driver.bench import table
     from mts_driver.bench.settings import Settings
+    from mts_driver.potentials.devices import check_device
     from mts_driver.potentials.load import spec_for
     from mts_driver.structures.files import read_structure
+    from mts_driver.structures.fixed import held_atoms
 
+    check_device(device)
     benchmark = importlib.import_module(f"mts_driver.bench.{name}")
     given: dict[str, Any] = {
         "outer_fs": _numbers("--outer-fs", outer_fs, float),
@@ -123,8 +129,14 @@ def bench(
     students = tuple(_student(part) for part in student.split(","))
     if name != "kernels" and (len(students) > 1 or len(structure) > 1):
         raise UserError(f"{name!r} takes one --student and one --structure: leave the others out.")
-    console = Console(highlight=False)
+    console = plain_console()
     systems = [read_structure(path, tell=console.print) for path in structure]
+    for path, system in zip(structure, systems, strict=True):
+        if len(held_atoms(system)) or not system.pbc.all():
+            raise UserError(
+                f"--structure {path}: benchmarks take periodic systems whose atoms all move: leave "
+                "constraints out, and give a cell."
+            )
     teachers = {spec_for(teacher, system) for system in systems}
     if len(teachers) > 1:
         raise UserError(

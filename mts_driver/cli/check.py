@@ -1,6 +1,5 @@
 """``mts check``: whether a student is good for a system."""
 
-import json
 import math
 import shlex
 import sys
@@ -8,8 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from mts_driver.cli.console import plain_console
 
 
 def check(
@@ -80,7 +81,7 @@ def check(
     from mts_driver.distillation.check import Settings, finish
     from mts_driver.distillation.check import check as run_check
     from mts_driver.distillation.verdict import problems
-    from mts_driver.errors import UserError
+    from mts_driver.files import check_output, require_writable, write_json
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import spec_for
@@ -88,18 +89,12 @@ def check(
     from mts_driver.structures.files import read_structure
 
     file = find_student(student.removeprefix("student:"))
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(quiet=quiet)
     atoms = read_structure(structure, tell=console.print)
     target = json_file or Path(f"{file.stem}-{structure.stem}-check.json")
-    if target.suffix != ".json":
-        raise UserError(f"--json {target} must end in .json.")
-    if target.exists() and not force:
-        raise UserError(f"--json {target} exists: choose another name, or give --force.")
-    if not target.parent.is_dir():
-        raise UserError(f"--json {target}: the folder '{target.parent}' does not exist.")
+    check_output(target, name="--json", suffix=".json", force=force)
     work = work or target.with_suffix("")
-    if work.exists() and not work.is_dir():
-        raise UserError(f"--work {work} is a file: choose another name for the folder.")
+    require_writable(work, name=f"--work {work}")
     if inner_fs is None:
         inner_fs = outer_fs / max(1, round(outer_fs)) if math.isfinite(outer_fs) else outer_fs
     settings = Settings(
@@ -129,21 +124,18 @@ def check(
         found = run_check(atoms, slow, fast, settings, work=work, report=progress, force=force)
     found = {"structure": str(structure), **found, "problems": problems(found)}
     found["command"] = shlex.join(["mts", *sys.argv[1:]])
-    partial = target.with_name(f"{target.name}.part")
-    partial.write_text(json.dumps(found, indent=2) + "\n")
-    partial.replace(target)
+    write_json(target, found)
     finish(work)
     console.print(_table(found))
     console.print(f"written: {target}{_frames(work)}")
     if found["problems"]:
-        console.print(f"[bold red]not good:[/] {'; '.join(found['problems'])}")
+        console.print(Text("not good:", "bold red"), "; ".join(found["problems"]))
         if _frames(work) and slow is not None:
-            console.print(
-                f"learn from its failures: mts distill {structure} --from {student} --from-run "
-                f"{work} -o better.safetensors"
-            )
+            words = ["mts", "distill", str(structure), "--from", student, "--from-run", str(work)]
+            command = shlex.join([*words, "-o", "better.safetensors"])
+            console.print(f"learn from its failures: {command}")
     else:
-        console.print(f"[bold green]good:[/] no fault in {found['simulated_ps']:.4g} ps")
+        console.print(Text("good:", "bold green"), f"no fault in {found['simulated_ps']:.4g} ps")
 
 
 def _frames(work: Path) -> str:

@@ -1,14 +1,20 @@
 """``mts distill``: make a student from a teacher."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from mts_driver.cli.console import plain_console
+
+DEFAULT_MINUTES = 10.0
+COMPILED = "MTS_KERNELS_COMPILED"
+"""Set for the process that takes over from the one that has compiled all kernels."""
 SHORT_TRAINING = 0.5
 """Of the time for sampling: less is worth a word."""
 
@@ -31,7 +37,21 @@ def distill(
             "stands for the charge of a fragment."
         ),
     ] = "so3lr",
-    minutes: Annotated[float, typer.Option(min=0.5, help="For sampling and training.")] = 10.0,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="For sampling and training (default: 10)."),
+    ] = None,
+    updates: Annotated[
+        int | None,
+        typer.Option(
+            help="With --frames, instead of --minutes: steps of the training. The same seed then "
+            "gives the same student on any day, with the same number of threads."
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="With --updates: labels that the sampling makes in all, about."),
+    ] = None,
     base: Annotated[
         str | None,
         typer.Option(
@@ -103,18 +123,22 @@ def distill(
     from mts_driver.cli.stages import StageProgress
     from mts_driver.distillation.distill import Settings
     from mts_driver.distillation.distill import distill as make
-    from mts_driver.distillation.improve import frames_to_learn, until_clean
+    from mts_driver.distillation.improve import frames_to_learn, unfinished, until_clean
     from mts_driver.distillation.train import PLAIN_KINDS
+    from mts_driver.distillation.warm_up import compilations, compiled
     from mts_driver.errors import UserError
+    from mts_driver.files import check_output, require_writable
     from mts_driver.memory import keep_memory
+    from mts_driver.potentials.devices import check_device
     from mts_driver.structures.files import read_systems
 
-    if output.suffix != ".safetensors":
-        raise UserError(f"--output {output} must end in .safetensors.")
-    if output.exists() and not force:
-        raise UserError(f"--output {output} exists: choose another name, or give --force.")
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: the folder '{output.parent}' does not exist.")
+    work = work or output.with_suffix("")
+    goes_on = bool(until_clean_ps) and unfinished(work, output)
+    check_output(output, name="--output", suffix=".safetensors", force=force or goes_on)
+    require_writable(work, name=f"--work {work}")
+    if json_file is not None:
+        check_output(json_file, name="--json")
+    check_device(device)
     if dtype not in ("float32", "float64"):
         raise UserError(f"--dtype {dtype} is not supported: use float32 or float64.")
     for kind in without or ():
@@ -129,17 +153,15 @@ def distill(
         base = base or _student_of(from_run / "input.xml")
     if not structures:
         raise UserError("STRUCTURES is missing: give a structure file, or --from-run FOLDER.")
-    console = Console()
-    systems = [
-        atoms
-        for path in structures
-        for atoms in read_systems(path, tell=lambda text: console.print(text, highlight=False))
-    ]
+    console = plain_console()
+    systems = [atoms for path in structures for atoms in read_systems(path, tell=console.print)]
     settings = Settings(
         structures=tuple(path.name for path in structures),
         teacher=teacher,
         base=base,
-        minutes=minutes,
+        minutes=DEFAULT_MINUTES if minutes is updates is frames is None else minutes,
+        updates=updates,
+        frames=frames,
         temperature_K=temperature_K,
         outer_fs=outer_fs,
         channels=channels,
@@ -153,28 +175,46 @@ def distill(
         fragment_radius_A=fragment_radius_A,
     )
     keep_memory()
-    with StageProgress(console) as progress:
+    if settings.updates is not None and COMPILED not in os.environ and compiled(systems, settings):
+        _start_again()
+    with StageProgress(console) as progress, compilations() as late:
         arguments: dict[str, Any] = {
             "output": output,
-            "work": work or output.with_suffix(""),
+            "work": work,
             "command": shlex.join(["mts", *sys.argv[1:]]),
             "report": progress,
             "json_file": json_file,
+            "extra": extra,
         }
-        summary = make(systems, settings, extra=extra, **arguments)
         if until_clean_ps:
             summary = until_clean(systems, settings, picoseconds=until_clean_ps, **arguments)
+        else:
+            summary = make(systems, settings, **arguments)
     console.print(_table(summary))
     for failure in summary["failed_labels"][:3]:
-        console.print(f"left out: {failure}", highlight=False)
-    if summary["training_s"] < SHORT_TRAINING * summary["sampling_s"]:
+        console.print(f"left out: {failure}")
+    if settings.minutes and summary["training_s"] < SHORT_TRAINING * summary["sampling_s"]:
         console.print(
-            f"[yellow]only {summary['training_s']:.0f} s of training[/] after "
-            f"{summary['sampling_s']:.0f} s of sampling: for a better student of the same labels "
-            f"give --work {arguments['work']}, another --output and more --minutes."
+            Text(f"only {summary['training_s']:.0f} s of training", "yellow"),
+            f"after {summary['sampling_s']:.0f} s of sampling: for a better student of the same "
+            f"labels give --work {shlex.quote(str(work))}, another --output and more --minutes.",
+        )
+    if settings.updates is not None and late:
+        console.print(
+            Text("kernels were compiled during this run", "yellow"),
+            ": the same command will give the same student, but for the last digits.",
         )
     target = json_file or output.with_suffix(".json")
-    console.print(f"written: {output}, {target}, {output.with_suffix('.html')} and .png")
+    page = output.with_suffix(".html")
+    drawn = f", {page} and .png" if page.is_file() else ""
+    console.print(f"written: {output}, {target}{drawn}")
+
+
+def _start_again() -> None:
+    """Replace this process: kernels compiled in it round differently from those of later ones."""
+    os.environ[COMPILED] = "1"
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _student_of(run_input: Path) -> str:

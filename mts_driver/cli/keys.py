@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from mts_driver.cli.console import plain_console
 
 
 def keys(
@@ -19,17 +20,19 @@ def keys(
     in one folder, and names it as `keys` in the <parameters> of its <ffdirect>.
     """
     from mts_driver.errors import UserError
+    from mts_driver.files import require_writable
+
+    require_writable(folder, name=f"DIR {folder}")
 
     try:
         from mts_driver.drivers.zmq_keys import make_keys
     except ImportError as error:
         raise UserError(f"keys need pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
-    console = Console()
+    console = plain_console()
     for file in make_keys(folder, client):
         secret = file.suffix == ".key_secret"
-        console.print(f"written: {file}{' (secret)' if secret else ''}", soft_wrap=True)
+        console.print(f"written: {file}{' (secret)' if secret else ''}")
     console.print(
         f"the client's machine needs {folder / 'server.key'} and "
-        f"{folder / f'{client}.key_secret'}; a running server reads keys at its next start",
-        soft_wrap=True,
+        f"{folder / f'{client}.key_secret'}; a running server reads keys at its next start"
     )

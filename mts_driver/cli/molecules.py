@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from mts_driver.cli.console import plain_console
 
 KIND_NAMES = "g2, amino-acids, dipeptides, solutes, contacts, solutions, ions"
 
@@ -42,19 +43,15 @@ def molecules(
     from mts_driver.distillation.packing import gas
     from mts_driver.distillation.spice import read_spice
     from mts_driver.errors import UserError
+    from mts_driver.files import check_output, replacing
 
-    if output.suffix != ".extxyz":
-        raise UserError(f"--output {output} must end in .extxyz.")
-    if output.exists() and not force:
-        raise UserError(f"--output {output} exists: choose another name, or give --force.")
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: the folder '{output.parent}' does not exist.")
+    check_output(output, name="--output", suffix=".extxyz", force=force)
     if spice is not None and only:
         raise UserError("--only names kinds that are made here: leave it out with --spice.")
     kinds = list(dict.fromkeys(only)) if only else list(KINDS)
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise UserError(f"--only {unknown[0]} is unknown: choose from {', '.join(KINDS)}.")
-    console = Console()
+    console = plain_console()
     table = Table("kind", "systems", "atoms", "of a system")
     systems = []
     for kind in ["spice"] if spice is not None else kinds:
@@ -74,6 +71,7 @@ def molecules(
         sizes = [len(atoms) for atoms in made]
         table.add_row(kind, str(len(made)), str(sum(sizes)), f"{min(sizes)}–{max(sizes)}")
         systems += made
-    write(output, systems, format="extxyz")
+    with replacing(output) as part:
+        write(part, systems, format="extxyz")
     console.print(table)
     console.print(f"written: {output}, {len(systems)} systems")

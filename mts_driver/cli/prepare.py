@@ -1,5 +1,6 @@
 """``mts prepare``: from a structure to a folder that ``mts run`` and i-PI understand."""
 
+import shlex
 import shutil
 import tempfile
 from importlib.util import find_spec
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from mts_driver.cli.console import plain_console
 from mts_driver.errors import UserError
 
 
@@ -95,6 +96,7 @@ def prepare(
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
     from mts_driver.cli.settle import find, framed, settle
+    from mts_driver.files import require_writable
     from mts_driver.input_xml import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
     from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
@@ -103,11 +105,12 @@ def prepare(
     from mts_driver.structures.fixed import held_atoms
     from mts_driver.structures.masses import repartitioned_masses
 
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True, quiet=quiet)
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
         raise UserError(
             f"-o {output} exists and is not empty: give a new folder, or --force to write into it."
         )
+    require_writable(output, name=f"-o {output}")
     if mode not in ("unix", "shm", "zmq"):
         raise UserError(f"--mode {mode!r} is not supported here: use unix, shm or zmq.")
     if mode == "zmq" and find_spec("zmq") is None:
@@ -188,5 +191,6 @@ def prepare(
             shutil.copyfile(made, output / made.name)
     console.print(
         f"{output}: {len(atoms)} atoms, {protocol.n_inner} × {inner_fs:g} fs inside {outer_fs:g} "
-        f"fs, {steps * outer_fs / 1000:g} ps. Run it with: mts run {output}/input.xml"
+        f"fs, {steps * outer_fs / 1000:g} ps. Run it with: "
+        f"{shlex.join(['mts', 'run', str(output / 'input.xml')])}"
     )

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from mts_driver.cli.console import plain_console
 
 
 def report(
@@ -45,7 +46,7 @@ def report(
         json_file=json_file,
         discard=discard,
     )
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(_table(made.results))
     console.print(f"written: {made.picture}, {made.json}")
 

@@ -1,15 +1,24 @@
 """``mts resonance``: how far the outer step can go, measured before a long run."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from mts_driver.cli.console import plain_console
+
+COLUMNS = {
+    **{"outer (fs)": 5, "H (Da)": 4, "γ(H) (1/ps)": 6, "T(H) (K)": 4, "T(heavy) (K)": 8},
+    **{"heating (K)": 7, "⟨X–H⟩ (Å)": 6, "var. ratio": 6, "max ΔF": 5, "D ratio": 5, "speed": 5},
+    "": 0,
+}
+"""Of the table, and their widths on a narrow terminal: 80 columns cut no number."""
 _LOG_WIDTH = 150
 """The table's, where there is no terminal to know the width of."""
 
@@ -65,7 +74,7 @@ def resonance(
     compared with single steps of the teacher. A killed scan continues at the same command.
     """
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.errors import UserError
+    from mts_driver.files import check_output, write_json
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import spec_for
@@ -74,10 +83,7 @@ def resonance(
     from mts_driver.structures.files import read_structure
 
     target = json_file or Path(f"{structure.stem}-resonance.json")
-    if target.suffix != ".json" or not target.parent.is_dir():
-        raise UserError(f"--json {target} must end in .json, in a folder that exists.")
-    if target.exists() and not force:
-        raise UserError(f"--json {target} exists: choose another name, or give --force.")
+    check_output(target, name="--json", suffix=".json", force=force)
     settings = Settings(
         teacher=teacher,
         student=student,
@@ -94,7 +100,7 @@ def resonance(
         replicas=replicas or (1 if device == "cpu" else 8),
         seed=seed,
     )
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(quiet=quiet)
     atoms = read_structure(structure, tell=console.print)
     numbers = atoms.numbers.tolist()
     fast = load_potential(
@@ -109,9 +115,9 @@ def resonance(
         found = scan(atoms, slow, fast, settings, state_file=state_file, report=progress)
     found = {"structure": str(structure), **found}
     found["command"] = shlex.join(["mts", *sys.argv[1:]])
-    target.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(target, found)
     state_file.unlink(missing_ok=True)
-    console.print(_table(found))
+    console.print(_table(found, narrow=console.width < _LOG_WIDTH))
     _say(console, found)
     console.print(f"written: {target}{_picture(found, target.with_suffix('.png'))}")
 
@@ -121,32 +127,36 @@ def _picture(found: dict[str, Any], path: Path) -> str:
         from mts_driver.resonance.figure import draw
     except ImportError:
         return " (no picture: pip install 'mts-driver[analysis]')"
-    draw(found, path)
+    try:
+        draw(found, path)
+    except Exception as error:  # the numbers are written: a scan does not end in a traceback
+        return f" (no picture: {type(error).__name__}: {error})"
     return f", {path}"
 
 
 def _say(console: Console, found: dict[str, Any]) -> None:
     step, more = found["recommended_outer_fs"], found["recommended_for_sampling_outer_fs"]
     if step is None and more is None:
-        console.print("[bold red]no outer step of the scan is safe:[/] distil a better student")
+        no = Text("no outer step of the scan is safe:", "bold red")
+        console.print(no, "distil a better student")
         return
     if step is not None:
-        console.print(f"[bold green]recommended:[/] --outer-fs {step:g}")
+        console.print(Text("recommended:", "bold green"), f"--outer-fs {step:g}")
     if more is not None and more != step:
         console.print(f"for sampling alone, with friction on hydrogens: --outer-fs {more:g}")
 
 
-def _table(found: dict[str, Any]) -> Table:
-    table = Table(title=f"{found['student']} for {found['structure']}, {found['atoms']} atoms")
-    for column in (
-        *("outer (fs)", "H (Da)", "γ(H) (1/ps)", "T(H) (K)", "T(heavy) (K)", "heating (K)"),
-        *("⟨X–H⟩ (Å)", "var. ratio", "max ΔF", "D ratio", "speed", ""),
-    ):
-        table.add_column(column, justify="right")
+def _table(found: dict[str, Any], *, narrow: bool) -> Table:
+    title = f"{found['student']} for {found['structure']}, {found['atoms']} atoms"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    for column, width in COLUMNS.items():
+        table.add_column(
+            column, justify="right", overflow="fold", width=width if narrow and width else None
+        )
     for row in (found["reference"], *found["scan"]):
         table.add_row(
             f"{row['outer_fs']:g}",
-            f"{row['hmr']:g}" if row["hmr"] else "natural",
+            f"{row['hmr']:g}" if row["hmr"] else "nat.",
             f"{row['friction']:g}",
             _shown(row["T_H"], ".0f", row["T_H_error"]),
             _shown(row["T_heavy"], ".0f", row["T_heavy_error"]),
@@ -156,7 +166,7 @@ def _table(found: dict[str, Any]) -> Table:
             _shown(row["max_dF"], ".2f"),
             _shown(row["diffusion_ratio"], ".2f"),
             _shown(row["speedup"], ".1f"),
-            "[green]safe[/]" if row["safe"] else f"[red]{', '.join(row['faults'])}[/]",
+            Text("safe", "green") if row["safe"] else Text(", ".join(row["faults"]), "red"),
         )
     return table
 

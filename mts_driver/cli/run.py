@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from mts_driver.cli.console import plain_console
 from mts_driver.errors import UserError
 
 
@@ -34,14 +35,14 @@ def run(
     from mts_driver.cli.progress import RunProgress
     from mts_driver.drivers.checkpoints import newest_checkpoint
     from mts_driver.drivers.launcher import Interrupted, Launcher, load
-    from mts_driver.files import require_file, write_json
+    from mts_driver.files import check_output, write_json
 
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True, quiet=quiet)
     wanted = load(file)
     target = file.parent / "summary.json"
-    require_file(target, name="the summary of a run")
+    check_output(target, name="the summary of a run")
     if json is not None:
-        require_file(json, name="--json")
+        check_output(json, name="--json")
     go_on = f"mts run {shlex.quote(str(file))} --restart" + (f" --steps {steps}" if steps else "")
     if restart:
         checkpoint, done = newest_checkpoint(wanted)
@@ -86,30 +87,25 @@ def run(
     if not summary["completed"]:
         step, total = summary["first_step"] + summary["steps"], summary["total_steps"]
         # the last line, and also where nothing else is printed: the run is not what was asked for
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"ended by {summary['ended_by']} at step {step} of {total}. {launcher.restart_hint}",
-            markup=False,
+        plain_console(stderr=True).print(
+            f"ended by {summary['ended_by']} at step {step} of {total}. {launcher.restart_hint}"
         )
 
 
 def _draw_report(console: Console, folder: Path) -> None:
     """Make the picture where the analysis extra is installed; a run never fails for its sake."""
     command = f"mts report {shlex.quote(str(folder))}"
-
-    def tell(text: str) -> None:
-        console.print(text, markup=False)
-
     try:
         from mts_driver.analysis.report import available, write_report
 
         if not available():
-            tell(f"no picture: pip install 'mts-driver[analysis]', then {command}")
+            console.print(f"no picture: pip install 'mts-driver[analysis]', then {command}")
             return
-        tell(f"picture: {write_report(folder).picture}")
+        console.print(f"picture: {write_report(folder).picture}")
     except UserError as error:
-        tell(f"no picture: {error}")
+        console.print(f"no picture: {error}")
     except Exception as error:
-        tell(f"no picture ({type(error).__name__}: {error}); try again with {command}")
+        console.print(f"no picture ({type(error).__name__}: {error}); try again with {command}")
 
 
 def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> None:
@@ -138,7 +134,7 @@ def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> N
         f"{shown('max_force_difference_eV_A', '.2f')} eV/Å, {shown('clip_events', 'd')} clipped"
     )
     _print_holes(console, summary)
-    console.print(f"summary: {target}  ({time.strftime('%H:%M:%S')})", markup=False)
+    console.print(f"summary: {target}  ({time.strftime('%H:%M:%S')})")
 
 
 def _print_holes(console: Console, summary: dict[str, Any]) -> None:

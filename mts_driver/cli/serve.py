@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from mts_driver.cli.console import plain_console
 from mts_driver.cli.ending import ended_in_a_sentence
 from mts_driver.cli.rate import RateLine, rate
 
@@ -118,7 +118,7 @@ def serve(
 
     if bool(address) == bool(zmq):
         raise UserError("give either --address, of an <ffsocket>, or --zmq, where to listen.")
-    console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True, quiet=quiet)
     counters = Stats(spec, stats)
 
     def load(device: str, threads: int, *, of: Stats = counters) -> Any:

@@ -1,6 +1,5 @@
 """Active learning: the frames at which a student is wrong, from its own dynamics or from a run."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from ase import Atoms
 from mts_driver.distillation.labels import complete_frames
 from mts_driver.distillation.student_run import Watched, run_and_watch
 from mts_driver.errors import UserError
+from mts_driver.files import read_json
 from mts_driver.holes import HARD_FILE, HOLES_FILE, MOST_FRAMES
 
 SPACING_FS = 10.0
@@ -78,7 +78,8 @@ def _explain_no_frames(folder: Path) -> None:
             f"{str(folder)!r} holds no {HOLES_FILE}, {HARD_FILE} or summary.json: give the folder "
             "of an `mts run` that has ended."
         )
-    found: dict[str, Any] = json.loads(summary.read_text())
+    remedy = "give the folder of another run, or run this one again."
+    found: dict[str, Any] = read_json(summary, remedy=remedy)
     if found.get("holes") is None:
         reason = found.get("holes_reason", "it was made by a version that kept no frames")
         raise UserError(
@@ -90,9 +91,10 @@ def _explain_no_frames(folder: Path) -> None:
             f"the run in {str(folder)!r} had {found['holes']} outer steps with a hole, but no "
             "frame that can be learned from: start it from a relaxed structure (mts prepare)."
         )
-    largest = found["max_force_difference_eV_A"]
+    largest = found.get("max_force_difference_eV_A")
     shown = "" if largest is None else f", max |F_T-F_S| was {largest:.2f} eV/Å"
     raise UserError(
-        f"the run in {str(folder)!r} was clean: {found['steps']} outer steps without a "
-        f"hole{shown}. There is nothing to learn from it; a longer or hotter run may find more."
+        f"the run in {str(folder)!r} was clean: {found.get('steps', 0)} outer steps "
+        f"without a hole{shown}. There is nothing to learn from it; a longer or hotter run may "
+        "find more."
     )

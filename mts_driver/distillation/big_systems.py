@@ -7,16 +7,17 @@ from pathlib import Path
 
 import torch
 from ase import Atoms
-from ase.io import iread, write
 
 from integrators.state import Potential
 from mts_driver.distillation.fragments import fragments
+from mts_driver.distillation.labels import append, complete_frames, drop_what_follows
 from mts_driver.distillation.measure import milliseconds
 from mts_driver.distillation.plan import SamplingPlan
 from mts_driver.distillation.sampling import HYDROGEN_MASS_DA, TIMESTEP_FS, Report, Sampler
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.distillation.topology import topology
 from mts_driver.equilibrate import equilibrate
+from mts_driver.errors import UserError
 from mts_driver.relax import relax
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.structures.tensors import cell_of
@@ -61,6 +62,7 @@ class FragmentSampler(Sampler):
         super().__init__(atoms, system, labeller, plan, seed=seed, report=report)
         self.student, self.radius_A, self.snapshots = student, radius_A, snapshots
         self.bonds = topology(atoms)
+        _require_its_charge(atoms, int(self.bonds.charges.sum()))
 
     @staticmethod
     def costs(
@@ -79,9 +81,14 @@ class FragmentSampler(Sampler):
             times.append(time.perf_counter() - started)
         return snapshots_s, 1e3 * statistics.median(times[1:])  # the first compiles kernels
 
+    @staticmethod
+    def frames(plan: SamplingPlan) -> int:
+        """Return how many labels a plan makes."""
+        return SNAPSHOTS * _a_snapshot(plan) + plan.displaced
+
     def run(self) -> None:
         """Make snapshots, label fragments of them, then displaced fragments."""
-        count = max(1, int(FRAGMENT_SHARE * self.plan.calls) // SNAPSHOTS)
+        count = _a_snapshot(self.plan)
         labelled = {
             (int(f.info["snapshot"]), int(f.info["center"]))
             for f in self.labels.of("md", self.system)
@@ -110,10 +117,12 @@ class FragmentSampler(Sampler):
 
     def _take_snapshots(self) -> list[Atoms]:
         """Return snapshots of the student's dynamics; those of an earlier run are kept."""
-        taken = list(iread(self.snapshots, index=":")) if self.snapshots.exists() else []
+        taken = list(complete_frames(self.snapshots))
+        drop_what_follows(taken, self.snapshots)
         masses_Da = repartitioned_masses(self.atoms, HYDROGEN_MASS_DA)
         for k in range(len(taken), SNAPSHOTS):
             start = taken[-1] if taken else self._relaxed()
+            start.set_constraint(self.atoms.constraints)
             atoms = equilibrate(
                 start,
                 masses_Da,
@@ -125,8 +134,7 @@ class FragmentSampler(Sampler):
                 report=partial(self._tell, k),
             )
             snapshot = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-            write(self.snapshots, snapshot, format="extxyz", append=True)
-            taken.append(snapshot)
+            taken.append(append(self.snapshots, snapshot))
         return taken
 
     def _tell(self, snapshot: int, step: int, steps: int) -> None:
@@ -141,3 +149,19 @@ class FragmentSampler(Sampler):
         )
         self.report("relaxation", RELAX_STEPS, RELAX_STEPS)
         return relaxed
+
+
+def _a_snapshot(plan: SamplingPlan) -> int:
+    """How many undisturbed fragments come from a snapshot."""
+    return max(1, int(FRAGMENT_SHARE * plan.calls) // SNAPSHOTS)
+
+
+def _require_its_charge(atoms: Atoms, found: int) -> None:
+    """Require that fragments, whose charges follow from their bonds, add up to the system's."""
+    said = int(atoms.info.get("charge", 0))
+    if said not in (0, found):
+        raise UserError(
+            f"structure {atoms.info.get('system')!r} has a charge of {said:+d} e, but the formal "
+            f"charges of its fragments add up to {found:+d} e: correct the header, or label it "
+            "whole with --fragment-radius-A 0."
+        )

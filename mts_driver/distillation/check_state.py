@@ -3,18 +3,17 @@
 import io
 import json
 import math
-import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from ase import Atoms
 from ase.io import read, write
 
 from mts_driver.errors import UserError
 from mts_driver.holes import Watch
+from mts_driver.tensor_files import load_tensors, save_tensors
 
 STATE_FILE = "state.pt"
 SAVE_EVERY_S = 30.0
@@ -91,11 +90,11 @@ class StateFile:
 
     def _load(self) -> dict[str, Any]:
         remedy = "choose another folder with -o, or start anew with --force."
+        found = load_tensors(self.path, remedy=remedy)
         try:
-            found: dict[str, Any] = torch.load(self.path, weights_only=True)
             before = json.loads(found["identity"])
-        except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-            raise UserError(f"'{self.path}' cannot be read ({error}): {remedy}") from error
+        except (KeyError, ValueError) as error:
+            raise UserError(f"'{self.path}' is not a check's ({error}): {remedy}") from error
         now = json.loads(json.dumps(self._identity))
         for name in sorted(now.keys() | before.keys()):
             if now.get(name) != before.get(name):
@@ -109,7 +108,5 @@ class StateFile:
         """Write ``contents()``, unless the last time is too short ago."""
         if time.monotonic() - self._last < self._every_s:
             return
-        partial = self.path.with_name(f"{self.path.name}.part")
-        torch.save({**contents(), "identity": json.dumps(self._identity)}, partial)
-        partial.replace(self.path)
+        save_tensors(self.path, {**contents(), "identity": json.dumps(self._identity)})
         self._last = time.monotonic()

@@ -13,7 +13,8 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from mts_driver import __version__
-from mts_driver.distillation.labels import LabelFile
+from mts_driver.distillation.budget import TrainingBudget, check_budget
+from mts_driver.distillation.labels import LabelFile, as_read
 from mts_driver.distillation.measure import drift_judge, force_rmse, report_on
 from mts_driver.distillation.sample import sample
 from mts_driver.distillation.teachers import Labeller
@@ -25,6 +26,10 @@ from mts_driver.potentials.student_file import find_student, read_student, save_
 from mts_driver.structures.tensors import cell_of
 
 Report = Callable[[str, float, float], None]
+
+TIMES = ("student_ms", "teacher_ms", "sampling_s", "training_s", "compile_s", "wall_s")
+"""What the report holds and the student does not: two that are alike are the same file."""
+FEWEST_TRAINING_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +44,11 @@ class Settings:
         Specification for `load_potential`.
     base : str, optional
         Student to start from, a file or the name of a packaged one.
-    minutes : float
+    minutes : float, optional
         Wall-clock budget for sampling and training; compiling kernels on a new machine is extra.
+    updates, frames : int, optional
+        The budget in steps instead: of the optimiser, and labels, about. Nothing then depends on
+        the clock, and the same seed gives the same student, with as many threads.
     temperature_K, outer_fs : float
         Of the later runs; the drift at this outer step decides which student is kept.
     channels, messages, hidden : int
@@ -63,7 +71,9 @@ class Settings:
     structures: tuple[str, ...]
     teacher: str
     base: str | None = None
-    minutes: float
+    minutes: float | None = None
+    updates: int | None = None
+    frames: int | None = None
     temperature_K: float = 300.0
     outer_fs: float = 6.0
     channels: int = 16
@@ -76,6 +86,9 @@ class Settings:
     device: str = "cpu"
     fragment_radius_A: float | None = None
 
+    def __post_init__(self) -> None:
+        check_budget(self.minutes, self.updates, self.frames)
+
 
 def distill(
     systems: Sequence[Atoms],
@@ -87,6 +100,8 @@ def distill(
     report: Report,
     extra: Sequence[Atoms] = (),
     json_file: Path | None = None,
+    sampled: bool = False,
+    checkpoint: Path | None = None,
 ) -> dict[str, Any]:
     """Make a student of ``settings.teacher`` for all ``systems`` and write it to ``output``.
 
@@ -106,11 +121,15 @@ def distill(
         More frames to learn from, such as those of a run in which a student was wrong.
     json_file : Path, optional
         Another place for the report's numbers.
+    sampled : bool
+        Whether the labels are there, and only those of ``extra`` are missing.
+    checkpoint : Path, optional
+        Another place for that of the training.
 
     Returns
     -------
     dict
-        The report, also stored in the student's header.
+        The report, also stored in the student's header, but for the times.
 
     Raises
     ------
@@ -118,13 +137,17 @@ def distill(
         If the teacher does not know an element or fails on a frame of its own dynamics, a
         structure is unusable, or the student to start from does not fit.
     """
+    _check_names(systems)
     work.mkdir(parents=True, exist_ok=True)
-    model, fine_tuning = _starting_model(systems, settings)
+    model, fine_tuning = starting_model(systems, settings)
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
+    labels.require_same(systems)
     labeller = Labeller(settings.teacher, labels, device=settings.device)
     # a copy: a student takes the gradients off its model, and this one is trained later
     base = copy.deepcopy(model) if fine_tuning else None
-    sampling_s = sample(systems, settings, labeller, base, work, output.stem, report)
+    sampling_s = 0.0
+    if not sampled:
+        sampling_s = sample(systems, settings, labeller, base, work, output.stem, report)
     _label_extra(extra, labeller, report)
 
     trainer = Trainer(
@@ -132,16 +155,20 @@ def distill(
         TrainingSet.from_labels(
             labels, model.config, without=settings.without, raise_solutes=fine_tuning
         ),
-        checkpoint=training_file(work, output),
-        budget_s=max(20.0, settings.minutes * 60 - sampling_s),
+        checkpoint=checkpoint or training_file(work, output),
+        budget=_training_budget(settings, sampling_s),
         seed=settings.seed,
         fine_tuning=fine_tuning,
     )
-    judge = drift_judge(labels, labeller, settings, report, trainer.budget_s)
-    report("first step, which compiles kernels on a new machine", 0.0, trainer.budget_s)
-    model = trainer.run(
-        lambda s, f, k: report(f"training, loss {f + k:.4f}", s, trainer.budget_s), judge
-    )
+    total = trainer.budget.total
+    judge = drift_judge(labels, labeller, settings, report, trainer.budget)
+    report("first step, which compiles kernels on a new machine", 0.0, total)
+
+    def tell(spent: float, force_loss: float, stiffness_loss: float) -> None:
+        of = "" if settings.updates is None else f", update {spent:.0f} of {settings.updates}"
+        report(f"training{of}, loss {force_loss + stiffness_loss:.4f}", spent, total)
+
+    model = trainer.run(tell, judge)
     set_offsets(model, labels)
     facts = {
         "labels": {k: len(labels.of(k)) for k in sorted({a.info["kind"] for a in labels.frames})},
@@ -161,7 +188,7 @@ def distill(
     if base is not None:
         facts["force_rmse_before_eV_A"] = force_rmse(base, labels)
     result = report_on(model, labels, labeller, settings, facts, title=output.stem, report=report)
-    save_student(model, output, result.summary())
+    save_student(model, output, {k: v for k, v in result.summary().items() if k not in TIMES})
     return result.write(output, json_file=json_file)
 
 
@@ -170,7 +197,24 @@ def training_file(work: Path, output: Path) -> Path:
     return work / f"{output.stem}-training.pt"
 
 
-def _starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[StudentModel, bool]:
+def _training_budget(settings: Settings, sampling_s: float) -> TrainingBudget:
+    if settings.minutes is None:
+        return TrainingBudget(updates=settings.updates)
+    return TrainingBudget(seconds=max(FEWEST_TRAINING_S, settings.minutes * 60 - sampling_s))
+
+
+def _check_names(systems: Sequence[Atoms]) -> None:
+    """Require names that are still different in the file of labels."""
+    names = [as_read(str(atoms.info["system"])) for atoms in systems]
+    for name, atoms in zip(names, systems, strict=True):
+        if names.count(name) > 1:
+            raise UserError(
+                f"{names.count(name)} systems have the name {str(atoms.info['system'])!r}: rename "
+                "their files, or give their frames names of their own (info 'system')."
+            )
+
+
+def starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[StudentModel, bool]:
     """Return the student to train, and whether it has been trained before."""
     torch.manual_seed(settings.seed)
     elements = {symbol for atoms in systems for symbol in atoms.get_chemical_symbols()}
@@ -196,12 +240,18 @@ def _starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[Stude
 
 def _label_extra(extra: Sequence[Atoms], labeller: Labeller, report: Report) -> None:
     """Add frames of runs to the labels, with the forces that they carry or new ones."""
-    known = {a.info.get("origin") for a in labeller.labels.of("hole")}
+    known = labeller.labels.of("hole")
     for k, atoms in enumerate(extra):
-        if atoms.info["origin"] not in known:
+        if not any(_is_label_of(label, atoms) for label in known):
             info = {"kind": "hole", "split": "train", "system": atoms.info["system"]}
             labeller.label(atoms, **info, origin=atoms.info["origin"])
         report("frames of the run", k + 1, len(extra))
+
+
+def _is_label_of(label: Atoms, frame: Atoms) -> bool:
+    """Tell whether a frame of a run has this label; another student's run can have its number."""
+    same = label.info.get("origin") == frame.info["origin"] and len(label) == len(frame)
+    return same and np.allclose(label.positions, frame.positions, rtol=0, atol=1e-6)
 
 
 def set_offsets(model: StudentModel, labels: LabelFile) -> None:

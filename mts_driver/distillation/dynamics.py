@@ -16,8 +16,8 @@ from integrators.splitting import FAST, OU, SLOW, Operation, fast_part, respa_ba
 from integrators.state import MDState, Potential, initial_state
 from mts_driver.errors import UserError
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
+from mts_driver.units import BOLTZMANN_EV_K
 
 HOTTEST = 5.0
 """Multiple of the target temperature at which a trajectory has blown up."""
@@ -111,7 +111,7 @@ def thermal_start(atoms: Atoms, protocol: Protocol) -> MDState:
         If the masses cannot be repartitioned.
     """
     masses_Da = repartitioned_masses(atoms, protocol.hydrogen_mass_Da)
-    masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
+    masses = inertial_masses(atoms, masses_Da)
     velocities = thermal_velocities(masses, protocol.temperature_K, protocol.seed)
     return initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms))
 

@@ -1,6 +1,5 @@
 """Active learning: from the frames at which a student is wrong to a better student, in rounds."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +9,24 @@ import numpy as np
 from ase import Atoms
 
 from mts_driver.distillation.active import frames_of_run
-from mts_driver.distillation.distill import Settings, distill, training_file
+from mts_driver.distillation.budget import FEWEST_MINUTES
+from mts_driver.distillation.distill import Settings, distill
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.measure import inner_fs_of
+from mts_driver.distillation.rounds import MOST_ROUNDS, Rounds
+from mts_driver.distillation.sample import fragment_radius_A
 from mts_driver.distillation.student_run import Watched, run_and_watch
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
+from mts_driver.files import read_json, write_json
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student_file import read_student
 
-MOST_ROUNDS = 6
 SHAKEN_COPIES, SHAKEN_A = 3, 0.03
 """Displaced copies that are labelled with every frame of a hole: a hole is more than a point."""
 FRICTION_PER_PS, HYDROGEN_MASS_DA = 1.0, 4.0
 ROUND_SHARE = 0.4
-"""Minutes of a round, as a share of the first distillation's."""
+"""Training of a round, as a share of the first distillation's budget."""
 
 Report = Callable[[str, float, float], None]
 
@@ -57,6 +59,11 @@ def with_copies(frames: Sequence[Atoms], origin: str) -> list[Atoms]:
     return out
 
 
+def unfinished(work: Path, output: Path) -> bool:
+    """Tell whether rounds have begun that a kill has ended: the same command goes on with them."""
+    return not Rounds(work, output).ended
+
+
 def until_clean(
     systems: Sequence[Atoms],
     settings: Settings,
@@ -66,13 +73,14 @@ def until_clean(
     work: Path,
     command: str,
     report: Report,
+    extra: Sequence[Atoms] = (),
     json_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Run each system with teacher and student, learn from the holes, until a run has none.
+    """Distil, run each system with teacher and student, learn from the holes, until there is none.
 
     Arguments are those of `mts_driver.distillation.distill.distill`; ``picoseconds`` is the length
     of each run. The runs start from the last held-out frame of every system. Rounds are kept in
-    ``work`` and not made again.
+    ``work``, and those of a killed call are not made again.
 
     Returns
     -------
@@ -85,58 +93,89 @@ def until_clean(
         If there are holes after six rounds, in which case the last student and all labels are
         kept; or if a system is too big for the teacher.
     """
-    labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
-    labeller = Labeller(settings.teacher, labels, device=settings.device)
-    rounds_file = work / "rounds.json"
-    rounds = json.loads(rounds_file.read_text()) if rounds_file.exists() else []
-    summary = json.loads((json_file or output.with_suffix(".json")).read_text())
-    names = [str(atoms.info["system"]) for atoms in systems]
-    if any(frame.has("force_weight") for name in names for frame in labels.of("md", name)):
+    if any(fragment_radius_A(atoms, settings) for atoms in systems):
         raise UserError(
-            "--until-clean-ps runs the teacher on the whole system, but this one was cut into "
+            "--until-clean-ps runs the teacher on the whole system, but this one is cut into "
             "fragments: run the student alone with `mts check --teacher none`."
         )
-    for number in range(len(rounds) + 1, MOST_ROUNDS + 1):
-        model, _ = read_student(output)
-        extra: list[Atoms] = []
-        found = {}
-        for atoms in systems:
-            name = str(atoms.info["system"])
-            watched = _watch(
-                labels.of("md", name)[-1], model, labeller, settings, picoseconds, number, report
-            )
-            found[name] = {
-                "clean_ps": watched.clean_ps,
-                "blown_up": watched.blown_up,
-                "max_force_difference_eV_A": watched.max_force_difference_eV_A,
-            }
-            for frame in watched.frames:
-                frame.info["system"] = name
-            if watched.blown_up or watched.clean_ps < picoseconds - 1e-9:
-                extra += with_copies(watched.frames, f"round {number}")
-        if not extra:
-            return _with_rounds(summary, [*rounds, found], output, json_file)
+    everything: dict[str, Any] = {
+        "output": output,
+        "work": work,
+        "command": command,
+        "report": report,
+        "json_file": json_file,
+    }
+    rounds = Rounds(work, output)
+    if rounds.ended:
+        rounds.begin()
+    if not rounds.distilled:
+        summary = distill(systems, settings, extra=extra, **everything)
+        rounds.note(distilled=True)
+    else:
+        summary = read_json(json_file or output.with_suffix(".json"), remedy="distil again.")
+    for number in range(len(rounds.found) + 1, MOST_ROUNDS + 1):
+        student = rounds.keep(output, number)
+        where = (student, work, picoseconds, number, report)
+        found, holes = _look_for_holes(systems, settings, *where)
+        if not holes:
+            summary["active_rounds"] = [*rounds.found, found]
+            write_json(json_file or output.with_suffix(".json"), summary)
+            rounds.note(ended=True)
+            return summary
         # the sampling is done, so all of the round goes into labels of holes and training
-        training_file(work, output).unlink(missing_ok=True)
         summary = distill(
             systems,
-            replace(settings, base=str(output), minutes=max(0.5, ROUND_SHARE * settings.minutes)),
-            output=output,
-            work=work,
-            command=command,
-            report=report,
-            extra=extra,
-            json_file=json_file,
+            replace(_for_a_round(settings), base=str(student)),
+            extra=holes,
+            sampled=True,
+            checkpoint=rounds.file(number, "training.pt"),
+            **everything,
         )
-        rounds.append(found)
-        rounds_file.write_text(json.dumps(rounds, indent=2) + "\n")
-        labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
-        labeller = Labeller(settings.teacher, labels, device=settings.device)
+        rounds.note(found=[*rounds.found, found])
+    rounds.note(ended=True)
+    more = "--minutes" if settings.updates is None else "--updates"
     raise UserError(
         f"the student still has holes after {MOST_ROUNDS} rounds; {output} and the labels in "
-        f"'{work}' are kept. Run the command again with more --minutes, or a smaller --outer-fs "
-        f"than {settings.outer_fs:g}."
+        f"'{work}' are kept. Run the command again with --force and more {more}, or a smaller "
+        f"--outer-fs than {settings.outer_fs:g}."
     )
+
+
+def _for_a_round(settings: Settings) -> Settings:
+    if settings.updates is not None:
+        return replace(settings, updates=max(1, round(ROUND_SHARE * settings.updates)))
+    assert settings.minutes is not None
+    return replace(settings, minutes=max(FEWEST_MINUTES, ROUND_SHARE * settings.minutes))
+
+
+def _look_for_holes(
+    systems: Sequence[Atoms],
+    settings: Settings,
+    student: Path,
+    work: Path,
+    picoseconds: float,
+    number: int,
+    report: Report,
+) -> tuple[dict[str, Any], list[Atoms]]:
+    """Return what the student shows on every system, and the frames to learn from."""
+    labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
+    labeller = Labeller(settings.teacher, labels, device=settings.device)
+    model, _ = read_student(student)
+    found, holes = {}, []
+    for atoms in systems:
+        name = str(atoms.info["system"])
+        start = labels.of("md", name)[-1]
+        watched = _watch(start, model, labeller, settings, picoseconds, number, report)
+        found[name] = {
+            "clean_ps": watched.clean_ps,
+            "blown_up": watched.blown_up,
+            "max_force_difference_eV_A": watched.max_force_difference_eV_A,
+        }
+        for frame in watched.frames:
+            frame.info["system"] = name
+        if watched.blown_up or watched.clean_ps < picoseconds - 1e-9:
+            holes += with_copies(watched.frames, f"round {number}")
+    return found, holes
 
 
 def _watch(
@@ -161,12 +200,3 @@ def _watch(
         seed=seed,
         report=report,
     )
-
-
-def _with_rounds(
-    summary: dict[str, Any], rounds: list[Any], output: Path, json_file: Path | None
-) -> dict[str, Any]:
-    summary = {**summary, "active_rounds": rounds}
-    target = json_file or output.with_suffix(".json")
-    target.write_text(json.dumps(summary, indent=2) + "\n")
-    return summary

@@ -1,12 +1,18 @@
 """The labelled frames of a distillation: an extended-XYZ file that grows frame by frame."""
 
-from collections.abc import Iterator, Mapping
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread, write
+from ase.io import iread, read, write
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from mts_driver.errors import UserError
 
@@ -45,19 +51,37 @@ class LabelFile:
                     f"labels in '{path}' are of the teacher {atoms.info.get('teacher')!r}, this "
                     f"run uses {teacher!r}: give another --work folder, or remove the file."
                 )
-        if path.exists():
-            # a frame that a kill cut short is dropped, so that new ones follow a complete one
-            partial = path.with_suffix(".part")
-            write(partial, self.frames, format="extxyz")
-            partial.replace(path)
+            atoms.info["system"] = str(atoms.info["system"])
+        drop_what_follows(self.frames, path)
 
     def of(self, kind: str, system: str | None = None) -> list[Atoms]:
         """Return the frames of one kind, of one system or all, in the order of their labelling."""
+        wanted = None if system is None else as_read(system)
         return [
             atoms
             for atoms in self.frames
-            if atoms.info["kind"] == kind and system in (None, atoms.info["system"])
+            if atoms.info["kind"] == kind and wanted in (None, atoms.info["system"])
         ]
+
+    def require_same(self, systems: Sequence[Atoms]) -> None:
+        """Refuse structures that are others than those which the labels were made for.
+
+        Raises
+        ------
+        UserError
+            If elements, periodicity, charge or spin of a system differ.
+        """
+        for atoms in systems:
+            name = str(atoms.info["system"])
+            # fragments have atoms and charges of their own
+            labelled = next((f for f in self.of("md", name) if "center" not in f.info), atoms)
+            for key in ("atoms", "periodicity", "charge", "multiplicity"):
+                before, now = (_said(key, a) for a in (labelled, atoms))
+                if before != now:
+                    raise UserError(
+                        f"labels in '{self.path}' are of {name!r} with {key} {before}, the "
+                        f"structure has {now}: give another --work folder, or remove the file."
+                    )
 
     def add(
         self,
@@ -71,7 +95,10 @@ class LabelFile:
         arrays: Mapping[str, np.ndarray] | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
-        """Append a labelled frame to memory and disk, with its ``force_weight`` if it has one.
+        """Append a labelled frame to disk and memory, with its ``force_weight`` if it has one.
+
+        Memory holds what the file does, to its last digit, so that a killed run which reads the
+        file goes on as if nothing had been.
 
         Parameters
         ----------
@@ -102,20 +129,68 @@ class LabelFile:
         for name, values in (arrays or {}).items():
             frame.set_array(name, np.asarray(values))
         try:
-            write(self.path, frame, format="extxyz", append=True)
+            kept = append(self.path, frame)
         except OSError as error:
             raise UserError(
                 f"labels cannot be written to '{self.path}' ({error}): the {len(self.frames)} so "
                 "far are kept; make room, or give another --work folder, and run the same command."
             ) from error
-        self.frames.append(frame)
+        kept.info["system"] = str(kept.info["system"])
+        self.frames.append(kept)
+
+
+def _said(key: str, atoms: Atoms) -> str:
+    values: dict[str, Any] = {
+        "atoms": atoms.symbols,
+        "periodicity": atoms.pbc.tolist(),
+        "charge": int(atoms.info.get("charge", 0)),
+        "multiplicity": int(atoms.info.get("multiplicity", 1)),
+    }
+    return str(values[key])
+
+
+def append(path: Path, frame: Atoms) -> Atoms:
+    """Append a frame to a file and return what stands there, rounded as the format does."""
+    end = path.stat().st_size if path.exists() else 0
+    write(path, frame, format="extxyz", append=True)
+    with path.open() as stream:
+        stream.seek(end)
+        kept = read(io.StringIO(stream.read()), format="extxyz")
+    assert isinstance(kept, Atoms)
+    return kept
+
+
+def drop_what_follows(frames: Sequence[Atoms], path: Path) -> None:
+    """Take off the file what a kill left behind these complete frames of it."""
+    if path.exists():
+        os.truncate(path, _end_of_frames(path, len(frames)))
 
 
 def complete_frames(path: Path) -> Iterator[Atoms]:
     """Yield the frames of a file up to the first that is cut short; none if it does not exist."""
     if not path.exists():
         return
+    with path.open("rb") as stream:
+        text = stream.read(_end_of_frames(path)).decode(errors="replace")
     try:
-        yield from iread(path, index=":", format="extxyz")
+        yield from iread(io.StringIO(text), index=":", format="extxyz")
     except (ValueError, OSError, KeyError, IndexError):
         return
+
+
+def _end_of_frames(path: Path, most: float = math.inf) -> int:
+    """Bytes of so many frames with all their lines; the last number of another may be cut short."""
+    end = found = 0
+    with path.open("rb") as stream:
+        while found < most and (count := stream.readline()).strip().isdigit():
+            rows = list(islice(stream, int(count) + 1))
+            if len(rows) < int(count) + 1 or not rows[-1].endswith(b"\n"):
+                break
+            found, end = found + 1, stream.tell()
+    return end
+
+
+@lru_cache
+def as_read(system: str) -> str:
+    """Return the name of a system as it comes back from a file: 02 is a number to the format."""
+    return str(key_val_str_to_dict(key_val_dict_to_str({"system": system}))["system"])

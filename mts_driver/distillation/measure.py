@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ase import Atoms
 
+from mts_driver.distillation.budget import TrainingBudget
 from mts_driver.distillation.drift import Drift, nve_respa_drift
 from mts_driver.distillation.force_constants import ForceConstants, bond_force_constants
 from mts_driver.distillation.labels import LabelFile
@@ -25,6 +26,8 @@ SCAN_SEEDS = (1, 2, 3)
 JUDGE_SEEDS, JUDGE_PS, JUDGE_SHARE = (1, 2), 0.3, 0.5
 SCAN_SHARE, SCAN_PS = 0.25, (0.1, 2.0)
 """The drift scan takes this share of the time budget, and runs between so many picoseconds."""
+SCAN_CALLS_A_FRAME = 1.0
+"""The same where the budget is in steps: teacher calls for every label."""
 FRAMES_FOR_CONSTANTS = 2
 STRETCHED_SYSTEMS = 4
 
@@ -37,19 +40,28 @@ def milliseconds(potential: Any, atoms: Atoms) -> float:
 
 
 def drift_judge(
-    labels: LabelFile, labeller: Labeller, settings: "Settings", report: Report, budget_s: float
+    labels: LabelFile,
+    labeller: Labeller,
+    settings: "Settings",
+    report: Report,
+    budget: TrainingBudget,
 ) -> Judge | None:
     """Return a function that measures |drift| at the target outer step from held-out frames.
 
     meV/atom/ps. None where there is no whole system to run, as with fragments, and where it would
-    take more than half of the time ``budget_s`` of the training.
+    take more than half of the time of the training, or more calls than there are labels.
     """
     frames = _drift_frames(labels)
     if not frames:
         return None
     teacher = labeller.teacher(frames[0])
     calls = len(CHECKS) * len(JUDGE_SEEDS) * 1e3 * JUDGE_PS / settings.outer_fs
-    if 1e-3 * calls * milliseconds(teacher, frames[0]) > JUDGE_SHARE * budget_s:
+    if settings.frames is not None and calls > settings.frames:
+        return None
+    if (
+        budget.seconds is not None
+        and 1e-3 * calls * milliseconds(teacher, frames[0]) > JUDGE_SHARE * budget.seconds
+    ):
         return None
 
     def judge(model: StudentModel) -> float:
@@ -92,7 +104,10 @@ def report_on(
     if frames:
         outer_fs = sorted({*OUTER_STEPS_FS, settings.outer_fs})
         steps_a_ps = sum(1e3 / fs for fs in outer_fs) * len(SCAN_SEEDS)
-        affordable = SCAN_SHARE * settings.minutes * 60e3 / (teacher_ms * steps_a_ps)
+        if settings.minutes is None:
+            calls = SCAN_CALLS_A_FRAME * (settings.frames or 0)
+        else:
+            calls = SCAN_SHARE * settings.minutes * 60e3 / teacher_ms
         for outer in outer_fs:
             drifts[outer] = nve_respa_drift(
                 frames,
@@ -100,7 +115,7 @@ def report_on(
                 student_for(frames[0]),
                 outer_fs=outer,
                 inner_fs=inner_fs_of(outer),
-                picoseconds=float(np.clip(affordable, *SCAN_PS)),
+                picoseconds=float(np.clip(calls / steps_a_ps, *SCAN_PS)),
                 temperature_K=settings.temperature_K,
                 seeds=SCAN_SEEDS,
                 report=report,

@@ -13,8 +13,7 @@ from integrators.levels import SLOW, TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import Evaluation, MDState, Potential, initial_state
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 ENERGY_BOUND_EV = 0.25
 """Change of the energy per atom that ends a run: about six times the thermal energy at 300 K."""
@@ -93,7 +92,7 @@ def thermal_state(
 ) -> MDState:
     """Return the frame with Maxwell-Boltzmann velocities and no total momentum."""
     mass = hydrogen_mass_Da if bool((atoms.numbers == 1).any()) else 0.0
-    masses = torch.tensor(repartitioned_masses(atoms, mass) * EV_FS2_A2_PER_AMU)
+    masses = inertial_masses(atoms, repartitioned_masses(atoms, mass))
     velocities = thermal_velocities(masses, temperature_K, seed)
     velocities -= (masses[:, None] * velocities).sum(0) / masses.sum()
     cell = cell_of(atoms)

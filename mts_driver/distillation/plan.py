@@ -1,5 +1,7 @@
 """How many teacher calls go where."""
 
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 TRAIN_SHARE, TEST_SHARE = 0.76, 0.2
@@ -55,10 +57,25 @@ class SamplingPlan:
         return max(2, self.stiff_pairs // 6)
 
     @property
+    def displaced(self) -> int:
+        """Labels of frames that are displaced from those of dynamics."""
+        tests = self.contact_tests + 2 * self.stiff_test_pairs
+        return self._displaced_to_train_on + tests
+
+    @property
+    def _displaced_to_train_on(self) -> int:
+        return self.stretched + self.shaken + self.contacts + 2 * self.stiff_pairs
+
+    @property
+    def dynamics(self) -> int:
+        """Labels of frames of dynamics."""
+        stages = (self.equilibration_steps, self.md_steps, self.hot_steps, self.hot_steps)
+        return sum(steps // self.every for steps in stages)
+
+    @property
     def md_steps(self) -> int:
         """Steps of dynamics at the target temperature, equilibration apart."""
-        displaced = self.stretched + self.shaken + self.contacts + 2 * self.stiff_pairs
-        return max(50, (self.calls - displaced) * 5 // 10)
+        return max(50, (self.calls - self._displaced_to_train_on) * 5 // 10)
 
     @property
     def hot_steps(self) -> int:
@@ -69,6 +86,16 @@ class SamplingPlan:
     def equilibration_steps(self) -> int:
         """Steps before the dynamics at the target temperature counts as equilibrated."""
         return self.md_steps // 2
+
+
+def calls_for(frames: int, count: Callable[[SamplingPlan], int], temperature_K: float) -> int:
+    """Return how many calls a plan may have to make so many labels, as ``count(plan)`` counts."""
+    plans = range(1, 4 * frames)  # of two or three calls one becomes a label
+
+    def labels(calls: int) -> int:
+        return count(SamplingPlan(temperature_K=temperature_K, calls=calls))
+
+    return plans[max(0, bisect_right(plans, frames, key=labels) - 1)]
 
 
 def block(share: float) -> str:

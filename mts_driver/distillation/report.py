@@ -1,7 +1,8 @@
 """What a distillation achieved, measured on frames that the student never saw."""
 
-import json
+import contextlib
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from mts_driver.distillation.drift import Drift, predicted_heating_K
 from mts_driver.distillation.force_constants import ForceConstants
 from mts_driver.distillation.groups import force_groups
 from mts_driver.distillation.stretch import StretchCurve
+from mts_driver.files import replacing, write_json
 from mts_driver.structures.tensors import cell_of
 
 STRONG_EV_A = (2.0, 20.0)
@@ -199,7 +201,10 @@ class DistillationReport:
         }
 
     def write(self, student: Path, *, json_file: Path | None = None) -> dict[str, Any]:
-        """Write NAME.png, NAME.html and NAME.json beside the student file NAME.safetensors.
+        """Write NAME.json, NAME.png and NAME.html beside the student file NAME.safetensors.
+
+        The numbers come first; where the picture cannot be drawn or written, a line says so and
+        none of an earlier student is left beside them.
 
         Parameters
         ----------
@@ -217,16 +222,17 @@ class DistillationReport:
         from mts_driver.distillation.report_page import page
 
         summary = self.summary()
-        numbers = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-        picture = student.with_suffix(".png")
-        draw(self, summary, picture)
-        for path, text in (
-            (json_file or student.with_suffix(".json"), numbers),
-            (student.with_suffix(".html"), page(self.title, summary, picture.read_bytes())),
-        ):
-            partial = path.with_name(path.name + ".part")
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
+        write_json(json_file or student.with_suffix(".json"), summary)
+        picture, html = student.with_suffix(".png"), student.with_suffix(".html")
+        try:
+            draw(self, summary, picture)
+            with replacing(html) as part:
+                part.write_text(page(self.title, summary, picture.read_bytes()), encoding="utf-8")
+        except Exception as error:  # hours of work do not end in a traceback of a figure
+            print(f"no picture: {type(error).__name__}: {error}", file=sys.stderr)
+            for path in (picture, html):
+                with contextlib.suppress(OSError):
+                    path.unlink()
         return summary
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from mts_driver.distillation import report_panels as panels
 from mts_driver.distillation.report import FRICTION_PER_PS, DistillationReport
 from mts_driver.distillation.stretch import StretchCurve, unsafe_lengths
+from mts_driver.files import replacing
 
 MOST_CURVES = 8
 """Stretch curves in the picture, those with holes first; the page lists all of them."""
@@ -46,9 +47,8 @@ def draw(report: DistillationReport, summary: dict[str, Any], path: Path) -> Non
     left, right = rows[2].subfigures(1, 2, width_ratios=(2, 1))
     _curves(left, report.curves)
     _cost(right.subplots(), report.teacher_ms, report.student_ms)
-    partial = path.with_name(path.name + ".part")
-    figure.savefig(partial, dpi=110, format="png")
-    partial.replace(path)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110, format="png")
 
 
 def _curves(figure: SubFigure, curves: Sequence[StretchCurve]) -> None:

@@ -1,6 +1,5 @@
-"""Labels for all systems of a distillation, within their share of its time."""
+"""Labels for all systems of a distillation, within their share of its budget."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,10 +11,12 @@ from ase import Atoms
 from mts_driver.distillation.big_systems import FragmentSampler
 from mts_driver.distillation.droplets import droplets
 from mts_driver.distillation.measure import milliseconds
-from mts_driver.distillation.plan import SamplingPlan
+from mts_driver.distillation.plan import SamplingPlan, calls_for
 from mts_driver.distillation.sampling import Report, Sampler
+from mts_driver.distillation.state_file import file_name
 from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
+from mts_driver.files import read_json, write_json
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentModel
 
@@ -43,7 +44,7 @@ def sample(
     student: str,
     report: Report,
 ) -> float:
-    """Label frames of every system until its share of the time is spent, as planned at first.
+    """Label frames of every system until its share of the budget is spent, as planned at first.
 
     Returns the time that all sessions have spent on it for ``student``, s: another one that is made
     from the same labels has all its time for the training.
@@ -51,76 +52,127 @@ def sample(
     Raises
     ------
     UserError
-        If a system has to be cut into fragments and there is no student ``base`` to run it.
+        If a system has to be cut into fragments and there is no student ``base`` to run it, the
+        frames are too few for all systems, or the labels were planned for another number of them.
     """
     # the first run's plan is kept, so that a resumed one does not start new stages
     plan_file = work / "plan.json"
-    plan: dict[str, Any] = {"calls": {}, "sampling_s": {}}
-    if plan_file.exists():
-        plan = json.loads(plan_file.read_text())
+    plan = _plan(plan_file, settings)
     planned, spent = plan["calls"], plan["sampling_s"]
     queue = list(systems)
     # fragments are centred on solutes as it is
-    whole = [] if base is None else [a for a in systems if not _fragment_radius_A(a, settings)]
+    whole = [] if base is None else [a for a in systems if not fragment_radius_A(a, settings)]
     parts = len(systems) + len(droplets(whole))
-    share_s = SAMPLING_SHARE * settings.minutes * 60 / parts
+    _check_frames(systems, settings, parts)
     for number, atoms in enumerate(queue):  # which grows by droplets
         name, started = str(atoms.info["system"]), time.monotonic()
 
         def tell(what: str, done: float, total: float, number: int = number) -> None:
             several = f", system {number + 1} of {parts}" if parts > 1 else ""
-            report(what + several, done, total)
+            labels = len(labeller.labels.frames)
+            of = "" if settings.frames is None else f", {labels} of {settings.frames} frames"
+            report(what + several + of, done, total)
 
-        radius_A = _fragment_radius_A(atoms, settings)
+        radius_A = fragment_radius_A(atoms, settings)
+        runner = _runner(base, atoms) if base is not None or radius_A else None
         sampler: Callable[..., Sampler] = Sampler
-        runner = None
-        if base is not None and not radius_A:
-            runner = _runner(base, atoms)
-            affordable = SETTLING_SHARE * share_s / (1e-3 * milliseconds(runner, atoms))
-            sampler = partial(
-                Sampler,
-                runner=runner,
-                settling_steps=min(int(affordable), MOST_SETTLING_STEPS),
-            )
         if radius_A:
-            runner = _runner(base, atoms)
+            assert runner is not None
+            snapshots = work / f"{file_name(name)}-snapshots.extxyz"
             sampler = partial(
-                FragmentSampler,
-                student=runner,
-                radius_A=radius_A,
-                snapshots=work / f"{name}-snapshots.extxyz",
+                FragmentSampler, student=runner, radius_A=radius_A, snapshots=snapshots
             )
+        elif runner is not None:
+            steps = _settling_steps(runner, atoms, settings, parts)
+            sampler = partial(Sampler, runner=runner, settling_steps=steps)
         if name not in planned:
-            planned[name] = _affordable(atoms, share_s, labeller, runner, radius_A)
-            plan_file.write_text(json.dumps(plan, indent=2) + "\n")
+            planned[name] = _calls(atoms, settings, parts, labeller, runner, radius_A)
+            write_json(plan_file, plan)
         calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
         sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
         if base is not None and not radius_A:
             settled = labeller.labels.of("equil", name)[-1:] or [atoms]
             queue += droplets(settled)
         spent[student] = spent.get(student, 0.0) + time.monotonic() - started
-        plan_file.write_text(json.dumps(plan, indent=2) + "\n")
-    return spent[student]
+        write_json(plan_file, plan)
+    return float(spent.get(student, 0.0))
 
 
-def _fragment_radius_A(atoms: Atoms, settings: "Settings") -> float:
-    """Radius of the pieces that a system is cut into, Å; 0 if it is sampled as a whole."""
+def fragment_radius_A(atoms: Atoms, settings: "Settings") -> float:
+    """Return the radius of the pieces that a system is cut into, Å; 0: sampled as a whole."""
     if settings.fragment_radius_A is not None:
         return settings.fragment_radius_A
     return FRAGMENT_RADIUS_A if len(atoms) > WHOLE_ATOMS else 0.0
 
 
-def _affordable(
-    atoms: Atoms, seconds: float, labeller: Labeller, runner: Student | None, radius_A: float
+def _plan(file: Path, settings: "Settings") -> dict[str, Any]:
+    if not file.exists():
+        return {"frames": settings.frames, "calls": {}, "sampling_s": {}}
+    plan: dict[str, Any] = read_json(
+        file, keys=("calls", "sampling_s"), remedy="give another --work folder."
+    )
+    frames = plan.get("frames")
+    if settings.frames is not None and settings.frames != frames:
+        was = "--minutes" if frames is None else f"--frames {frames}"
+        raise UserError(
+            f"--frames {settings.frames}: the labels in '{file.parent}' were planned with {was}, "
+            "which decides what is held out: give the same, or another --work folder."
+        )
+    return plan
+
+
+def _check_frames(systems: Sequence[Atoms], settings: "Settings", parts: int) -> None:
+    """Require enough frames for a test block of every system."""
+    if settings.frames is None:
+        return
+    least = SamplingPlan(temperature_K=settings.temperature_K, calls=1)
+    fewest = max(_sampler(fragment_radius_A(a, settings)).frames(least) for a in systems)
+    if settings.frames < parts * fewest:
+        each = f" for {parts} systems, droplets included" if parts > 1 else ""
+        raise UserError(
+            f"--frames {settings.frames} leaves none to be held out{each}: give at least "
+            f"{parts * fewest}."
+        )
+
+
+def _sampler(radius_A: float) -> type[Sampler]:
+    return FragmentSampler if radius_A else Sampler
+
+
+def _calls(
+    atoms: Atoms,
+    settings: "Settings",
+    parts: int,
+    labeller: Labeller,
+    runner: Student | None,
+    radius_A: float,
 ) -> int:
-    """How many labels fit into the time; snapshots of a system that is cut come off it first."""
+    """How many teacher calls one of so many systems gets."""
+    if settings.frames is not None:
+        count = _sampler(radius_A).frames
+        return calls_for(settings.frames // parts, count, settings.temperature_K)
+    # snapshots of a system that is cut come off its time first
     if not radius_A:
         first_s = 0.0
         label_ms = BESIDE_TEACHER * milliseconds(labeller.teacher(atoms), atoms)
     else:
         assert runner is not None
         first_s, label_ms = FragmentSampler.costs(atoms, radius_A, labeller, runner)
-    return max(FEWEST_CALLS, int((seconds - first_s) * 1e3 / label_ms))
+    seconds = _share_s(settings, parts) - first_s
+    return max(FEWEST_CALLS, int(seconds * 1e3 / label_ms))
+
+
+def _settling_steps(runner: Student, atoms: Atoms, settings: "Settings", parts: int) -> int:
+    if settings.minutes is None:
+        return MOST_SETTLING_STEPS
+    affordable = SETTLING_SHARE * _share_s(settings, parts) / (1e-3 * milliseconds(runner, atoms))
+    return min(int(affordable), MOST_SETTLING_STEPS)
+
+
+def _share_s(settings: "Settings", parts: int) -> float:
+    """Time for one of so many systems, s."""
+    assert settings.minutes is not None
+    return SAMPLING_SHARE * settings.minutes * 60 / parts
 
 
 def _runner(base: StudentModel | None, atoms: Atoms) -> Student:

@@ -8,6 +8,7 @@ displacements along bonds carry the stiffness, on which the usable outer step de
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +22,12 @@ from integrators.state import Evaluation, MDState, Potential, initial_state
 from mts_driver.distillation.contacts import crowd
 from mts_driver.distillation.displaced import Skeleton, shake, stiff_steps, stretch
 from mts_driver.distillation.plan import SamplingPlan, block
+from mts_driver.distillation.state_file import StateFile
 from mts_driver.distillation.teachers import Labeller, kept_info
 from mts_driver.holes import HOLE_EV_A
 from mts_driver.relax import relax
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 Report = Callable[[str, float, float], None]
 """``report(stage, done, total)``: called after every teacher call or two."""
@@ -84,6 +85,12 @@ class Sampler:
         self.atoms, self.system, self.labeller, self.plan = atoms, system, labeller, plan
         self.labels, self.seed, self.report = labeller.labels, seed, report
         self.runner, self.settling_steps = runner, settling_steps
+        self._checkpoint = StateFile(self.labels.path.parent, system)
+
+    @staticmethod
+    def frames(plan: SamplingPlan) -> int:
+        """Return how many labels a plan makes."""
+        return plan.dynamics + plan.displaced
 
     def run(self) -> None:
         """Run all stages: dynamics at the target temperature, hotter, then displaced frames."""
@@ -132,10 +139,9 @@ class Sampler:
             ("test", self.plan.stiff_test_pairs),
         ):
             kind = "stiff" if split == "train" else "stiff-test"
-            # a pair whose second half was not labelled is made again
             for rng, frame in self._sources(kind, pairs, split=split, frames_each=2):
                 steps, bond = stiff_steps(frame, bonds(frame), rng)
-                for sign in (1.0, -1.0):
+                for sign in self._missing_signs(kind):
                     moved = frame.copy()
                     moved.positions += sign * steps
                     self._label(moved, kind, split, {"stiff_bond": bond}, sign=sign)
@@ -177,9 +183,10 @@ class Sampler:
         where the student has left the teacher's surface.
         """
         first_step = len(self.labels.of(kind, self.system)) * self.plan.every
-        if first_step > steps - self.plan.every:
+        if first_step > steps - self.plan.every or (student is not None and self._lost(kind)):
             return
         state = self._state(self._last(kind, start), temperature_K, first_step)
+        state = self._checkpoint.read(kind, state, latest=first_step + self.plan.every)
         teacher = self.labeller.teacher(self.atoms)
         levels = SingleLevel(teacher) if student is None else TwoLevel(teacher, student)
         who = "teacher MD" if student is None else "teacher and student"
@@ -189,13 +196,21 @@ class Sampler:
             found = state.evaluations[FULL]
             off = torch.linalg.vector_norm(found.forces - state.evaluations[FAST].forces, dim=-1)
             if student is not None and not float(off.max()) <= HOLE_EV_A:
-                self._add(state, found, "hole", "train", arrays={})
+                self._add(state, found, "hole", "train", arrays={}, stage=kind)
                 raise _Lost
             if state.step % self.plan.every == 0:
+                self._checkpoint.write(kind, state)
                 self._add(state, found, kind, _split(kind, state.step / steps))
 
         with suppress(_Lost):
-            self._langevin(kind, levels, state, temperature_K, steps - first_step, keep)
+            if state.step > first_step:  # a kill came between the state and its label
+                state = levels.evaluate(state, levels.names[0])
+                keep(state)
+            self._langevin(kind, levels, state, temperature_K, steps - state.step, keep)
+
+    def _lost(self, kind: str) -> bool:
+        """Tell whether the student was lost in this stage, so that the teacher goes on alone."""
+        return any(f.info.get("stage") == kind for f in self.labels.of("hole", self.system))
 
     def _langevin(
         self,
@@ -227,6 +242,7 @@ class Sampler:
         kind: str,
         split: str,
         arrays: dict[str, np.ndarray] | None = None,
+        **info: Any,
     ) -> None:
         """Keep a frame of dynamics with the teacher's answer, by default with its velocities."""
         self.labels.add(
@@ -237,13 +253,13 @@ class Sampler:
             energy_eV=float(found.energy),
             forces_eV_A=found.forces.numpy(),
             arrays={"velocities_A_fs": state.velocities.numpy()} if arrays is None else arrays,
-            info={**kept_info(self.atoms), "step": state.step},
+            info={**kept_info(self.atoms), "step": state.step, **info},
         )
 
     def _state(self, atoms: Atoms, temperature_K: float, step: int) -> MDState:
         has_hydrogen = bool((atoms.numbers == 1).any())
         masses_Da = repartitioned_masses(self.atoms, HYDROGEN_MASS_DA if has_hydrogen else 0.0)
-        masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
+        masses = inertial_masses(self.atoms, masses_Da)
         if atoms.has("velocities_A_fs"):
             velocities = torch.tensor(atoms.get_array("velocities_A_fs"))
         else:
@@ -276,6 +292,15 @@ class Sampler:
                     frame.set_array("force_weight", source.get_array("force_weight"))
                 yield rng, frame
             self.report(NAMES[kind], k + 1, count)
+
+    def _missing_signs(self, kind: str) -> list[float]:
+        """Halves of the present pair that have no label, as after a kill between the two."""
+        done = {
+            float(f.info["sign"])
+            for f in self.labels.of(kind, self.system)
+            if f.info["pair"] == self._number
+        }
+        return [sign for sign in (1.0, -1.0) if sign not in done]
 
     def _label(self, frame, kind, split="train", arrays=None, **info):
         self.labeller.label(

@@ -1,6 +1,7 @@
-"""Training of a student on labelled frames, for a given time, resumable."""
+"""Training of a student on labelled frames, within a budget, resumable to the last bit."""
 
 import copy
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from mts_driver.distillation.budget import TrainingBudget
 from mts_driver.distillation.dataset import (
     Graph,
     StiffPair,
@@ -21,7 +23,9 @@ from mts_driver.distillation.dataset import (
 from mts_driver.distillation.groups import solute_weights
 from mts_driver.distillation.labels import LabelFile
 from mts_driver.distillation.loss import STIFFNESS_WEIGHT, loss
+from mts_driver.errors import UserError
 from mts_driver.potentials.student import StudentConfig, StudentModel
+from mts_driver.tensor_files import load_tensors, save_tensors
 
 LEARNING_RATE = 4e-3
 FINE_TUNING_RATE = 1.5e-3
@@ -32,7 +36,7 @@ ATOMS_A_BATCH, ATOMS_IN_PAIRS = 400, 400
 """Atoms of plain frames and of stiff pairs that a step sees, about."""
 SAVE_EVERY_S = 20.0
 CHECKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-"""When the student is judged by its drift, as shares of the time."""
+"""When the student is judged by its drift, as shares of the budget."""
 DRIFT_NOISE_MEV_ATOM_PS = 0.3
 """A drift must be worse than the best by this, twice running, for training to end early."""
 PLAIN_KINDS = ("equil", "md", "warm", "hot", "shaken", "contacts", "stretched", "hole", "hard")
@@ -77,7 +81,7 @@ class TrainingSet:
 
 
 class Trainer:
-    """Adam with a cosine schedule in elapsed time and an average over the last weights.
+    """Adam with a cosine schedule over its budget and an average over the last weights.
 
     Parameters
     ----------
@@ -87,8 +91,8 @@ class Trainer:
         What to fit.
     checkpoint : Path
         Written every 20 s; an existing one is continued.
-    budget_s : float
-        Training time, earlier runs counted in.
+    budget : TrainingBudget
+        Time or updates, earlier runs counted in.
     seed : int
         Of the order of batches.
     fine_tuning : bool
@@ -104,13 +108,13 @@ class Trainer:
         data: TrainingSet,
         *,
         checkpoint: Path,
-        budget_s: float,
+        budget: TrainingBudget,
         seed: int,
         fine_tuning: bool = False,
         stiffness_weight: float = STIFFNESS_WEIGHT,
     ) -> None:
         self.model, self.data, self.checkpoint = model, data, checkpoint
-        self.budget_s, self.stiffness_weight = budget_s, stiffness_weight
+        self.budget, self.stiffness_weight = budget, stiffness_weight
         self.rate = FINE_TUNING_RATE if fine_tuning else LEARNING_RATE
         self.elapsed_s, self.compile_s, self.steps = 0.0, 0.0, 0
         self.judged: list[tuple[float, float]] = []
@@ -129,6 +133,16 @@ class Trainer:
         if checkpoint.exists():
             self._load()
 
+    @property
+    def spent(self) -> float:
+        """How much of the budget is used."""
+        return self.budget.spent(self.elapsed_s, self.steps)
+
+    @property
+    def share(self) -> float:
+        """The same as a share, 0 to 1."""
+        return self.budget.share(self.elapsed_s, self.steps)
+
     def run(
         self, report: Callable[[float, float, float], None], judge: Judge | None = None
     ) -> StudentModel:
@@ -137,48 +151,52 @@ class Trainer:
         Parameters
         ----------
         report : callable
-            ``report(elapsed_s, force_loss, stiffness_loss)`` after every step.
+            ``report(spent, force_loss, stiffness_loss)`` after every step.
         judge : callable, optional
             What matters in the end, the smaller the better: asked now and then in the second half.
             The best model is returned, and training ends when two answers running are worse.
         """
         started = time.monotonic()
-        self._gradients()  # the first use on a machine compiles kernels, for up to a minute
+        self._compile()
         self.compile_s = time.monotonic() - started
         started = time.monotonic() - self.elapsed_s
         saved = self.elapsed_s
-        while self.elapsed_s < self.budget_s:
+        while self.share < 1.0 and not self._has_worsened():
             force_part, stiff_part = self._step()
             self.elapsed_s = time.monotonic() - started
-            report(self.elapsed_s, float(force_part.detach()), float(stiff_part.detach()))
-            if judge is not None and self._is_worse(judge):
-                break
+            report(self.spent, float(force_part.detach()), float(stiff_part.detach()))
+            if judge is not None:
+                self._judge_if_due(judge)
             if self.elapsed_s - saved > SAVE_EVERY_S:
                 self._save()
                 saved = self.elapsed_s
         self._save()
         return self._best if self.judged else self.average
 
-    def _is_worse(self, judge: Judge) -> bool:
-        """Judge the model if it is time; tell whether it has been getting worse."""
-        share, due = self.elapsed_s / self.budget_s, len(self.judged)
-        if due >= len(CHECKS) or share < CHECKS[due]:
-            return False
-        value = judge(self.average)
+    def _compile(self) -> None:
+        """Take the first gradients on a machine, which may be a minute; they change nothing."""
+        drawn = copy.deepcopy(self._rng.bit_generator.state)
+        self._gradients()
+        self._rng.bit_generator.state = drawn
+
+    def _judge_if_due(self, judge: Judge) -> None:
+        if len(self.judged) >= len(CHECKS) or self.share < CHECKS[len(self.judged)]:
+            return
+        share, value = self.share, judge(self.average)
         # the later of two that are equally good has the smaller error
         if value <= min([v for _, v in self.judged], default=math.inf) + DRIFT_NOISE_MEV_ATOM_PS:
             self._best = copy.deepcopy(self.average)
         self.judged.append((share, value))
-        best = min(v for _, v in self.judged)
-        last = [v for _, v in self.judged[-2:]]
-        return len(last) == 2 and min(last) > best + DRIFT_NOISE_MEV_ATOM_PS
+
+    def _has_worsened(self) -> bool:
+        values = [v for _, v in self.judged]
+        return len(values) >= 2 and min(values[-2:]) > min(values) + DRIFT_NOISE_MEV_ATOM_PS
 
     def _step(self) -> tuple[torch.Tensor, torch.Tensor]:
-        share = min(1.0, self.elapsed_s / self.budget_s)
         for group in self._optimizer.param_groups:
             # a short warm-up, then half a cosine down to a hundredth
             warm = min(1.0, (self.steps + 1) / 50)
-            group["lr"] = self.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * share)))
+            group["lr"] = self.rate * warm * (0.01 + 0.495 * (1 + math.cos(math.pi * self.share)))
         force_part, stiff_part = self._gradients()
         self._optimizer.step()
         self._damp(group["lr"])
@@ -217,8 +235,8 @@ class Trainer:
         return self._rng.integers(len(available), size=min(count, len(available)))
 
     def _save(self) -> None:
-        partial = self.checkpoint.with_suffix(".part")
-        torch.save(
+        save_tensors(
+            self.checkpoint,
             {
                 "model": self.model.state_dict(),
                 "average": self.average.state_dict(),
@@ -227,19 +245,28 @@ class Trainer:
                 "elapsed_s": self.elapsed_s,
                 "steps": self.steps,
                 "judged": self.judged,
+                # as text: the state holds integers of 128 bits
+                "batches": json.dumps(self._rng.bit_generator.state),
             },
-            partial,
         )
-        partial.replace(self.checkpoint)
 
     def _load(self) -> None:
-        stored = torch.load(self.checkpoint, weights_only=True)
-        self.model.load_state_dict(stored["model"])
-        self.average.load_state_dict(stored["average"])
-        self._best.load_state_dict(stored["best"])
-        self._optimizer.load_state_dict(stored["optimizer"])
-        self.elapsed_s, self.steps = stored["elapsed_s"], stored["steps"]
-        self.judged = [(float(share), float(value)) for share, value in stored["judged"]]
+        remedy = "give another --work folder, or remove it to train anew."
+        stored = load_tensors(self.checkpoint, remedy=remedy)
+        try:
+            self.model.load_state_dict(stored["model"])
+            self.average.load_state_dict(stored["average"])
+            self._best.load_state_dict(stored["best"])
+            self._optimizer.load_state_dict(stored["optimizer"])
+            self.elapsed_s, self.steps = stored["elapsed_s"], stored["steps"]
+            if "batches" in stored:  # versions before this one did not keep it
+                self._rng.bit_generator.state = json.loads(stored["batches"])
+            self.judged = [(float(share), float(value)) for share, value in stored["judged"]]
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise UserError(
+                f"'{self.checkpoint}' is the training of a student of another size or kind than "
+                f"this command asks for: {remedy}"
+            ) from error
 
 
 def _with_solutes_raised(frames: Sequence[Atoms]) -> list[Atoms]:

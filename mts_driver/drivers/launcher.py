@@ -26,7 +26,7 @@ from mts_driver.drivers.sockets import free_address
 from mts_driver.drivers.stats import read_stats
 from mts_driver.drivers.summary import summarise
 from mts_driver.errors import UserError
-from mts_driver.files import require_file
+from mts_driver.files import check_output
 
 ENGINE_PATIENCE_S = 35.0
 """i-PI waits for the force that is being computed before it writes RESTART, and gives up itself."""
@@ -98,7 +98,7 @@ class Launcher:
         """
         check_ipi_version()
         for name in ("i-pi", *(driver.name for driver in self.run.drivers)):
-            require_file(self.folder / f"{name}.log", name="the log of a run")
+            check_output(self.folder / f"{name}.log", name="the log of a run")
         for address in self.run.addresses:
             if free_address(address):
                 self.tell(f"removed the stale socket {address} of a run that was killed")

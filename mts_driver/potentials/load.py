@@ -6,6 +6,7 @@ from typing import Any
 
 from integrators.state import Potential
 from mts_driver.errors import UserError
+from mts_driver.potentials.devices import check_device
 
 
 def load_potential(
@@ -38,6 +39,7 @@ def load_potential(
     """
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
+    check_device(device)
     kind, _, rest = spec.partition(":")
     if kind.partition("?")[0] == "so3lr":
         from mts_driver.potentials.so3lr import SO3LR

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mts_driver.errors import UserError
+from mts_driver.files import replacing
 from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.student import StudentConfig, StudentModel
 
@@ -33,9 +34,9 @@ def save_student(model: StudentModel, path: Path, record: dict[str, Any]) -> Non
     """
     header = {"format": FORMAT, "config": model.config.as_dict(), "units": UNITS, "record": record}
     weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    partial = path.with_name(path.name + ".part")
-    save_file(weights, partial, metadata={"mts_student": json.dumps(header)})
-    partial.replace(path)
+    contents = save(weights, metadata={"mts_student": json.dumps(header)})
+    with replacing(path) as part:
+        part.write_bytes(contents)
 
 
 def read_student(path: Path) -> tuple[StudentModel, dict[str, Any]]:
@@ -52,22 +53,26 @@ def read_student(path: Path) -> tuple[StudentModel, dict[str, Any]]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         header = json.loads(metadata["mts_student"])
         config = {**header["config"], "elements": tuple(header["config"]["elements"])}
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        form, record = header["format"], header["record"]
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
             f"student file '{path}' cannot be read ({type(error).__name__}: {error}): give a "
             "safetensors file made by 'mts distill'."
         ) from error
-    if header["format"] != FORMAT:
+    if form != FORMAT:
         raise UserError(
-            f"student file '{path}' has format {header['format']}, this version of mts-driver "
+            f"student file '{path}' has format {form}, this version of mts-driver "
             f"reads format {FORMAT}: distil the student again."
         )
     try:
         model = StudentModel(StudentConfig(**config))
         model.load_state_dict(weights)
-    except (TypeError, RuntimeError) as error:
-        raise UserError(f"student file '{path}' is damaged: {error}") from error
-    return model, header["record"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"student file '{path}' is damaged ({type(error).__name__}: {error}): copy it again, "
+            "or distil the student again."
+        ) from error
+    return model, record
 
 
 def find_student(spec: str) -> Path:

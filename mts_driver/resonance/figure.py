@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mts_driver.files import replacing
+
 COLORS = ("#7a7a7a", "#1f5fa8", "#d2691e", "#2e8b57", "#8b3a8b")
 
 
@@ -54,7 +56,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
     if more is not None and more != step:
         said += f", with friction on hydrogens up to {more:g} fs"
     figure.suptitle(f"{found['student']} for {found['teacher']}, {found['atoms']} atoms: {said}")
-    figure.savefig(path, dpi=130)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=130)
 
 
 def _vibrations(

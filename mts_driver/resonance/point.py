@@ -18,8 +18,7 @@ from mts_driver.analysis.statistics import BlockAverage, block_average
 from mts_driver.distillation.dynamics import HOTTEST, BlownUp, friction_of
 from mts_driver.resonance.spectrum import Spectrum, Velocities
 from mts_driver.structures.masses import hydrogen_bonds_to_heavy, repartitioned_masses
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import EV_FS2_A2_PER_AMU
+from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 DISCARDED = 0.2
 """Part of a run that goes by before averages are taken."""
@@ -149,7 +148,7 @@ def run_point(
     """
     n = round(point.outer_fs / point.inner_fs)
     steps = max(1, round(1e3 * picoseconds / point.outer_fs))
-    masses = torch.tensor(repartitioned_masses(atoms, point.hydrogen_mass_Da) * EV_FS2_A2_PER_AMU)
+    masses = inertial_masses(atoms, repartitioned_masses(atoms, point.hydrogen_mass_Da))
     velocities = [thermal_velocities(masses, temperature_K, seed + k) for k in range(replicas)]
     positions = torch.tensor(atoms.positions).expand(replicas, -1, -1).contiguous()
     v = torch.stack(velocities)

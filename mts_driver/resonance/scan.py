@@ -16,6 +16,7 @@ from mts_driver.analysis.statistics import BlockAverage, canonical_error_K
 from mts_driver.distillation.drift import FEWEST_STEPS, nve_respa_drift, predicted_heating_K
 from mts_driver.equilibrate import equilibrate
 from mts_driver.errors import UserError
+from mts_driver.files import read_json, write_json
 from mts_driver.resonance.judge import faults, recommend
 from mts_driver.resonance.point import DISCARDED, Measured, Point, run_point
 from mts_driver.resonance.spectrum import Spectrum
@@ -288,11 +289,9 @@ def _fingerprint(atoms: Atoms) -> str:
 def _load(file: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
     if not file.exists():
         return []
-    try:
-        found = json.loads(file.read_text())
-        before, rows = found["settings"], found["rows"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"'{file}' cannot be read ({error}): remove it to start anew.") from error
+    remedy = "remove it to start anew."
+    found = read_json(file, keys=["settings", "rows"], remedy=remedy)
+    before, rows = found["settings"], found["rows"]
     for name in sorted(identity):
         if before.get(name) != identity[name]:
             raise UserError(
@@ -304,6 +303,4 @@ def _load(file: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _save(file: Path, identity: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    part = file.with_name(f"{file.name}.new")
-    part.write_text(json.dumps({"settings": identity, "rows": rows}, indent=1))
-    part.replace(file)
+    write_json(file, {"settings": identity, "rows": rows})

@@ -9,6 +9,10 @@ from ase.build import bulk, molecule
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixScaled
 from ase.io import read, write
 
+from mts_driver.distillation.big_systems import FragmentSampler
+from mts_driver.distillation.labels import LabelFile
+from mts_driver.distillation.plan import SamplingPlan
+from mts_driver.distillation.teachers import Labeller
 from mts_driver.errors import UserError
 from mts_driver.potentials.load import spec_for
 from mts_driver.structures.files import (
@@ -245,6 +249,11 @@ def test_i_pi_writes_units_and_cells_that_are_read(read_text):
         read_text(f"4\n# CELL(abcABC): 9 9 9 90 90 90 velocities{{atomic_unit}}\n{rows}")
 
 
+def test_isotopes_that_i_pi_knows(read_text):
+    atoms, told = read_text("2\n# CELL(abcABC): 9 9 9 90 90 90\nC13 1 1 1\nO18 1 1 3.2\n")
+    assert str(atoms.symbols) == "CO" and "C of 13.003 Da, O of 17.999 Da" in told
+
+
 def test_the_last_frame_is_taken_or_the_one_that_is_named(tmp_path):
     file = tmp_path / "t.extxyz"
     write(file, [molecule("H2O"), molecule("CH4"), molecule("NH3")])
@@ -341,3 +350,26 @@ def test_a_state_belongs_to_all_that_a_structure_says():
         change(others[-1])
     assert fingerprint(atoms) == fingerprint(molecule("H2O"))
     assert len({fingerprint(a) for a in (atoms, *others)}) == 7
+
+
+def test_labels_belong_to_a_charge(tmp_path):
+    atoms = molecule("OH")
+    atoms.info.update(system="a", charge=-1)
+    labels = LabelFile(tmp_path / "labels.extxyz", teacher="so3lr")
+    info = {"kind": "md", "split": "train", "system": "a", "info": {"charge": -1}}
+    labels.add(atoms, energy_eV=0.0, forces_eV_A=np.zeros((2, 3)), **info)
+    labels.require_same([atoms])
+    del atoms.info["charge"]
+    for found in (labels, LabelFile(labels.path, teacher="so3lr")):
+        with pytest.raises(UserError, match="'a' with charge -1, the structure has 0"):
+            found.require_same([atoms])
+
+
+def test_fragments_add_up_to_the_charge_of_the_header(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.info.update(system="a", charge=-1)
+    labeller = Labeller("so3lr", LabelFile(tmp_path / "labels.extxyz", teacher="so3lr"))
+    plan = SamplingPlan(temperature_K=300.0, calls=60)
+    options = {"seed": 1, "report": print, "radius_A": 5.0, "snapshots": tmp_path / "s.extxyz"}
+    with pytest.raises(UserError, match=r"charge of -1 e, but .* fragments add up to \+0 e"):
+        FragmentSampler(atoms, "a", labeller, plan, student=None, **options)

@@ -1,0 +1,31 @@
+"""Torch devices: known, and there."""
+
+import torch
+
+from mts_driver.errors import UserError
+
+
+def check_device(device: str) -> None:
+    """Require a device that models run on and that this machine has.
+
+    Raises
+    ------
+    UserError
+        If it is no name of one, of another kind, or not there.
+    """
+    try:
+        wanted = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"device {device!r} is not known: use cpu, cuda or cuda:0.") from error
+    if wanted.type == "cpu":
+        return
+    if wanted.type != "cuda":
+        raise UserError(f"device {device!r} is not supported: use cpu, cuda or cuda:0.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (wanted.index or 0) >= count:
+        there = f"only {count}, from cuda:0 on" if count else "none"
+        why = "" if torch.version.cuda else "; this PyTorch was built without CUDA"
+        raise UserError(
+            f"device {device!r}: of the GPUs that PyTorch can use there are {there}{why}. Use cpu, "
+            "or install PyTorch for CUDA and its driver."
+        )
