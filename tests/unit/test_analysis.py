@@ -349,8 +349,8 @@ def test_what_the_user_can_put_right_is_said(tmp_path):
         ({"run_dir": run, "experiment": tmp_path / "none"}, "--experiment"),
         ({"run_dir": run, "picture": tmp_path / "no" / "a.png"}, "does not exist"),
         ({"run_dir": run, "picture": tmp_path / "a.xyz"}, "a picture ends in one of"),
-        ({"run_dir": run, "picture": full}, "cannot be written"),
-        ({"run_dir": run, "json_file": full}, "cannot be written"),
+        ({"run_dir": run, "picture": full}, "is a folder"),
+        ({"run_dir": run, "json_file": full}, "is a folder"),
         ({"run_dir": run / "simulation.out"}, "is no i-PI input"),
     ]
     for arguments, words in cases:
