@@ -139,5 +139,5 @@ def sockets_of(input_xml: Path) -> list[Path]:
 
 
 def assert_nothing_is_left(input_xml: Path) -> None:
-    wait_for(lambda: not family(input_xml.parent), timeout=15, what="end of all processes")
+    wait_for(lambda: not family(input_xml.parent), what="end of all processes")
     assert not [path for path in sockets_of(input_xml) if path.exists()]

@@ -241,6 +241,15 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     assert mts("report", run).returncode == 0
 
 
+def test_an_input_that_ipi_gives_up_on_ends_with_its_words(tmp_path):
+    """Which it does by a soft exit while it reads, before there is anything to report."""
+    both = "<fixatoms> [ 0 ] </fixatoms><fixatoms_dof> [ 3 ] </fixatoms_dof>"
+    motion = "<motion mode='dynamics'>"
+    input_xml = make_run(tmp_path / "run", replace=[(motion, motion + both)])
+    with pytest.raises(UserError, match="i-PI stopped: Please specify either fixatoms or fixato"):
+        Launcher(load(input_xml)).execute()
+
+
 def test_an_isolated_start_with_held_atoms_goes_on_as_if_it_had_not_stopped(tmp_path):
     """What the start says is not in RESTART, whose <parameters> and <fixatoms_dof> say it."""
     outputs = []
