@@ -101,8 +101,9 @@ def prepare(
     from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import spec_for
+    from mts_driver.potentials.virial import gives_virial
     from mts_driver.structures.files import read_structure, write_start, write_velocities
-    from mts_driver.structures.fixed import held_atoms
+    from mts_driver.structures.fixed import held_atoms, moving_atoms
     from mts_driver.structures.masses import repartitioned_masses
 
     console = plain_console(stderr=True, quiet=quiet)
@@ -155,6 +156,7 @@ def prepare(
         periodic=bool(atoms.pbc.all()),
         held=tuple(held_atoms(atoms).tolist()),
         keep_velocities=keep,
+        hydrogens=int((moving_atoms(atoms) & (atoms.numbers == 1)).sum()),
     )
     if keep and equilibrate_ps and spec:
         raise UserError(
@@ -166,6 +168,9 @@ def prepare(
     numbers = atoms.numbers.tolist()
     fast = load_potential(spec, numbers, device=device) if spec else None
     potential = load_potential(teacher, numbers, device=device)
+    if pressure_bar is not None:
+        student_too = fast is None or gives_virial(fast, atoms)
+        protocol.require_virials(gives_virial(potential, atoms), student_too)
     atoms = settle(
         console,
         atoms,
