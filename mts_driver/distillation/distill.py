@@ -138,8 +138,8 @@ def distill(
         structure is unusable, or the student to start from does not fit.
     """
     _check_names(systems)
-    work.mkdir(parents=True, exist_ok=True)
     model, fine_tuning = starting_model(systems, settings)
+    work.mkdir(parents=True, exist_ok=True)
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
     labels.require_same(systems)
     labeller = Labeller(settings.teacher, labels, device=settings.device)

@@ -167,6 +167,20 @@ def test_the_files(report, tmp_path):
     assert (tmp_path / "numbers.json").exists() and not (tmp_path / "again.json").exists()
 
 
+@pytest.mark.parametrize("failing", ["report_figure.draw", "report_page.page"])
+def test_the_numbers_outlast_a_picture_that_fails(report, failing, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise ValueError("no font")
+
+    monkeypatch.setattr(f"mts_driver.distillation.{failing}", fail)
+    for file in ("water.png", "water.html"):  # of an earlier student
+        (tmp_path / file).write_text("old")
+    summary = report.write(tmp_path / "water.safetensors")
+    assert json.loads((tmp_path / "water.json").read_text()) == summary
+    assert [p.name for p in tmp_path.iterdir()] == ["water.json"]
+    assert capsys.readouterr().err == "no picture: ValueError: no font\n"
+
+
 def test_what_is_missing_is_null(tmp_path):
     report = DistillationReport(
         title="nothing",
