@@ -77,31 +77,33 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path, *, keys: Iterable[str] = (), remedy: str) -> Any:
+def read_json(path: Path, *, kind: type[Any] = dict, keys: Iterable[str] = (), remedy: str) -> Any:
     """Read a JSON file that a user may have named or changed.
 
     Parameters
     ----------
     path : Path
         It exists.
+    kind : type
+        Of what it must hold.
     keys : iterable of str
-        What an object in it must have; left out, anything will do.
+        What an object must have.
     remedy : str
         What to do about a file that is something else, for the message.
 
     Raises
     ------
     UserError
-        If it cannot be read, or a key is missing.
+        If it cannot be read, or holds something else.
     """
     try:
         found = json.loads(path.read_text())
     except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read ({error}): {remedy}") from error
-    wanted = set(keys)
-    if wanted and not (isinstance(found, dict) and wanted <= found.keys()):
-        missing = ", ".join(sorted(wanted - set(found if isinstance(found, dict) else ())))
-        raise UserError(f"'{path}' is not what it should be ({missing} is missing): {remedy}")
+    if not isinstance(found, kind):
+        raise UserError(f"'{path}' holds a {type(found).__name__}, which cannot be: {remedy}")
+    if missing := [key for key in keys if key not in found]:
+        raise UserError(f"'{path}' lacks {', '.join(missing)}: {remedy}")
     return found
 
 

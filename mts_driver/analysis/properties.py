@@ -37,7 +37,7 @@ def read_properties(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the folder of a run that has begun.")
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     found = [match.groups() for line in lines if (match := _COLUMN.match(line))]
     columns = {name: (int(column) - 1, unit) for column, name, unit in found}
     if "step" not in columns:

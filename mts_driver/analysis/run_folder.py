@@ -1,7 +1,7 @@
 """Find what a run left behind, by the input that it was started with."""
 
 import glob
-import json
+import re
 import shlex
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mts_driver.errors import UserError
+from mts_driver.files import read_json
 from mts_driver.units import BOLTZMANN_EV_K, HARTREE_EV
 
+_ISOLATED = re.compile(r"\bperiodic\s*:\s*no\b")
 _KELVIN = {"kelvin": 1.0, "k": 1.0, "atomic_unit": HARTREE_EV / BOLTZMANN_EV_K}
 
 
@@ -27,8 +29,10 @@ class RunFolder:
     positions : tuple of Path
         Outputs of ``<trajectory> positions``, one a bead.
     target_K : float or None
-        Temperature of the ensemble, K; None where it has none, or none in a
-        form that is known here.
+        Temperature of the ensemble, K; None where it has none, or one in a form
+        that is not known here.
+    isolated : bool
+        Whether the models did not see the box that i-PI has the atoms in.
     summary : dict
         ``summary.json`` of ``mts run``; empty after a plain ``i-pi``.
     """
@@ -37,6 +41,7 @@ class RunFolder:
     properties: Path
     positions: tuple[Path, ...]
     target_K: float | None
+    isolated: bool
     summary: dict[str, Any]
 
     @classmethod
@@ -79,7 +84,10 @@ class RunFolder:
             properties=folder / f"{stem}{properties.get('filename', 'out').strip()}",
             positions=files,
             target_K=_temperature(root),
-            summary=_read_summary(summary) if summary.is_file() else {},
+            isolated=any(_ISOLATED.search(node.text or "") for node in root.iter("parameters")),
+            summary=read_json(summary, remedy="remove it, or put the one of `mts run` back.")
+            if summary.is_file()
+            else {},
         )
 
 
@@ -91,18 +99,6 @@ def _read_input(path: Path) -> ET.Element:
     if root.tag != "simulation":
         raise UserError(f"{path} is no i-PI input: its first tag is <{root.tag}>.")
     return root
-
-
-def _read_summary(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): remove it, or put the one of `mts run` back."
-        ) from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not that of `mts run`: remove it.")
-    return found
 
 
 def _several_systems(root: ET.Element, source: Path) -> str:

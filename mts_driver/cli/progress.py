@@ -38,7 +38,7 @@ class RunProgress:
 
     def tell(self, text: str) -> None:
         """Print a line above the bar."""
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def on_event(self, event: dict[str, Any]) -> None:
         """Show an event of the engine."""

@@ -87,30 +87,25 @@ def run(
     if not summary["completed"]:
         step, total = summary["first_step"] + summary["steps"], summary["total_steps"]
         # the last line, and also where nothing else is printed: the run is not what was asked for
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"ended by {summary['ended_by']} at step {step} of {total}. {launcher.restart_hint}",
-            markup=False,
+        plain_console(stderr=True).print(
+            f"ended by {summary['ended_by']} at step {step} of {total}. {launcher.restart_hint}"
         )
 
 
 def _draw_report(console: Console, folder: Path) -> None:
     """Make the picture where the analysis extra is installed; a run never fails for its sake."""
     command = f"mts report {shlex.quote(str(folder))}"
-
-    def tell(text: str) -> None:
-        console.print(text, markup=False)
-
     try:
         from mts_driver.analysis.report import available, write_report
 
         if not available():
-            tell(f"no picture: pip install 'mts-driver[analysis]', then {command}")
+            console.print(f"no picture: pip install 'mts-driver[analysis]', then {command}")
             return
-        tell(f"picture: {write_report(folder).picture}")
+        console.print(f"picture: {write_report(folder).picture}")
     except UserError as error:
-        tell(f"no picture: {error}")
+        console.print(f"no picture: {error}")
     except Exception as error:
-        tell(f"no picture ({type(error).__name__}: {error}); try again with {command}")
+        console.print(f"no picture ({type(error).__name__}: {error}); try again with {command}")
 
 
 def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> None:
@@ -139,7 +134,7 @@ def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> N
         f"{shown('max_force_difference_eV_A', '.2f')} eV/Å, {shown('clip_events', 'd')} clipped"
     )
     _print_holes(console, summary)
-    console.print(f"summary: {target}  ({time.strftime('%H:%M:%S')})", markup=False)
+    console.print(f"summary: {target}  ({time.strftime('%H:%M:%S')})")
 
 
 def _print_holes(console: Console, summary: dict[str, Any]) -> None:

@@ -12,8 +12,8 @@ from ase import Atoms
 from ipi.utils.depend import dstrip
 
 from mts_driver.errors import UserError
-from mts_driver.ipi_labels import element_of
 from mts_driver.structures.checks import check_structure
+from mts_driver.structures.ipi_labels import element_of
 from mts_driver.units import BOHR_A
 
 

@@ -65,8 +65,6 @@ class Engine:
         register()
         write_checkpoints_well()
         self.ending.watch()
-        # once the outputs are safe, end at once: threads that wait for a dead driver never would
-        softexit.hard_exit = True
         with open(self.settings["input"]) as file:
             simulation = Simulation.load_from_xml(
                 file, request_banner=True, post_init_hook=self.hold_until_drivers_are_ready
@@ -89,6 +87,8 @@ class Engine:
         # last in the list of clean-up functions, so that RESTART is in place when it reports
         softexit.register_function(self.ending.report)
         softexit.register_function(lambda: _remove_sockets(simulation))
+        # once the outputs are safe, end at once: threads that wait for a dead driver never would
+        softexit.hard_exit = True
         self.send({"event": "started"})
         if self.settings["teachers"]:
             self.baseline = time_single_steps(

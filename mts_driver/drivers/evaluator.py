@@ -7,6 +7,8 @@ import torch
 
 from integrators.state import Potential
 from mts_driver.drivers.first_look import FirstLook
+from mts_driver.drivers.limits import check_cells, check_positions
+from mts_driver.drivers.protocol import check_natoms
 from mts_driver.drivers.stats import Stats
 from mts_driver.errors import UserError
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
@@ -45,6 +47,7 @@ class Evaluator:
         self.potential = potential
         self.natoms = natoms
         self.stats = stats
+        self._checked = b""
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Results:
         """Energies (B,), forces (B, N, 3) and virials (B, 3, 3) in atomic units.
@@ -59,21 +62,17 @@ class Evaluator:
         Raises
         ------
         UserError
-            If the number of atoms is wrong, or positions or results are not finite, or a cell has
-            no volume where the atoms are periodic.
+            If the number of atoms is wrong, or positions, cells or results are not finite, or a
+            cell is none where the atoms are periodic.
         """
         batch, natoms = positions.shape[:2]
-        if natoms != self.natoms:
-            raise UserError(
-                f"the server sent {natoms} atoms, but --structure has {self.natoms}: give the "
-                "structure that the server runs, with the same order of atoms."
-            )
-        if not np.isfinite(positions.sum()):
-            raise UserError(
-                "the server sent positions that are not finite: the trajectory has blown up. Use a "
-                "shorter time step, or relax the structure first (mts prepare --minimise)."
-            )
-        cells = self._cells(cells)
+        check_natoms(natoms, self.natoms)
+        check_positions(positions)
+        if (sent := cells.tobytes()) != self._checked:  # most cells are the last ones
+            check_cells(self._cells(cells), natoms)
+            self._checked = sent
+        if self.periodic is False:
+            cells = np.zeros_like(cells)
         look, self.first_look = self.first_look, None
         if look is not None:
             look.check_order(positions[0] * BOHR_A)

@@ -117,6 +117,8 @@ class Launcher:
             self._may_have_restart = True
             self.engine.tell("go")
             self._until("end")
+            if self._end is not None and not self._end["done"]:
+                self._blame_a_driver()
             self._wind_up()
         except KeyboardInterrupt:
             self.ended_by = "Ctrl-C or SIGTERM"
@@ -231,15 +233,19 @@ class Launcher:
 
     def _check_processes(self) -> None:
         """Raise if a process has died that should not have."""
-        failed = [child for child in self.drivers.values() if child.code not in (None, 0)]
-        if failed:
-            self._explain(failed[0])
+        self._blame_a_driver()
         ended = [child for child in self.drivers.values() if child.code == 0]
         assert self.engine is not None
         if ended or self.engine.code is not None:
             asked = self._hear_the_engine_out()
             if self._end is None or asked:
                 self._explain(ended[0] if asked else self.engine)
+
+    def _blame_a_driver(self) -> None:
+        """Raise if a driver has failed."""
+        failed = [child for child in self.drivers.values() if child.code not in (None, 0)]
+        if failed:
+            self._explain(failed[0])
 
     def _hear_the_engine_out(self) -> bool:
         """Wait for the engine's last event: drivers leave in peace when i-PI ends.

@@ -1,18 +1,17 @@
 """What ``mts run`` must know of an i-PI input before i-PI reads it, checked with clear errors."""
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from integrators.ipi_versions import is_supported, requirement
 from mts_driver.drivers.input_systems import SystemInput, check_starts, systems_of
 from mts_driver.drivers.transport import MODES, UNIX_PREFIX, Address
 from mts_driver.errors import UserError
 from mts_driver.runs.check_input import check_input
 
-OLDEST_IPI, FIRST_UNTESTED_IPI = (3, 1, 9), (3, 4)
 KNOWN_PARAMETERS = ("model", "device", "dtype", "threads", "periodic")
 _UNUSED = "__DUMMY__"
 """In checkpoints of an <ffrotations>, which has a socket or an <ffdirect> and stores both."""
@@ -96,14 +95,12 @@ def check_ipi_version(found: str | None = None) -> None:
     Raises
     ------
     UserError
-        If ``found`` (default: the installed version) is outside 3.1.9 to 3.3.
+        If ``found`` (default: the installed version) is none of `integrators.ipi_versions`.
     """
     found = found or version("ipi")
-    numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
-    if numbers < OLDEST_IPI or numbers[:2] >= FIRST_UNTESTED_IPI:
+    if not is_supported(found):
         raise UserError(
-            f"i-PI {found} is not supported: mts-driver works with 3.1.9 to 3.3. Install one with "
-            "`pip install 'ipi>=3.1.9,<3.4'`."
+            f"i-PI {found} is not supported by mts-driver: `pip install '{requirement()}'`."
         )
 
 

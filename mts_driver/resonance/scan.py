@@ -4,11 +4,9 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
 from integrators.degrees_of_freedom import FEWEST
@@ -27,6 +25,7 @@ from mts_driver.files import read_json, write_json
 from mts_driver.resonance.judge import faults, recommend
 from mts_driver.resonance.point import DISCARDED, Measured, Point, run_point
 from mts_driver.resonance.spectrum import Spectrum
+from mts_driver.structures.files import fingerprint
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import repartitioned_masses
 
@@ -132,7 +131,7 @@ def scan(
     UserError
         If ``state_file`` belongs to other settings, or masses cannot be repartitioned.
     """
-    identity = {**json.loads(json.dumps(asdict(settings))), "structure": _fingerprint(atoms)}
+    identity = {**json.loads(json.dumps(asdict(settings))), "structure": fingerprint(atoms)}
     rows = _load(state_file, identity)
     points = list(settings.points())
     for mass in settings.hydrogen_mass_Da:
@@ -298,11 +297,6 @@ def _mean(average: BlockAverage | None) -> float | None:
 
 def _error(average: BlockAverage | None) -> float | None:
     return None if average is None or not math.isfinite(average.stderr) else average.stderr
-
-
-def _fingerprint(atoms: Atoms) -> str:
-    arrays = (atoms.numbers, atoms.positions, np.asarray(atoms.cell), atoms.pbc)
-    return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def _load(file: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.constraints import FixAtoms
+from ase.io import read
 from running import (
     MTS,
     assert_nothing_is_left,
@@ -24,11 +26,14 @@ from running import (
     properties,
     start,
     steps_done,
+    toy_water,
     wait_for,
 )
 
 from mts_driver.drivers.launcher import Launcher, load
 from mts_driver.errors import UserError
+from mts_driver.structures.files import write_start
+from mts_driver.structures.masses import repartitioned_masses
 
 SLOW = "ase:toy_calculators:ToyWater?sleep=0.05"
 LJ = "ase:ase.calculators.lj:LennardJones?sigma=3.4&epsilon"
@@ -71,7 +76,7 @@ def test_a_run_that_ends_early_says_why_and_goes_on(tmp_path, how):
     if how == "EXIT":
         wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
         (input_xml.parent / "EXIT").touch()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
     summary = summary_of(input_xml)
     done = summary["steps"]
@@ -80,7 +85,11 @@ def test_a_run_that_ends_early_says_why_and_goes_on(tmp_path, how):
     assert (summary["completed"], summary["ended_by"]) == (False, cause)
     assert not (input_xml.parent / "EXIT").exists()
     assert_nothing_is_left(input_xml)
-    if how == "total_time":  # which counts for RESTART as well
+    if how == "total_time":  # which is that of the continued run as well
+        again = go_on_as_told(output)
+        assert again.returncode == 0, again.stderr
+        assert f"ended by {cause} at step " in again.stderr
+        assert summary_of(input_xml)["first_step"] == done
         return
     again = go_on_as_told(output, "--steps", done + 3)
     assert again.returncode == 0, again.stderr
@@ -95,7 +104,7 @@ def test_a_run_can_be_stopped_during_its_first_force(tmp_path, number):
     # i-PI has opened its outputs, and only forces are missing
     wait_for((input_xml.parent / "simulation.out").exists, what="output")
     os.kill(process.pid, number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=180)
     assert process.returncode == 130, output
     assert "Error" not in (input_xml.parent / "i-pi.log").read_text()
     assert "killed" not in output
@@ -132,7 +141,7 @@ class WrongClient(threading.Thread):
 
     def run(self) -> None:
         link = socket.socket(socket.AF_UNIX)
-        wait_for(lambda: not link.connect_ex(self.path), timeout=60, what="socket")
+        wait_for(lambda: not link.connect_ex(self.path), timeout=180, what="socket")
         with link, link.makefile("rb") as stream:
             while message := stream.read(12).strip():
                 if message == b"STATUS":
@@ -156,7 +165,7 @@ def test_when_a_thread_of_ipi_dies_the_run_ends(tmp_path, systems):
     input_xml = make_run(tmp_path / "run", steps=50, **exchange)
     client = WrongClient(f"/tmp/ipi_{by_hand(input_xml)}")
     client.start()
-    done = mts("run", input_xml, "--baseline-steps", 0, timeout=60)
+    done = mts("run", input_xml, "--baseline-steps", 0)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     thread = "its thread 'poll_teacher' died: InvalidSize: " if systems == 2 else ""
@@ -167,9 +176,19 @@ def test_when_a_thread_of_ipi_dies_the_run_ends(tmp_path, systems):
     assert summary_of(input_xml)["completed"] is False
     client.join(10)
     assert_nothing_is_left(input_xml)
-    # RESTART is there, and the step that no driver has answered is taken again
-    restart = input_xml.parent / "RESTART"
-    assert restart.exists()
+    if systems == 2:  # with a driver that can count, the run goes on
+        model = "{ model: ase:toy_calculators:ToyWater, device: cpu }"
+        restart = input_xml.parent / "RESTART"
+        text = restart.read_text()
+        socket_of_teacher = re.search(r"<ffsocket[^>]*'teacher'.*?</ffsocket>", text, re.S).group()
+        served = socket_of_teacher.replace(
+            "</ffsocket>", f"<parameters> {model} </parameters></ffsocket>"
+        )
+        restart.write_text(text.replace(socket_of_teacher, served))
+        again = mts("run", input_xml, "--restart", "--steps", 2, "--baseline-steps", 0)
+        assert again.returncode == 0, again.stderr
+        steps = np.loadtxt(input_xml.parent / "replica1_simulation.out")[:, 0]
+        assert steps.tolist() == [0, 1, 2]
 
 
 def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
@@ -201,7 +220,7 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     )
     done = mts("run", input_xml, "--baseline-steps", 2)
     assert done.returncode == 0, done.stderr
-    assert driver.communicate(timeout=20)[0] == ""
+    assert driver.communicate(timeout=180)[0] == ""
     assert f"picture: {run / 'report.png'}" in done.stderr
     summary = summary_of(input_xml)
     assert summary["teacher_calls"] is None and "by hand" in summary["teacher_reason"]
@@ -222,6 +241,43 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     assert mts("report", run).returncode == 0
 
 
+def test_an_input_that_ipi_gives_up_on_ends_with_its_words(tmp_path):
+    """Which it does by a soft exit while it reads, before there is anything to report."""
+    both = "<fixatoms> [ 0 ] </fixatoms><fixatoms_dof> [ 3 ] </fixatoms_dof>"
+    motion = "<motion mode='dynamics'>"
+    input_xml = make_run(tmp_path / "run", replace=[(motion, motion + both)])
+    with pytest.raises(UserError, match="i-PI stopped: Please specify either fixatoms or fixato"):
+        Launcher(load(input_xml)).execute()
+
+
+def test_an_isolated_start_with_held_atoms_goes_on_as_if_it_had_not_stopped(tmp_path):
+    """What the start says is not in RESTART, whose <parameters> and <fixatoms_dof> say it."""
+    outputs = []
+    for name, steps in (("whole", 6), ("broken", 3)):
+        input_xml = make_run(
+            *(tmp_path / name,),
+            **{"steps": steps},
+            replace=[
+                ("device: cpu }", "device: cpu, periodic: no }"),
+                ("<motion mode='dynamics'>", "<motion mode='dynamics'><fixatoms> [ 0, 1, 2 ] "),
+                ("<dynamics mode", "</fixatoms><dynamics mode"),
+            ],
+        )
+        atoms = toy_water()
+        atoms.pbc = False
+        atoms.set_constraint(FixAtoms([0, 1, 2]))
+        write_start(input_xml.parent / "start.extxyz", atoms, repartitioned_masses(atoms, 4.0))
+        done = mts("run", input_xml, "--baseline-steps", 0)
+        if steps == 3:
+            done = mts("run", input_xml, "--restart", "--steps", 6, "--baseline-steps", 0)
+        assert done.returncode == 0, done.stderr
+        outputs.append((input_xml.parent / "simulation.pos_0.xyz").read_text())
+    assert outputs[0] == outputs[1]
+    frames = read(tmp_path / "broken" / "simulation.pos_0.xyz", ":", format="xyz")
+    moved = np.abs(frames[-1].positions - frames[0].positions).max(axis=1)
+    assert (moved[:3] == 0).all() and moved[3:].min() > 0
+
+
 def test_a_run_never_fails_for_its_picture(tmp_path, cases):
     """The case folder_not_writable: its picture does not fit, and a report has no place."""
     assert (cases / "folder_not_writable").is_dir()
@@ -231,7 +287,7 @@ def test_a_run_never_fails_for_its_picture(tmp_path, cases):
         [MTS, "run", input_xml, "--baseline-steps", "0"],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         env=environment(),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         check=False,

@@ -192,13 +192,13 @@ def test_ase_asks_about_isolated_and_periodic_atoms(tmp_path, kind):
     )
     reference = atoms.copy()
     reference.calc = LennardJones(sigma=3.4, epsilon=0.0104, rc=8.0)
-    with SocketIOCalculator(unixsocket=name, timeout=60) as calculator:
+    with SocketIOCalculator(unixsocket=name, timeout=180) as calculator:
         atoms.calc = calculator
         assert atoms.get_potential_energy() == pytest.approx(reference.get_potential_energy())
         np.testing.assert_allclose(atoms.get_forces(), reference.get_forces(), atol=1e-7)
         if kind == "periodic":
             np.testing.assert_allclose(atoms.get_stress(), reference.get_stress(), atol=1e-7)
-    _, messages = driver.communicate(timeout=20)
+    _, messages = driver.communicate(timeout=180)
     assert driver.returncode == 0 and messages == "", messages
 
 

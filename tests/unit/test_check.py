@@ -279,7 +279,7 @@ def test_bad_input(tmp_path, monkeypatch):
         (("water", "water.xyz", "--json", "done.json"), "--force"),
         (("water", "water.xyz", "--json", "report"), "must end in .json"),
         (("water", "water.xyz", "--json", "no/report.json"), "'no' does not exist"),
-        (("water", "water.xyz", "-o", "taken"), "is a file"),
+        (("water", "water.xyz", "-o", "taken"), "Not a directory"),
         (("water", "water.xyz", "--outer-fs", "inf"), "outer_fs=inf"),
         (("water", "water.xyz", "--inner-fs", "4"), "no multiple"),
         (("water", "water.xyz", "--teacher", "gpt"), "'gpt' is not known"),
