@@ -155,6 +155,12 @@ REFUSED = (
         "{device_steps} with {held}: a driver does not hold them; {no_device_steps}.",
     ),
     Refused(
+        "several whole outer steps, exchange",
+        lambda a: a.device_steps > 1 and bool(a.replicas),
+        "{device_steps} with {exchange}: replicas draw from one generator, so that a driver can "
+        "take one outer step at a time; {one_device_step}.",
+    ),
+    Refused(
         "whole outer steps, three levels",
         lambda a: a.device_steps > 0 and a.levels > 2,
         "{device_steps} with three levels: a driver has two; {no_device_steps}.",

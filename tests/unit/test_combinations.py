@@ -55,6 +55,10 @@ BY_PREPARE = {
     "whole outer steps, constant pressure": (DEVICE | PRESSURE, "--device-steps 5 with --pressure"),
     "whole outer steps, contraction": (DEVICE | FEW, "--device-steps 5 with --teacher-beads 2"),
     "whole outer steps, held atoms": (DEVICE | {"held": (1,)}, "leave --device-steps out"),
+    "several whole outer steps, exchange": (
+        DEVICE | {"exchange_K": (310.0,)},
+        "give --device-steps 1",
+    ),
     "exchange of equal replicas": ({"exchange_K": (310.0, 300.0)}, "temperature (300 K)"),
 }
 NOT_BY_OPTIONS = {
@@ -96,7 +100,7 @@ WORKS = {
     "beads, hydrogen friction": {"beads": 4, "hydrogen_friction_per_ps": 20.0},
     "contraction, zmq": FEW | {"mode": "zmq"},
     "contraction, shorten": FEW | {"on_hole": "shorten"},
-    "device, exchange": DEVICE | {"exchange_K": (310.0,)},
+    "device, exchange": DEVICE | {"device_steps": 1, "exchange_K": (310.0,)},
     "device, shorten": DEVICE | {"on_hole": "shorten"},
     "device, hydrogen friction": DEVICE | {"hydrogen_friction_per_ps": 20.0},
     "heavy hydrogens, exchange": {"hydrogen_mass": 4.0, "exchange_K": (310.0,)},
@@ -246,6 +250,11 @@ BY_RUN = {
         DEVICE,
         [("<motion mode='dynamics'>", "<motion mode='dynamics'><fixatoms>[0]</fixatoms>")],
         "remove <device_steps>",
+    ),
+    "several whole outer steps, exchange": (
+        DEVICE | {"device_steps": 1, "exchange_K": (310.0,)},
+        [("<device_steps> 1 ", "<device_steps> 2 ")],
+        "write <device_steps> 1.",
     ),
     "whole outer steps, three levels": (DEVICE, MIDDLE, "with three levels: a driver has two"),
     "whole outer steps, bias": (
