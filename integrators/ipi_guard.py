@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 from ipi.utils.messages import verbosity, warning
 from ipi.utils.softexit import softexit
 from ipi.utils.units import unit_to_internal
+
+from integrators.degrees_of_freedom import hottest_by_chance
 
 ACTIONS = ("log", "stop", "shorten")
 HOLE_EV_A = 3.0
@@ -19,8 +20,8 @@ class Guard:
     """Looks at every outer step and acts on the first sign that the run goes wrong.
 
     Signs are a force difference above the threshold, and hydrogens (all atoms, if there are none)
-    whose temperature at O is far above the target in two outer steps in a row: by half, and by
-    eight standard deviations of the canonical distribution.
+    whose temperature at O is far above the target in two outer steps in a row: by half, and by more
+    than the canonical distribution ever shows, which for few hydrogens is a lot.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ class Guard:
 
     Attributes
     ----------
+    threshold_eV_A : float
+        The same, eV/Å.
     events : list of dict
         ``step``, ``reason``, ``action`` and ``outer_steps``, those in one time step from then on.
     stopped : str
@@ -45,7 +48,7 @@ class Guard:
             raise ValueError(f"<hole_threshold> is {threshold:g}; give a positive force")
         self.action = action
         self.events: list[dict] = []
-        self._threshold_eV_A = threshold / unit_to_internal("force", "ev/ang", 1.0)
+        self.threshold_eV_A = threshold / unit_to_internal("force", "ev/ang", 1.0)
         self.stopped = ""
         self._hot = 0
 
@@ -58,14 +61,14 @@ class Guard:
         """See the end of an outer step, 1 for the first."""
         monitor = integrator.monitor
         # written so that a NaN is a hole
-        if not monitor.latest_difference_eV_A <= self._threshold_eV_A:
+        if not monitor.latest_difference_eV_A <= self.threshold_eV_A:
             where = f"|F_T-F_S| of {monitor.latest_difference_eV_A:.2f} eV/Å"
-            self.trip(step, f"{where}, more than {self._threshold_eV_A:g}", integrator)
+            self.trip(step, f"{where}, more than {self.threshold_eV_A:g}", integrator)
         if not monitor.latest_K:
             return
         name = "H" if "H" in monitor.latest_K else "all"
         target = float(integrator.ensemble.temp) / unit_to_internal("temperature", "kelvin", 1.0)
-        bound = target * (1.5 + 8.0 * np.sqrt(2.0 / monitor.degrees_of_freedom(name)))
+        bound = target * (0.5 + hottest_by_chance(monitor.degrees_of_freedom(name)))
         found = monitor.latest_K[name]
         self._hot = 0 if found <= bound else self._hot + 1
         if self._hot >= 2:

@@ -11,7 +11,6 @@ do not ask for the new splitting run i-PI's own code. Three ways lead here:
 
 from __future__ import annotations
 
-import re
 import runpy
 import shutil
 import sys
@@ -33,12 +32,10 @@ from integrators.ipi_integrator import (
     RespaMixin,
 )
 from integrators.ipi_monitor import Monitor
+from integrators.ipi_versions import is_supported, requirement
 
 INVERSE_PS = "inverseps"
 """Unit of frictions in an input, named as i-PI's inversecm is."""
-
-OLDEST, NEWEST = (3, 1, 9), (3, 3, 1)
-"""i-PI versions between which the plugin is tested."""
 
 
 def check_version(version: str) -> None:
@@ -47,15 +44,12 @@ def check_version(version: str) -> None:
     Raises
     ------
     RuntimeError
-        If ``version`` is not between 3.1.9 and 3.3.1.
+        If ``version`` is none of `integrators.ipi_versions`.
     """
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
-    found = tuple(int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    if not OLDEST <= found <= NEWEST:
-        oldest, newest = (".".join(map(str, v)) for v in (OLDEST, NEWEST))
+    if not is_supported(version):
         raise RuntimeError(
             f"i-PI {version} is not supported by splitting='{SPLITTING}', which replaces internals "
-            f"of i-PI {oldest} to {newest}; install one of these: pip install 'ipi=={newest}'"
+            f"of other versions; install one of these: pip install '{requirement()}'"
         )
 
 

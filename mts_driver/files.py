@@ -165,6 +165,15 @@ def check_output(path: Path, *, name: str, suffix: str = "", force: bool = True)
     if not target.parent.is_dir():
         raise UserError(f"{name} {path}: the folder '{path.parent}' does not exist.")
     require_writable(target.parent, name=f"{name} {path}")
+    if target.exists():
+        try:
+            with open(target, "ab"):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"{name} {path} cannot be written ({error.strerror or error}): choose another "
+                "file, or make this one writable."
+            ) from error
 
 
 def require_writable(folder: Path, *, name: str) -> None:

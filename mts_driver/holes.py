@@ -76,6 +76,8 @@ class Watch:
         a hydrogen that is bound to none is not followed.
     keep : callable
         Receives the frames.
+    hole_eV_A : float
+        |F_teacher − F_student| of an atom above which a frame is a hole, eV/Å.
 
     Attributes
     ----------
@@ -87,12 +89,12 @@ class Watch:
         Largest |F_teacher − F_student| of an atom so far, eV/Å.
     """
 
-    def __init__(self, start: Atoms, keep: Keep) -> None:
+    def __init__(self, start: Atoms, keep: Keep, *, hole_eV_A: float = HOLE_EV_A) -> None:
         self.holes = self.hard_frames = 0
         self.largest_eV_A = 0.0
-        self._keep = keep
+        self._keep, self._hole_eV_A = keep, hole_eV_A
         self._start = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
-        self._hydrogen, self._heavy = _bonds(start).T
+        self._hydrogen, self._heavy = bonds_to_hydrogen(start).T
         self._longest2 = _longest_A(start.numbers[self._heavy]) ** 2
         bonds = start.positions[self._hydrogen] - start.positions[self._heavy]
         # positions are not wrapped later, so a bond keeps the image that it starts in
@@ -123,7 +125,7 @@ class Watch:
         reason = None
         if not (here and np.isfinite(largest)):
             reason = "not finite"
-        elif largest > HOLE_EV_A:
+        elif largest > self._hole_eV_A:
             reason = "force difference"
         elif (stretched := self._too_long(seen)) is not None:
             reason, worst = "bond", stretched
@@ -209,8 +211,8 @@ def _learnable(frame: Atoms) -> bool:
     return bool((np.square(forces).sum(1) <= LEARNABLE_EV_A**2).all())
 
 
-def _bonds(atoms: Atoms) -> np.ndarray:
-    """Hydrogen and heavy atom of every X-H bond, shape (M, 2)."""
+def bonds_to_hydrogen(atoms: Atoms) -> np.ndarray:
+    """Hydrogen and heavy atom of every X-H bond, shape (M, 2); hydrogens bound to none are left."""
     i, j = neighbor_list("ij", atoms, LONGEST_XH_A)
     bound = atoms.numbers != 1
     bound[i[atoms.numbers[j] != 1]] = True

@@ -4,6 +4,20 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# max_examples is what all tests in tests/fuzz share; MTS_FUZZ=thorough takes an hour of one core.
+# Derandomised and without deadlines: no outcome may depend on luck or on the clock.
+for name, total in (("default", 1_000), ("thorough", 100_000)):
+    settings.register_profile(
+        name,
+        max_examples=total,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+settings.load_profile(os.environ.get("MTS_FUZZ", "default"))
 
 
 def shared(name: str) -> Path:

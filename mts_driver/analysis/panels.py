@@ -25,7 +25,8 @@ def radial_distributions(
     """Radial distributions with their errors, and a measured one of shape (2, M)."""
     axes.set_title("Radial distribution")
     if run.rdf is None:
-        absent(axes, "fewer than two heavy atoms")
+        isolated = run.folder.isolated
+        absent(axes, "an isolated molecule" if isolated else "fewer than two heavy atoms")
         return
     end = run.rdf.r[-1]
     axes.axhline(1.0, color="0.85", lw=0.8)

@@ -37,7 +37,7 @@ def read_properties(path: Path) -> dict[str, np.ndarray]:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the folder of a run that has begun.")
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     found = [match.groups() for line in lines if (match := _COLUMN.match(line))]
     columns = {name: (int(column) - 1, unit) for column, name, unit in found}
     if "step" not in columns:
@@ -52,7 +52,10 @@ def read_properties(path: Path) -> dict[str, np.ndarray]:
         rows.pop()
     if not rows:
         raise UserError(f"{path} has no complete row: the run has not finished a step.")
-    table = np.array(rows, float)
+    try:
+        table = np.array(rows, float)
+    except ValueError as error:
+        raise UserError(f"{path} has damaged rows ({error}): repair or remove them.") from error
     steps = table[:, columns["step"][0]]
     # of equal steps np.unique returns the first, hence backwards
     last = len(table) - 1 - np.unique(steps[::-1], return_index=True)[1]

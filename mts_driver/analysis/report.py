@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mts_driver.analysis.figure import draw
 from mts_driver.analysis.rdf import available, longest_r
@@ -11,7 +12,7 @@ from mts_driver.analysis.results import analyse, compare, finite
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import read_trajectory
 from mts_driver.errors import UserError
-from mts_driver.files import write_json
+from mts_driver.files import check_output, replacing, write_json
 
 DISCARD = 0.25
 """Share of a run that counts as equilibration by default."""
@@ -69,6 +70,10 @@ def write_report(
         raise UserError("reports need freud for g(r): pip install freud-analysis")
     folder = RunFolder.find(Path(run_dir))
     measured = _read_experiment(Path(experiment)) if experiment is not None else None
+    target = Path(picture) if picture is not None else folder.path / "report.png"
+    numbers = Path(json_file) if json_file is not None else folder.path / "report.json"
+    require_picture(target)
+    check_output(numbers, name="--json")
     if reference is None:
         run, other = analyse(folder, discard=discard), None
         results = run.as_dict()
@@ -79,14 +84,20 @@ def write_report(
         other = analyse(found, discard=discard, r_max=r_max)
         results = run.as_dict() | compare(run, other)
     results = finite(results)
-    target = Path(picture) if picture is not None else folder.path / "report.png"
-    numbers = Path(json_file) if json_file is not None else folder.path / "report.json"
-    for path in (target, numbers):
-        if not path.resolve().parent.is_dir():
-            raise UserError(f"{path}: the folder {path.resolve().parent} does not exist: make it.")
-    draw(run, other, results, target, experiment=measured)
+    with replacing(target) as part:
+        draw(run, other, results, part, experiment=measured)
     write_json(numbers, results)
     return Report(target, numbers, results)
+
+
+def require_picture(path: Path) -> None:
+    """Check, before the work, that a picture can be written there."""
+    known = Figure().canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in known:
+        raise UserError(
+            f"--output {str(path)!r}: a picture ends in one of .{', .'.join(sorted(known))}."
+        )
+    check_output(path, name="--output")
 
 
 def _read_experiment(path: Path) -> np.ndarray:

@@ -52,7 +52,7 @@ class Run:
     bonds : BondLengths or None
         To hydrogen.
     rdf : RDF or None
-        Of oxygens or heavy atoms.
+        Of oxygens or heavy atoms; None for fewer than two, and for isolated molecules.
     """
 
     folder: RunFolder
@@ -145,7 +145,10 @@ def analyse(folder: RunFolder, *, discard: float, r_max: float | None = None) ->
         if "potential" in properties
         else None,
         bonds=bonds,
-        rdf=radial_distribution(kept, r_max=r_max or longest_r(trajectory.cells)),
+        # which is relative to a density, of which an isolated molecule has none
+        rdf=None
+        if folder.isolated
+        else radial_distribution(kept, r_max=r_max or longest_r(trajectory.cells)),
     )
 
 

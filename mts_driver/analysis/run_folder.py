@@ -1,15 +1,18 @@
 """Find what a run left behind, by the input that it was started with."""
 
 import glob
-import json
+import re
+import shlex
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mts_driver.errors import UserError
+from mts_driver.files import read_json
 from mts_driver.units import BOLTZMANN_EV_K, HARTREE_EV
 
+_ISOLATED = re.compile(r"\bperiodic\s*:\s*no\b")
 _KELVIN = {"kelvin": 1.0, "k": 1.0, "atomic_unit": HARTREE_EV / BOLTZMANN_EV_K}
 
 
@@ -26,7 +29,10 @@ class RunFolder:
     positions : tuple of Path
         Outputs of ``<trajectory> positions``, one a bead.
     target_K : float or None
-        Temperature of the ensemble, K; None where it has none, or one in units not known here.
+        Temperature of the ensemble, K; None where it has none, or one in a form
+        that is not known here.
+    isolated : bool
+        Whether the models did not see the box that i-PI has the atoms in.
     summary : dict
         ``summary.json`` of ``mts run``; empty after a plain ``i-pi``.
     """
@@ -35,6 +41,7 @@ class RunFolder:
     properties: Path
     positions: tuple[Path, ...]
     target_K: float | None
+    isolated: bool
     summary: dict[str, Any]
 
     @classmethod
@@ -47,11 +54,14 @@ class RunFolder:
             If the folder or its input is missing, or the run has written no positions.
         """
         folder, source = (path.parent, path) if path.is_file() else (path, _input_of(path))
-        root = ET.parse(source).getroot()
+        root = _read_input(source)
         output = root.find("output")
         # i-PI's default
         prefix = (output.get("prefix", "i-pi") if output is not None else "i-pi").strip()
         stem = f"{prefix}." if prefix else ""
+        systems = [*root.iter("system"), *root.iter("system_template")]
+        if len(systems) == 1 and (name := systems[0].get("prefix", "").strip()):
+            stem = f"{name}_{stem}"
         properties = next(root.iter("properties"), None)
         positions = next(
             (node for node in root.iter("trajectory") if _prints_positions(node)),
@@ -64,11 +74,8 @@ class RunFolder:
             )
         pattern = glob.escape(str(folder / f"{stem}{positions.get('filename', 'traj').strip()}"))
         files = tuple(Path(found) for found in sorted(glob.glob(f"{pattern}_*.xyz")))
-        if len(list(root.iter("system"))) > 1:
-            raise UserError(
-                f"{source} has several systems: their files follow replicas through temperatures. "
-                f"Sort them with `i-pi-remdsort {source.name}` before they are analysed."
-            )
+        if len(systems) > 1:
+            raise UserError(_several_systems(root, source))
         if not files:
             raise UserError(f"{folder} holds no {stem}*.xyz: the run has written no positions yet.")
         summary = folder / "summary.json"
@@ -77,8 +84,34 @@ class RunFolder:
             properties=folder / f"{stem}{properties.get('filename', 'out').strip()}",
             positions=files,
             target_K=_temperature(root),
-            summary=json.loads(summary.read_text()) if summary.is_file() else {},
+            isolated=any(_ISOLATED.search(node.text or "") for node in root.iter("parameters")),
+            summary=read_json(summary, remedy="remove it, or put the one of `mts run` back.")
+            if summary.is_file()
+            else {},
         )
+
+
+def _read_input(path: Path) -> ET.Element:
+    try:
+        root = ET.parse(path).getroot()
+    except (OSError, ValueError, ET.ParseError) as error:
+        raise UserError(f"{path} is no i-PI input ({error}): give that of the run.") from error
+    if root.tag != "simulation":
+        raise UserError(f"{path} is no i-PI input: its first tag is <{root.tag}>.")
+    return root
+
+
+def _several_systems(root: ET.Element, source: Path) -> str:
+    if root.find("./smotion/remd") is None and root.find("./smotion[@mode='remd']") is None:
+        return (
+            f"{source} has several systems, and a report is of one: run each with an input of its "
+            "own to have its picture; their files are beside the input, under the prefix of each."
+        )
+    return (
+        f"{source} has several systems: their files follow replicas through temperatures. Sort "
+        f"them with `i-pi-remdsort {shlex.quote(source.name)}`, in {source.resolve().parent}, "
+        "before they are analysed."
+    )
 
 
 def _input_of(folder: Path) -> Path:
@@ -97,8 +130,8 @@ def _input_of(folder: Path) -> Path:
 
 def _is_input(path: Path) -> bool:
     try:
-        return ET.parse(path).getroot().tag == "simulation"
-    except ET.ParseError:
+        return _read_input(path).tag == "simulation"
+    except UserError:
         return False
 
 
@@ -112,4 +145,7 @@ def _temperature(root: ET.Element) -> float | None:
     if node is None or not (node.text or "").strip():
         return None
     factor = _KELVIN.get(node.get("units", "atomic_unit").strip())
-    return None if factor is None else factor * float(node.text or 0)
+    try:
+        return None if factor is None else factor * float(node.text or 0)
+    except ValueError:
+        return None

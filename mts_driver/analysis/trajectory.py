@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
 from mts_driver.errors import UserError
+from mts_driver.structures.ipi_labels import element_of
 from mts_driver.units import BOHR_A
 
 _CELL = re.compile(r"CELL\(abcABC\):((?:\s+[-+.\deE]+){6})")
@@ -29,7 +30,7 @@ class Trajectory:
     Attributes
     ----------
     symbols : array of str, shape (N,)
-        Elements.
+        Elements, of isotopes as well.
     steps : array of int, shape (F,)
         Step of every frame.
     positions : array, shape (F, N, 3)
@@ -89,7 +90,7 @@ _Frame = tuple[list[str], np.ndarray, np.ndarray]
 
 
 def _read_file(path: Path) -> dict[int, _Frame]:
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     frames: dict[int, _Frame] = {}
     start = 0
     while start < len(lines):
@@ -118,7 +119,8 @@ def _read_frame(comment: str, rows: list[str], complete: bool) -> tuple[int, _Fr
     lengths, angles = np.split(np.array(cell.group(1).split(), float), 2)
     lengths = lengths * _ANGSTROM[units.get("cell")]
     words = [row.split() for row in rows]
-    symbols = [word[0] for word in words]
+    # X is ASE's symbol for what is no element
+    symbols = [element_of(word[0]) or "X" for word in words]
     positions = np.array([word[1:4] for word in words], float).reshape(len(words), 3)
     positions *= _ANGSTROM[units.get("positions")]
     return int(step.group(1)), (symbols, positions, cellpar_to_cell([*lengths, *angles]))

@@ -1,5 +1,6 @@
 """``mts run``: one command that runs i-PI with all its drivers."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -34,10 +35,15 @@ def run(
     from mts_driver.cli.progress import RunProgress
     from mts_driver.drivers.checkpoints import newest_checkpoint
     from mts_driver.drivers.launcher import Interrupted, Launcher, load
-    from mts_driver.files import write_json
+    from mts_driver.files import check_output, write_json
 
     console = plain_console(stderr=True, quiet=quiet)
     wanted = load(file)
+    target = file.parent / "summary.json"
+    check_output(target, name="the summary of a run")
+    if json is not None:
+        check_output(json, name="--json")
+    go_on = f"mts run {shlex.quote(str(file))} --restart" + (f" --steps {steps}" if steps else "")
     if restart:
         checkpoint, done = newest_checkpoint(wanted)
         total = steps or wanted.total_steps
@@ -57,17 +63,15 @@ def run(
             total_steps=steps,
             tell=progress.tell,
             on_event=progress.on_event,
-            go_on=f"mts run {file} --restart",
+            go_on=go_on,
         )
-        target = file.parent / "summary.json"
         try:
             summary = launcher.execute()
         except Interrupted:
             if launcher.partial_summary:
                 write_json(target, launcher.partial_summary, keep=True)
             progress.stop()
-            where = "RESTART has been written; " if (file.parent / "RESTART").exists() else ""
-            console.print(f"stopped. {where}continue with: {launcher.go_on}")
+            console.print(f"stopped. {launcher.restart_hint}".strip())
             sys.exit(130)
         except UserError:
             if launcher.partial_summary:
@@ -80,21 +84,28 @@ def run(
         write_json(json, summary)
     _print_summary(console, summary, target)
     _draw_report(console, file.parent)
+    if not summary["completed"]:
+        step, total = summary["first_step"] + summary["steps"], summary["total_steps"]
+        # the last line, and also where nothing else is printed: the run is not what was asked for
+        plain_console(stderr=True).print(
+            f"ended by {summary['ended_by']} at step {step} of {total}. {launcher.restart_hint}"
+        )
 
 
 def _draw_report(console: Console, folder: Path) -> None:
     """Make the picture where the analysis extra is installed; a run never fails for its sake."""
-    from mts_driver.analysis.report import available, write_report
-
-    if not available():
-        console.print(
-            "no picture: pip install 'mts-driver[analysis]', then mts report " + str(folder)
-        )
-        return
+    command = f"mts report {shlex.quote(str(folder))}"
     try:
+        from mts_driver.analysis.report import available, write_report
+
+        if not available():
+            console.print(f"no picture: pip install 'mts-driver[analysis]', then {command}")
+            return
         console.print(f"picture: {write_report(folder).picture}")
     except UserError as error:
         console.print(f"no picture: {error}")
+    except Exception as error:
+        console.print(f"no picture ({type(error).__name__}: {error}); try again with {command}")
 
 
 def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> None:
@@ -118,7 +129,7 @@ def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> N
     temperatures = summary["temperatures_K"] or {}
     console.print(
         "T at O: "
-        + ", ".join(f"{name} {value:.0f} K" for name, value in temperatures.items())
+        + (", ".join(f"{name} {value:.0f} K" for name, value in temperatures.items()) or "-")
         + f"; drift {shown('conserved_drift_meV_atom_ps', '.2g')} meV/atom/ps; max |F_T-F_S| "
         f"{shown('max_force_difference_eV_A', '.2f')} eV/Å, {shown('clip_events', 'd')} clipped"
     )

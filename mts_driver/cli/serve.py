@@ -168,18 +168,23 @@ def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, 
     import torch
 
     from mts_driver.drivers.evaluator import Evaluator
+    from mts_driver.drivers.first_look import FirstLook
     from mts_driver.potentials import load_potential
     from mts_driver.structures.files import read_structure
-    from mts_driver.units import BOHR_A
+    from mts_driver.units import BOHR_A, HARTREE_PER_BOHR_EV_A
 
     torch.set_num_threads(threads)
     atoms = read_structure(structure)
     potential = load_potential(spec, atoms.numbers.tolist(), device=device, dtype=dtype)
-    evaluator = Evaluator(potential, len(atoms), stats=stats)
-    cell = atoms.cell.array if atoms.pbc.any() else 0 * atoms.cell.array
+    evaluator = Evaluator(potential, len(atoms), stats=stats, periodic=bool(atoms.pbc.all()))
     for _ in range(2):  # the second call is the first at full speed
-        evaluator(atoms.positions[None] / BOHR_A, cell[None] / BOHR_A)
+        found = evaluator(atoms.positions[None] / BOHR_A, atoms.cell.array[None] / BOHR_A)
     stats.reset()
+    evaluator.first_look = FirstLook(
+        atoms,
+        found[1] * HARTREE_PER_BOHR_EV_A,
+        tell=lambda text: print(f"{spec}: {text}", file=sys.stderr, flush=True),
+    )
     return evaluator
 
 

@@ -1,13 +1,16 @@
 """The single-step baseline, timed inside the run that it is compared with."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 TIMESTEP_FS = 1.0
 _UNTIMED = 2
 
 
-def time_single_steps(simulation: Any, teacher: str, *, steps: int) -> tuple[float | None, str]:
+def time_single_steps(
+    simulation: Any, teachers: Sequence[str], *, steps: int
+) -> tuple[float | None, str]:
     """Time velocity-Verlet steps with the teacher alone, then put every coordinate back.
 
     The steps go through i-PI's own positions, force cache and socket, but not through its
@@ -18,8 +21,8 @@ def time_single_steps(simulation: Any, teacher: str, *, steps: int) -> tuple[flo
     ----------
     simulation : ipi.engine.simulation.Simulation
         Bound, with its drivers connected or about to.
-    teacher : str
-        Name of the teacher's force field.
+    teachers : sequence of str
+        Names of the teachers' force fields; one can be timed.
     steps : int
         Steps to time; two more go before, untimed. 0 skips the measurement.
 
@@ -37,7 +40,7 @@ def time_single_steps(simulation: Any, teacher: str, *, steps: int) -> tuple[flo
         return None, f"the input has {len(simulation.syslist)} systems, not one"
     system = simulation.syslist[0]
     beads = system.beads
-    forces = [f for f in system.forces.mforces if f.ffield == teacher]
+    forces = [f for f in system.forces.mforces if f.ffield in teachers]
     if len(forces) != 1 or forces[0].nbeads != beads.nbeads:
         return None, "the teacher is not one force field on all beads"
     dt = unit_to_internal("time", "femtosecond", TIMESTEP_FS)

@@ -94,6 +94,7 @@ def write_checkpoints_well() -> None:
             native(self, store)
             os.replace(self.filename, name)
         finally:
+            Path(self.filename).unlink(missing_ok=True)  # half written, on a full disk
             self.filename = name
 
     write.well = True  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """The i-PI client: answer a server's requests until it says goodbye."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -8,7 +9,17 @@ from mts_driver.drivers import protocol
 from mts_driver.drivers.transport import Address, Disconnected, SharedMemoryStream, Stream, connect
 from mts_driver.errors import UserError
 
-Evaluate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+class Evaluate(Protocol):
+    """What a server is answered with; see `mts_driver.drivers.evaluator.Evaluator`."""
+
+    natoms: int
+
+    def __call__(
+        self, positions: np.ndarray, cells: np.ndarray, /
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Energies (B,), forces (B, N, 3) and virials (B, 3, 3) of structures, atomic units."""
+        ...
 
 
 def serve(
@@ -24,8 +35,8 @@ def serve(
 
     Parameters
     ----------
-    evaluate : callable
-        ``(positions (B, N, 3), cells (B, 3, 3)) -> energies, forces, virials``, atomic units.
+    evaluate : Evaluate
+        Evaluates structures of the number of atoms that it knows.
     address : Address
         Where the server is, or will be.
     model : str
@@ -51,6 +62,17 @@ def serve(
     link = connect(address, timeout=timeout, tell=tell)
     stream = SharedMemoryStream(link) if address.mode == "shm" else Stream(link)
     tell(f"connected to {address}")
+    return answer(evaluate, stream, model=model, after_call=after_call)
+
+
+def answer(
+    evaluate: Evaluate,
+    stream: Stream,
+    *,
+    model: str = "",
+    after_call: Callable[[], None] = lambda: None,
+) -> str:
+    """Answer a server that has been connected to, and close the connection; see `serve`."""
     try:
         return _answer(evaluate, stream, model, after_call)
     except Disconnected:
@@ -75,7 +97,7 @@ def _answer(evaluate: Evaluate, stream: Stream, model: str, after_call: Callable
                 _check_model(model, init.parameters.get("model", ""))
             case "POSDATA":
                 batch_size = init.batch_size if init else 1
-                results = evaluate(*stream.read_positions(batch_size))
+                results = evaluate(*stream.read_positions(batch_size, evaluate.natoms))
             case "GETFORCE" if results is not None:
                 stream.write_forces(*results, extras=[""] * len(results[0]))
                 results = None

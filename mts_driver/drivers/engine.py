@@ -10,19 +10,21 @@ import json
 import os
 import signal
 import sys
-import time
-import traceback
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.io import write
 
+from mts_driver.drivers.atoms_of_run import check_systems, structure_for
 from mts_driver.drivers.baseline import time_single_steps
 from mts_driver.drivers.checkpoints import write_checkpoints_well
 from mts_driver.drivers.direct import ask_directly
+from mts_driver.drivers.ending import Ending
+from mts_driver.drivers.holes import watched_systems
 from mts_driver.drivers.lifeline import die_with_parent
 from mts_driver.drivers.monitor import RunMonitor
-from mts_driver.units import BOHR_A
 
 
 class Engine:
@@ -31,21 +33,27 @@ class Engine:
     Parameters
     ----------
     settings : dict
-        ``input``, ``structure`` (where to write the atoms for the drivers), ``stats`` (files by
-        force field), ``teacher`` and ``teacher_model`` (or None), ``baseline_steps``,
-        ``total_steps`` (or None), ``events_fd``, ``parent``.
+        ``input``, ``structures`` (by force field: where to write the atoms for its driver, and
+        whether they are periodic), ``stats`` (the same: files), ``teachers`` (the same:
+        specifications, empty where they are not known; none without students), ``students``
+        (names), ``baseline_steps``, ``total_steps`` (or None), ``events_fd``, ``parent``.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
         self.monitor: RunMonitor | None = None
         self.baseline: tuple[float | None, str] = (None, "")
-        self.finished = False
+        self.ending = Ending(self.send, self.measured)
+        self.structures: list[tuple[str, tuple[str, bool]]] = list(settings["structures"].items())
+        self._pipe = threading.Lock()
+        self._told_to_stop = False
 
     def send(self, event: dict[str, Any]) -> None:
         """Tell the parent; a parent that is gone is no reason to stop before RESTART is written."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self.settings["events_fd"], json.dumps(event).encode() + b"\n")
+        line = json.dumps(event).encode() + b"\n"
+        with self._pipe, contextlib.suppress(BrokenPipeError):
+            while line:
+                line = line[os.write(self.settings["events_fd"], line) :]
 
     def run(self) -> None:
         """Load, measure the baseline, step to the end, and report."""
@@ -56,31 +64,42 @@ class Engine:
 
         register()
         write_checkpoints_well()
+        self.ending.watch()
         with open(self.settings["input"]) as file:
             simulation = Simulation.load_from_xml(
                 file, request_banner=True, post_init_hook=self.hold_until_drivers_are_ready
             )
-        # once the outputs are safe, end at once: threads that wait for a dead driver never would
-        softexit.hard_exit = True
         _listen_once(signal.SIGTERM)
-        self.send({"event": "started"})
+        if self._told_to_stop:  # i-PI's own handler has come after the signal
+            softexit._kill_handler(signal.SIGTERM, None)
         stats = {name: [Path(p) for p in paths] for name, paths in self.settings["stats"].items()}
-        if self.settings["teacher"]:
-            self.baseline = time_single_steps(
-                simulation, self.settings["teacher"], steps=self.settings["baseline_steps"]
-            )
         self.monitor = RunMonitor(
-            simulation, stats, self.send, teacher=self.settings["teacher_model"]
+            simulation,
+            stats,
+            self.send,
+            watched=watched_systems(
+                simulation,
+                teachers=self.settings["teachers"],
+                students=self.settings["students"],
+                isolated=[n for n, (_, periodic) in self.structures if not periodic],
+            ),
         )
         # last in the list of clean-up functions, so that RESTART is in place when it reports
-        softexit.register_function(self.report)
+        softexit.register_function(self.ending.report)
         softexit.register_function(lambda: _remove_sockets(simulation))
+        # once the outputs are safe, end at once: threads that wait for a dead driver never would
+        softexit.hard_exit = True
+        self.send({"event": "started"})
+        if self.settings["teachers"]:
+            self.baseline = time_single_steps(
+                simulation, list(self.settings["teachers"]), steps=self.settings["baseline_steps"]
+            )
+        self.monitor.count_calls()
         for system in simulation.syslist:
             _evaluate_all(system.forces)
         simulation.outputs.append(self.monitor)
         self.monitor.start()
         simulation.run()
-        self.finished = not softexit.triggered
         softexit.trigger(status=simulation.exit_status, message=simulation.exit_message)
 
     def hold_until_drivers_are_ready(self, simulation: Any) -> None:
@@ -88,14 +107,16 @@ class Engine:
         if self.settings["total_steps"]:
             simulation.tsteps = self.settings["total_steps"]
         ask_directly(simulation, set(self.settings["stats"]))
-        _write_structure(simulation, Path(self.settings["structure"]))
+        check_systems(simulation)
+        for name, (file, periodic) in self.structures:
+            write(file, structure_for(simulation, name, periodic=periodic), format="extxyz")
         self.send({"event": "loaded", "step": int(simulation.step), "total": simulation.tsteps})
         if sys.stdin.readline().strip() != "go":
-            raise SystemExit(0)
+            os._exit(0)  # nobody is there to report to
+        signal.signal(signal.SIGTERM, self._stop_later)
 
-    def report(self) -> None:
-        """Send the measurements, once, whichever way the run ends."""
-        self.send({"event": "end", **self.measured()})
+    def _stop_later(self, *_: object) -> None:
+        self._told_to_stop = True
 
     def measured(self) -> dict[str, Any]:
         """Return the measurements so far; empty before the first step."""
@@ -103,7 +124,6 @@ class Engine:
             return {}
         seconds, reason = self.baseline
         return {
-            "finished": self.finished,
             "baseline_s": seconds,
             "baseline_reason": reason,
             **self.monitor.now(),
@@ -129,14 +149,6 @@ def _listen_once(number: int) -> None:
     signal.signal(number, handle)
 
 
-def _wait_for_soft_exit() -> None:
-    """Leave the end of the process to a soft exit under way, which closed the sockets on us."""
-    from ipi.utils.softexit import softexit
-
-    while softexit.triggered:
-        time.sleep(0.05)
-
-
 def _evaluate_all(forces: Any) -> None:
     """Have every level's forces of the first structure, so that the clock sees whole steps only."""
     for level in forces.mts_forces:
@@ -151,18 +163,6 @@ def _remove_sockets(simulation: Any) -> None:
             Path(server.sockets_prefix + server.address).unlink(missing_ok=True)
 
 
-def _write_structure(simulation: Any, path: Path) -> None:
-    from ase import Atoms
-    from ase.io import write
-    from ipi.utils.depend import dstrip
-
-    system = simulation.syslist[0]
-    positions = dstrip(system.beads.q)[0].reshape(-1, 3) * BOHR_A
-    cell = dstrip(system.cell.h).T * BOHR_A
-    names = [str(name) for name in system.beads.names]
-    write(path, Atoms(names, positions, cell=cell, pbc=True), format="extxyz")
-
-
 def main() -> None:
     """Run one engine; errors go to the parent as an event and to the log as a traceback."""
     settings = json.loads(sys.argv[1])
@@ -170,20 +170,8 @@ def main() -> None:
     engine = Engine(settings)
     try:
         engine.run()
-    except Exception as error:
-        _wait_for_soft_exit()
-        traceback.print_exc()
-        engine.send(
-            {
-                "event": "error",
-                "message": f"{error}",
-                "kind": type(error).__name__,
-                "measured": engine.measured(),
-            }
-        )
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)  # i-PI's polling threads would keep the process alive
+    except (Exception, SystemExit) as error:
+        engine.ending.failed(error)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,16 @@ import numpy as np
 import torch
 
 from integrators.state import Potential
+from mts_driver.drivers.first_look import FirstLook
+from mts_driver.drivers.limits import check_cells, check_positions
+from mts_driver.drivers.protocol import check_natoms
 from mts_driver.drivers.stats import Stats
 from mts_driver.errors import UserError
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 
 Results = tuple[np.ndarray, np.ndarray, np.ndarray]
+SMALLEST_BOHR3 = 1e-5
+"""A cell of less volume is none, but for rounding."""
 
 
 class Evaluator:
@@ -24,12 +29,25 @@ class Evaluator:
         Number of atoms that the potential was built for.
     stats : Stats
         Counts the calls and the time spent in the model.
+    periodic : bool, optional
+        Whether the atoms are: i-PI and others send a cell with an isolated molecule, too, which is
+        then not looked at, and its virial is zero. By default every request's cell decides.
+
+    Attributes
+    ----------
+    first_look : FirstLook or None
+        Sees the next call, and none after it.
     """
 
-    def __init__(self, potential: Potential, natoms: int, *, stats: Stats) -> None:
+    def __init__(
+        self, potential: Potential, natoms: int, *, stats: Stats, periodic: bool | None = None
+    ) -> None:
+        self.periodic = periodic
+        self.first_look: FirstLook | None = None
         self.potential = potential
         self.natoms = natoms
         self.stats = stats
+        self._checked = b""
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Results:
         """Energies (B,), forces (B, N, 3) and virials (B, 3, 3) in atomic units.
@@ -44,19 +62,20 @@ class Evaluator:
         Raises
         ------
         UserError
-            If the number of atoms is wrong, or positions or results are not finite.
+            If the number of atoms is wrong, or positions, cells or results are not finite, or a
+            cell is none where the atoms are periodic.
         """
         batch, natoms = positions.shape[:2]
-        if natoms != self.natoms:
-            raise UserError(
-                f"the server sent {natoms} atoms, but --structure has {self.natoms}: give the "
-                "structure that the server runs, with the same order of atoms."
-            )
-        if not np.isfinite(positions.sum()):
-            raise UserError(
-                "the server sent positions that are not finite: the trajectory has blown up. Use a "
-                "shorter time step, or relax the structure first (mts prepare --minimise)."
-            )
+        check_natoms(natoms, self.natoms)
+        check_positions(positions)
+        if (sent := cells.tobytes()) != self._checked:  # most cells are the last ones
+            check_cells(self._cells(cells), natoms)
+            self._checked = sent
+        if self.periodic is False:
+            cells = np.zeros_like(cells)
+        look, self.first_look = self.first_look, None
+        if look is not None:
+            look.check_order(positions[0] * BOHR_A)
         # i-PI fills incomplete batches with copies of the last structure: evaluate it once
         real = batch
         while real > 1 and all(
@@ -75,18 +94,32 @@ class Evaluator:
                     "model knows. Nothing was sent to the server; restart from the last checkpoint "
                     "with a shorter time step."
                 )
+        if look is not None:
+            look.doubt(positions[0] * BOHR_A, cells[0] * BOHR_A, forces[0])
         if real < batch:
             copies = np.minimum(np.arange(batch), real - 1)
             energies, forces, virials = energies[copies], forces[copies], virials[copies]
         return energies / HARTREE_EV, forces / HARTREE_PER_BOHR_EV_A, virials / HARTREE_EV
+
+    def _cells(self, cells: np.ndarray) -> np.ndarray:
+        """Return the cells that the model sees."""
+        if self.periodic is False:
+            return np.zeros_like(cells)
+        if self.periodic and not (np.abs(np.linalg.det(cells)) > SMALLEST_BOHR3).all():
+            raise UserError(
+                "the server sent a cell without volume, but --structure is periodic: give the "
+                "server its cell, or make --structure an isolated molecule (pbc='F F F')."
+            )
+        return cells
 
     def _evaluate(self, positions: np.ndarray, cells: np.ndarray) -> Results:
         if len(positions) == 1:  # without the batch axis, where potentials are fastest
             positions, cells = positions[0], cells[0]
         # float64 whatever the precision of the model, which knows where it can afford less
         found = self.potential(torch.from_numpy(positions), torch.from_numpy(cells))
+        virials = found.virial.detach().cpu().double().numpy().reshape(-1, 3, 3)
         return (
             np.atleast_1d(found.energy.detach().cpu().double().numpy()),
             found.forces.detach().cpu().double().numpy().reshape(-1, self.natoms, 3),
-            found.virial.detach().cpu().double().numpy().reshape(-1, 3, 3),
+            np.zeros_like(virials) if self.periodic is False else virials,
         )

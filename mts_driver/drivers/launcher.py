@@ -9,9 +9,6 @@ Whoever dies first is reported, with its last lines. i-PI always gets the chance
 it is asked with SIGTERM, also by the kernel when ``mts run`` itself is killed.
 """
 
-import json
-import os
-import select
 import shutil
 import signal
 import tempfile
@@ -21,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from mts_driver.drivers.checkpoints import set_aside_checkpoints
-from mts_driver.drivers.children import KEEP_MEMORY, WAIT_BRIEFLY, Child
+from mts_driver.drivers.children import Child
+from mts_driver.drivers.driver_process import start_driver, stats_file, structure_file
+from mts_driver.drivers.engine_process import EngineProcess
 from mts_driver.drivers.run_input import Driver, RunInput, check_ipi_version, read_input
 from mts_driver.drivers.sockets import free_address
 from mts_driver.drivers.stats import read_stats
 from mts_driver.drivers.summary import summarise
 from mts_driver.errors import UserError
+from mts_driver.files import check_output
 
-ENGINE_PATIENCE_S = 30.0
-"""i-PI waits for the force that is being computed before it writes RESTART."""
+ENGINE_PATIENCE_S = 35.0
+"""i-PI waits for the force that is being computed before it writes RESTART, and gives up itself."""
 DRIVER_PATIENCE_S = 5.0
 _GRACE_S = 3.0
 
@@ -74,11 +74,12 @@ class Launcher:
         self.on_event = on_event
         self.go_on = go_on
         self.folder = run.path.resolve().parent
-        self.engine: Child | None = None
+        self.engine: EngineProcess | None = None
         self.drivers: dict[str, Child] = {}
         self.last: dict[str, Any] = {}
         self._end: dict[str, Any] | None = None
-        self._pending = b""
+        self.ended_by = ""
+        self._may_have_restart = False
 
     def execute(self) -> dict[str, Any]:
         """Run to the end.
@@ -96,11 +97,14 @@ class Launcher:
             On Ctrl-C or SIGTERM, after a clean stop.
         """
         check_ipi_version()
+        for name in ("i-pi", *(driver.name for driver in self.run.drivers)):
+            check_output(self.folder / f"{name}.log", name="the log of a run")
         for address in self.run.addresses:
             if free_address(address):
                 self.tell(f"removed the stale socket {address} of a run that was killed")
+        if self._remove_exit():
+            self.tell(f"removed the file EXIT in {self.folder}, which would end this run at once")
         self.scratch = Path(tempfile.mkdtemp(prefix="mts-run-"))
-        self.events, self._events_end = os.pipe()
         previous = signal.signal(signal.SIGTERM, _interrupt)
         try:
             self._start_engine()
@@ -110,16 +114,20 @@ class Launcher:
             assert self.engine is not None
             if self.run.step == 0:
                 set_aside_checkpoints(self.run)
+            self._may_have_restart = True
             self.engine.tell("go")
             self._until("end")
+            if self._end is not None and not self._end["done"]:
+                self._blame_a_driver()
             self._wind_up()
         except KeyboardInterrupt:
+            self.ended_by = "Ctrl-C or SIGTERM"
             self._stop_all()
             raise Interrupted from None
         finally:
-            signal.signal(signal.SIGTERM, previous)
             self._stop_all()
-            os.close(self.events)
+            signal.signal(signal.SIGTERM, previous)
+            self._remove_exit()
             shutil.rmtree(self.scratch, ignore_errors=True)
         assert self._end is not None
         if self._end["stopped"]:
@@ -128,157 +136,176 @@ class Launcher:
                 f"`{self.go_on}`, with <on_hole> shorten in RESTART if you like, or teach the "
                 "student with `mts distill --from-run`."
             )
-        return summarise(self.run, self._end)
+        return self._summary(self._end)
+
+    def _remove_exit(self) -> bool:
+        """Remove the file that asks i-PI to end, which would end the next run as well."""
+        file = self.folder / "EXIT"
+        if not file.is_file():
+            return False
+        file.unlink()
+        return True
+
+    def _summary(self, end: dict[str, Any]) -> dict[str, Any]:
+        return summarise(self.run, {**end, "ended_by": self.ended_by or end.get("ended_by", "")})
 
     @property
     def partial_summary(self) -> dict[str, Any] | None:
         """Summary of a run that was stopped or failed, if it had started stepping."""
-        return summarise(self.run, self._end) if self._end else None
+        return self._summary(self._end) if self._end else None
 
-    def _stats_file(self, driver: Driver) -> Path:
-        return self.scratch / f"{driver.name}.json"
+    @property
+    def restart_hint(self) -> str:
+        """A sentence on how to go on, once i-PI has begun; empty before."""
+        if not self._may_have_restart:
+            return ""
+        if (self.folder / "RESTART").exists():
+            return f"RESTART has been written: continue with `{self.go_on}`."
+        if (self._end or self.last).get("step"):
+            return f"`{self.go_on}` continues from the newest checkpoint."
+        return ""
 
     def _start_engine(self) -> None:
         models = {driver.name: driver.model for driver in self.run.drivers}
-        teacher = self.run.teacher if self.run.student else None
         settings = {
             "input": self.run.path.name,
-            "structure": str(self.scratch / "atoms.extxyz"),
-            "scratch": str(self.scratch),
-            "stats": {d.name: [str(self._stats_file(d))] for d in self.run.drivers},
-            "teacher": teacher,
-            "teacher_model": models.get(teacher, "") if teacher else None,
+            "structures": {
+                driver.name: [str(structure_file(self.scratch, driver)), driver.periodic]
+                for driver in self.run.drivers
+            },
+            "stats": {d.name: [str(stats_file(self.scratch, d))] for d in self.run.drivers},
+            # those of a teacher alone have nothing to be compared with
+            "teachers": {name: models.get(name, "") for name in self.run.teachers}
+            if self.run.students
+            else {},
+            "students": self.run.students,
             "baseline_steps": self.baseline_steps,
             "total_steps": self.total_steps,
-            "events_fd": self._events_end,
-            "parent": os.getpid(),
         }
-        self.engine = Child(
-            "i-PI",
-            "mts_driver.drivers.engine",
-            [json.dumps(settings)],
-            log=self.folder / "i-pi.log",
-            # i-PI's own linear algebra is small: more threads would only take the models' cores
-            environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            pass_fds=(self._events_end,),
-        )
-        os.close(self._events_end)
+        self.engine = EngineProcess(settings, self.folder)
 
     def _start_drivers(self) -> None:
-        shared = self._beside_the_teacher()
+        served: set[str] = set()
         for driver in self.run.drivers:
-            options = {"device": "cpu", "dtype": "float32", "threads": "0", **driver.options}
-            where = driver.address
-            if driver is shared:
+            if driver.name in served:
                 continue
-            arguments = [driver.model, "--mode", where.mode, "--address", str(where)]
-            if where.mode == "zmq":
-                arguments = [driver.model, "--zmq", f"ipc://{where}"]
-                if shared is not None and shared.address == where:
-                    arguments += ["--student", shared.model]
-                    arguments += ["--student-stats", str(self._stats_file(shared))]
-            arguments += ["--structure", str(self.scratch / "atoms.extxyz")]
-            for key in ("device", "dtype", "threads"):
-                arguments += [f"--{key}", options[key]]
-            arguments += ["--stats", str(self._stats_file(driver)), "--parent", str(os.getpid())]
-            self.tell(f"starting {driver.name}: {driver.model} on {options['device']}")
-            self.drivers[driver.name] = Child(
-                driver.name,
-                "mts_driver.cli.serve",
-                arguments,
-                log=self.folder / f"{driver.name}.log",
-                environment={**WAIT_BRIEFLY, **KEEP_MEMORY},
+            first, second = self._at_the_same_address(driver)
+            served |= {one.name for one in (first, second) if one}
+            device = first.options.get("device", "cpu")
+            self.tell(f"starting {first.name}: {first.model} on {device}")
+            self.drivers[first.name] = start_driver(
+                first, self.folder, self.scratch, student=second
             )
         for address in self.run.addresses:
             if address not in [driver.address for driver in self.run.drivers]:
                 self.tell(f"waiting for a driver that you start by hand at {address}")
 
-    def _beside_the_teacher(self) -> Driver | None:
-        """Return the student if the teacher's driver serves it as well."""
-        named = {driver.name: driver for driver in self.run.drivers}
-        teacher, student = (named.get(str(name)) for name in (self.run.teacher, self.run.student))
-        if teacher is None or student is None or teacher.address != student.address:
-            return None
-        return student
+    def _at_the_same_address(self, driver: Driver) -> tuple[Driver, Driver | None]:
+        """Return the driver to start, and the student that it serves as well."""
+        both = [d for d in self.run.drivers if d.address == driver.address]
+        if driver.address.mode != "zmq" or len(both) == 1:
+            return driver, None
+        student, teacher = sorted(both, key=lambda one: one.name in self.run.teachers)
+        return teacher, student
 
     def _until_drivers_are_ready(self) -> None:
         waiting = {driver.name: driver for driver in self.run.drivers}
         while waiting:
             self._check_processes()
             for name, driver in list(waiting.items()):
-                if read_stats(self._stats_file(driver)).get("state") == "ready":
+                if read_stats(stats_file(self.scratch, driver)).get("state") == "ready":
                     del waiting[name]
             time.sleep(0.02)
 
     def _until(self, wanted: str) -> None:
         """Take events until the one that is wanted; raise if a process fails before."""
+        assert self.engine is not None
         while True:
-            readable, _, _ = select.select([self.events], [], [], 0.1)
-            for event in self._read_events() if readable else ():
-                self.last.update(event)
-                if event["event"] == "error":
-                    raise UserError(self._engine_error(event))
+            for event in self.engine.read(wait_s=0.1):
+                self._take(event)
                 self.on_event(event)
-                if event["event"] == "end":
-                    self._end = event
                 if event["event"] == wanted:
                     return
             self._check_processes()
-
-    def _read_events(self) -> list[dict[str, Any]]:
-        self._pending += os.read(self.events, 1 << 16)
-        *lines, self._pending = self._pending.split(b"\n")
-        return [json.loads(line) for line in lines]
+            if self._end is not None:  # heard of there, behind the end of a driver
+                self.on_event(self._end)
+                return
 
     def _check_processes(self) -> None:
         """Raise if a process has died that should not have."""
-        failed = [child for child in self.drivers.values() if child.code not in (None, 0)]
-        if failed:
-            self._explain(failed[0])
+        self._blame_a_driver()
         ended = [child for child in self.drivers.values() if child.code == 0]
         assert self.engine is not None
         if ended or self.engine.code is not None:
-            self._drain()
-            if self._end is None:
-                # a driver leaves in peace when i-PI dies or says goodbye
-                culprit = self.engine if self.engine.code is not None else ended[0]
-                self._explain(culprit)
+            asked = self._hear_the_engine_out()
+            if self._end is None or asked:
+                self._explain(ended[0] if asked else self.engine)
 
-    def _drain(self) -> None:
-        """Give the engine's last event time to arrive: drivers may end a moment before it."""
-        deadline = time.monotonic() + _GRACE_S
+    def _blame_a_driver(self) -> None:
+        """Raise if a driver has failed."""
+        failed = [child for child in self.drivers.values() if child.code not in (None, 0)]
+        if failed:
+            self._explain(failed[0])
+
+    def _hear_the_engine_out(self) -> bool:
+        """Wait for the engine's last event: drivers leave in peace when i-PI ends.
+
+        Returns
+        -------
+        bool
+            Whether it had none to send, and was asked to end: i-PI had dropped a driver.
+        """
+        patience, asked = time.monotonic() + _GRACE_S, False
         assert self.engine is not None
-        while self._end is None and time.monotonic() < deadline:
-            readable, _, _ = select.select([self.events], [], [], 0.1)
-            events = self._read_events() if readable else []
+        while self._end is None:
+            events = self.engine.read(wait_s=0.1)
             for event in events:
-                if event["event"] == "error":
-                    raise UserError(self._engine_error(event))
-                self.last.update(event)
-                if event["event"] == "end":
-                    self._end = event
+                self._take(event)
             if self.engine.code is not None and not events:
-                return
+                break
+            if time.monotonic() > patience:
+                if asked:
+                    break
+                self.engine.process.terminate()
+                patience, asked = time.monotonic() + ENGINE_PATIENCE_S, True
+        return asked
+
+    def _take(self, event: dict[str, Any]) -> None:
+        """Keep an event of the engine; raise if it is an error."""
+        self.last.update(event)
+        if event["event"] == "error":
+            self._end = event["measured"] or None
+            raise UserError(self._engine_error(event))
+        if event["event"] == "end":
+            if "steps" not in event:
+                raise UserError(f"i-PI ended without a result: see {self.folder / 'i-pi.log'}.")
+            self._end = event
 
     def _engine_error(self, event: dict[str, Any]) -> str:
-        self._end = event["measured"] or None
-        message = event["message"] or event["kind"]
-        return f"i-PI stopped: {message} (details: {self.folder / 'i-pi.log'})"
+        self.ended_by = str(event["message"])
+        if event["kind"] == "UserError" and not self._may_have_restart:
+            return str(event["message"])
+        message = f"i-PI stopped: {event['message']} (details: {self.folder / 'i-pi.log'})"
+        done = event["measured"].get("steps", 0)
+        return f"{message}\n{self.restart_hint}" if done and self.restart_hint else message
 
     def _explain(self, culprit: Child) -> None:
         """Stop everything, then raise an error that says what happened and how to go on."""
-        how, words = culprit.how_it_ended(), culprit.last_words()
-        pid = culprit.process.pid
+        who, words = f"{culprit.name} (process {culprit.process.pid})", culprit.last_words()
+        what = f"{who} {culprit.how_it_ended()}"
+        if culprit is not self.engine and culprit.code == 0:
+            what = (
+                f"i-PI dropped the connection to {who} and goes on waiting for another driver: "
+                "give the <ffsocket> a longer <timeout> if an evaluation takes longer than it says"
+            )
+        self.ended_by = what
         self._stop_all()
         step = (self._end or self.last).get("step")
-        lines = [f"{culprit.name} (process {pid}) {how}" + (f" at step {step}." if step else ".")]
+        lines = [f"{what}, at step {step}." if step else f"{what}."]
         if words:
             lines += [f"Its last lines ({culprit.log}):", words]
-        restart = self.folder / "RESTART"
-        if self._end is not None and restart.exists():
-            lines.append(f"RESTART has been written: continue with `{self.go_on}`.")
-        elif step:
-            lines.append(f"`{self.go_on}` continues from the newest checkpoint.")
+        if self.restart_hint:
+            lines.append(self.restart_hint)
         raise UserError("\n".join(lines))
 
     def _wind_up(self) -> None:
@@ -294,13 +321,29 @@ class Launcher:
             child.wait(patience=DRIVER_PATIENCE_S)
 
     def _stop_all(self) -> None:
-        """End all processes: i-PI first, so that it can write RESTART."""
+        """End all processes: i-PI first, so that it can write RESTART.
+
+        A second Ctrl-C does not interrupt this, which is bounded in time.
+        """
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            self._stop_one_by_one()
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def _stop_one_by_one(self) -> None:
         if self.engine is not None and self.engine.code is None:
             self.tell("stopping i-PI ...")
             if not self.engine.stop(patience=ENGINE_PATIENCE_S):
                 self.tell("i-PI did not stop and was killed: continue from a checkpoint")
-        if self.engine is not None and self._end is None:
-            self._collect_end()
+        if self.engine is not None:
+            while self._end is None and (events := self.engine.read(wait_s=0)):
+                for event in events:
+                    if event["event"] in ("end", "error"):
+                        found = event.get("measured", event)
+                        self._end = found if "steps" in found else None
+            self.engine.close()
         for child in self.drivers.values():
             child.stop(patience=DRIVER_PATIENCE_S)
         for address in self.run.addresses:
@@ -308,13 +351,6 @@ class Launcher:
             if address.mode != "inet" and self.engine is not None:
                 Path(address.path).unlink(missing_ok=True)
         self.engine = None
-
-    def _collect_end(self) -> None:
-        while select.select([self.events], [], [], 0)[0]:
-            events = self._read_events()
-            if not events:
-                return
-            self._end = next((e for e in events if e["event"] == "end"), self._end)
 
 
 def _interrupt(*_: object) -> None:

@@ -18,6 +18,8 @@ Arrays = Mapping[str, np.ndarray]
 
 MOST_STEPS = 10_000
 """Of one request; more is a mistake."""
+MOST_IN_ALL = 100_000
+"""Inner steps of all outer ones of a request; others wait so long."""
 NEEDED = ("q", "p", "masses", "cell", "friction", "groups", "modes", "omega")
 
 
@@ -111,10 +113,13 @@ class Propagator:
             found = difference(*both, clip=clip or None)[0]
             return found.energy.numpy(), found.forces.numpy(), found.virial.numpy()
 
+        if not 1 <= len(seeds) <= MOST_STEPS or len(seeds) * n > MOST_IN_ALL:
+            raise UserError(
+                f"a request to run has {len(seeds)} seeds and {n} inner steps for each: give 1 to "
+                f"{MOST_STEPS} seeds, and {MOST_IN_ALL} steps in all."
+            )
         program = _program(n, 1, thermostat=thermostat)
         steps = list[dict[str, np.ndarray]]()
-        if not 1 <= len(seeds) <= MOST_STEPS:
-            raise UserError(f"a request to run has {len(seeds)} seeds: give 1 to {MOST_STEPS}.")
         loop = _loop(arrays, {FAST: fast, SLOW: slow}, kT, fixcom)
         cells = arrays["cell"][None].repeat(len(arrays["q"]), axis=0)
         for seed in seeds:
@@ -210,4 +215,14 @@ def _check(arrays: Arrays, n: int, natoms: int, *more: str) -> bool:
                 f"{shapes[name]} is expected: --structure has {natoms} atoms, and must be the one "
                 "that runs."
             )
+    _check_values(arrays, *more)
     return bath
+
+
+def _check_values(arrays: Arrays, *more: str) -> None:
+    """Refuse numbers with which steps would be wrong, or go on for ever."""
+    for name in (*NEEDED, *more):
+        if not np.isfinite(arrays[name].sum()):
+            raise UserError(f"a request to propagate has {name} that is not finite.")
+    if not (arrays["masses"] > 0).all() or not (arrays["friction"] >= 0).all():
+        raise UserError("a request to propagate has masses below or at 0, or frictions below it.")

@@ -23,11 +23,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mts_driver.errors import UserError
+
 Read = Callable[[int], bytes | memoryview]
 
 HEADER_SIZE = 12
 SEGMENTS = ("pos", "h", "ih", "pot", "force", "vir")
 """Shared memory segments, in the order in which i-PI names them."""
+LONGEST_TEXT = 1 << 20
+"""Bytes of parameters or of a name; more is a mistake, and nothing is reserved for it."""
+LARGEST_BATCH = 4096
+"""Structures of a batch; the same."""
+_CHECK = "check that --address and --mode belong to the <ffsocket> of an i-PI server"
 
 
 def header(name: str) -> bytes:
@@ -59,9 +66,29 @@ def read_int(read: Read) -> int:
     return int(struct.unpack("=i", read(4))[0])
 
 
+def check_natoms(sent: int, natoms: int) -> None:
+    """Refuse structures of another number of atoms, before anything of that size is read.
+
+    Raises
+    ------
+    UserError
+        If a server sent ``sent`` atoms to a driver of ``natoms``.
+    """
+    if sent != natoms:
+        raise UserError(
+            f"the server sent {sent} atoms, but --structure has {natoms}: give the structure that "
+            "the server runs, with the same order of atoms, and the --mode of its <ffsocket>."
+        )
+
+
 def _read_text(read: Read) -> str:
     length = read_int(read)
-    return bytes(read(length)).decode("utf-8", errors="replace") if length > 0 else ""
+    if not 0 <= length <= LONGEST_TEXT:
+        raise UserError(
+            f"the server announced a text of {length} bytes, where 0 to {LONGEST_TEXT} are "
+            f"possible: {_CHECK}."
+        )
+    return bytes(read(length)).decode("utf-8", errors="replace") if length else ""
 
 
 def _read_floats(read: Read, *shape: int) -> np.ndarray:
@@ -74,6 +101,11 @@ def read_init(read: Read) -> Init:
     """Read what follows the INIT header.
 
     Servers that have no parameters send one blank or one null character.
+
+    Raises
+    ------
+    UserError
+        If the text has no length that is possible, or ``batch_size`` is no number of structures.
     """
     replica = read_int(read)
     parameters = {}
@@ -82,10 +114,16 @@ def read_init(read: Read) -> Init:
         if colon:
             parameters[key.strip()] = value.strip()
     batch = parameters.pop("batch_size", "1")
-    return Init(replica, parameters, int(batch) if batch.isdigit() and int(batch) > 0 else 1)
+    size = int(batch) if batch.isascii() and batch.isdigit() and len(batch) < 10 else 0
+    if not 0 < size <= LARGEST_BATCH:
+        raise UserError(
+            f"the server announced a batch_size of {batch[:40]!r}: give the <ffsocket> a "
+            f"<batch_size> from 1 to {LARGEST_BATCH}, and none in its <parameters>."
+        )
+    return Init(replica, parameters, size)
 
 
-def read_positions(read: Read, *, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def read_positions(read: Read, *, batch_size: int, natoms: int) -> tuple[np.ndarray, np.ndarray]:
     """Read what follows the POSDATA header of a stream socket.
 
     Returns
@@ -94,12 +132,17 @@ def read_positions(read: Read, *, batch_size: int) -> tuple[np.ndarray, np.ndarr
         Bohr.
     cells : ndarray, shape (batch_size, 3, 3)
         Rows are lattice vectors (i-PI sends them as columns), Bohr.
+
+    Raises
+    ------
+    UserError
+        If the server sends another number of atoms than ``natoms``.
     """
     if batch_size == 1:
         cells = _read_floats(read, 1, 2, 3, 3)
-        natoms = read_int(read)
+        check_natoms(read_int(read), natoms)
     else:
-        natoms = read_int(read)
+        check_natoms(read_int(read), natoms)
         cells = _read_floats(read, batch_size, 2, 3, 3)
     return _read_floats(read, batch_size, natoms, 3), np.swapaxes(cells[:, 0], 1, 2).copy()
 

@@ -1,17 +1,19 @@
 """What ``mts run`` must know of an i-PI input before i-PI reads it, checked with clear errors."""
 
-import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from integrators.ipi_versions import is_supported, requirement
+from mts_driver.drivers.input_systems import SystemInput, check_starts, systems_of
 from mts_driver.drivers.transport import MODES, UNIX_PREFIX, Address
 from mts_driver.errors import UserError
 
-OLDEST_IPI, FIRST_UNTESTED_IPI = (3, 1, 9), (3, 4)
-KNOWN_PARAMETERS = ("model", "device", "dtype", "threads")
+KNOWN_PARAMETERS = ("model", "device", "dtype", "threads", "periodic")
+_UNUSED = "__DUMMY__"
+"""In checkpoints of an <ffrotations>, which has a socket or an <ffdirect> and stores both."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,15 @@ class Driver:
         Specification of the potential.
     options : dict
         The other entries of ``<parameters>``: ``device``, ``dtype``, ``threads``.
+    periodic : bool
+        Whether the model sees the cell; i-PI has one for isolated molecules, too.
     """
 
     name: str
     address: Address
     model: str
     options: dict[str, str] = field(default_factory=dict)
+    periodic: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,9 @@ class RunInput:
         Those to start.
     addresses : tuple of Address
         All sockets that i-PI will open, also for drivers started by hand.
-    teacher, student : str or None
-        Names of the ``<ffsocket>`` blocks with mts_weights [1, 0] and [-1, 1] (with three levels,
-        [1, 0, 0] and [0, -1, 1]).
+    teachers, students : tuple of str
+        Names of the force fields with mts_weights [1, 0] and [-1, 1] (with three levels, [1, 0, 0]
+        and [0, -1, 1]) in any system.
     prefix : str
         Prefix of the output files.
     checkpoints : tuple of str
@@ -62,12 +67,22 @@ class RunInput:
     path: Path
     drivers: tuple[Driver, ...]
     addresses: tuple[Address, ...]
-    teacher: str | None
-    student: str | None
+    teachers: tuple[str, ...]
+    students: tuple[str, ...]
     prefix: str
     checkpoints: tuple[str, ...]
     step: int
     total_steps: int
+
+    @property
+    def teacher(self) -> str | None:
+        """The only teacher, if there is one."""
+        return self.teachers[0] if len(self.teachers) == 1 else None
+
+    @property
+    def student(self) -> str | None:
+        """The only student, if there is one."""
+        return self.students[0] if len(self.students) == 1 else None
 
 
 def check_ipi_version(found: str | None = None) -> None:
@@ -76,14 +91,12 @@ def check_ipi_version(found: str | None = None) -> None:
     Raises
     ------
     UserError
-        If ``found`` (default: the installed version) is outside 3.1.9 to 3.3.
+        If ``found`` (default: the installed version) is none of `integrators.ipi_versions`.
     """
     found = found or version("ipi")
-    numbers = tuple(int(part) for part in re.findall(r"\d+", found)[:3])
-    if numbers < OLDEST_IPI or numbers[:2] >= FIRST_UNTESTED_IPI:
+    if not is_supported(found):
         raise UserError(
-            f"i-PI {found} is not supported: mts-driver works with 3.1.9 to 3.3. Install one with "
-            "`pip install 'ipi>=3.1.9,<3.4'`."
+            f"i-PI {found} is not supported by mts-driver: `pip install '{requirement()}'`."
         )
 
 
@@ -100,42 +113,82 @@ def read_input(path: Path) -> RunInput:
         raise UserError(f"i-PI input {str(path)!r} does not exist: `mts prepare` makes one.")
     try:
         root = ET.parse(path).getroot()
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{str(path)!r} is not valid XML ({error}): correct that line.") from error
     if root.tag != "simulation":
         raise UserError(
             f"{str(path)!r} is no i-PI input: its first tag is <{root.tag}>, not <simulation>."
         )
-    for file in root.iterfind(".//initialize/file"):
-        _check_start(file, path)
-    sockets = [_read_socket(node, root) for node in root.iter("ffsocket")]
+    sockets = [
+        _read_socket(node, root) for node in root.iter("ffsocket") if node.get("name") != _UNUSED
+    ]
     direct = [_read_direct(node) for node in root.iter("ffdirect")]
     sockets += [driver for driver in direct if driver is not None]
-    weights = _read_weights(root)
-    _check_levels(root, weights)
-    teacher = _the_only(name for name, w in weights.items() if w[0] == 1 and not any(w[1:]))
-    student = _the_only(name for name, w in weights.items() if w[-2:] == [-1, 1])
-    _check_shared(sockets, teacher, student)
+    _check_names(sockets)
+    systems = systems_of(root)
+    members = {node.get("name", "").strip(): set(_names_within(node)) for node in root}
+    for system in systems:
+        _check_system(system, [d for d in sockets if d.model], members, path)
+    teachers, students = (
+        tuple(dict.fromkeys(name for names in found for name in names))
+        for found in ([s.teachers for s in systems], [s.students for s in systems])
+    )
+    _check_shared(sockets, systems)
     output = root.find("output")
     prefix = "i-pi" if output is None else output.get("prefix", "i-pi")
     return RunInput(
         path=path,
         drivers=tuple(s for s in sockets if s.model),
         addresses=tuple(s.address for s in sockets),
-        teacher=teacher,
-        student=student,
+        teachers=teachers,
+        students=students,
         prefix=prefix.strip(),
         checkpoints=tuple(n.get("filename", "restart").strip() for n in root.iter("checkpoint")),
-        step=int(_text(root, "step", "0")),
-        total_steps=int(_text(root, "total_steps", "1000")),
+        step=_integer(root, "step", "0"),
+        total_steps=_integer(root, "total_steps", "1000"),
     )
 
 
-def _check_shared(drivers: list[Driver], teacher: str | None, student: str | None) -> None:
-    """Let only the teacher and the student share a driver over ZeroMQ."""
+def _names_within(node: ET.Element) -> Iterator[str]:
+    """Names of a force field and, of a committee, of those that it is made of."""
+    for one in node.iter():
+        if one.tag.startswith("ff"):
+            yield one.get("name", "").strip()
+
+
+def _check_names(drivers: list[Driver]) -> None:
+    names = [driver.name for driver in drivers]
+    for name in names:
+        # logs and counters are called after them
+        if names.count(name) > 1 or name == "i-pi" or not name or "/" in name:
+            raise UserError(
+                f"{names.count(name)} <ffsocket>(s) or <ffdirect>(s) have the name {name!r}: give "
+                "each one of its own, which can be the name of a file and is not i-pi."
+            )
+
+
+def _check_system(
+    system: SystemInput, drivers: list[Driver], members: dict[str, set[str]], path: Path
+) -> None:
+    """Require the models of a system to see what its start says, and the same of it."""
+    names = set().union(*(members.get(name, {name}) for name in system.weights))
+    used = [driver for driver in drivers if driver.name in names]
+    periodic = {driver.name: driver.periodic for driver in used}
+    if len(set(periodic.values())) > 1:
+        raise UserError(
+            f"the <parameters> of {', '.join(periodic)} say `periodic: no` for some of them only, "
+            "but they act on the same atoms: write it for all of them, or for none."
+        )
+    models = {driver.name: driver.model for driver in used}
+    check_starts(system, path.parent, models=models, periodic=periodic)
+
+
+def _check_shared(drivers: list[Driver], systems: list[SystemInput]) -> None:
+    """Let only a teacher and its student share a driver over ZeroMQ."""
+    pairs = [{*system.teachers, *system.students} for system in systems]
     for one in drivers:
         names = [d.name for d in drivers if d.address == one.address and d.address.mode == "zmq"]
-        if len(names) > 1 and set(names) != {teacher, student}:
+        if len(names) > 1 and not (len(names) == 2 and set(names) in pairs):
             raise UserError(
                 f"the <ffdirect>s {', '.join(names)} have the same address {one.address}: only the "
                 "teacher, with <mts_weights> [1, 0], and the student, with [-1, 1], can share a "
@@ -147,17 +200,12 @@ def _text(node: ET.Element, tag: str, default: str) -> str:
     return (node.findtext(tag) or default).strip()
 
 
-def _check_start(node: ET.Element, path: Path) -> None:
-    name = (node.text or "").strip()
-    if not (path.parent / name).is_file():
-        raise UserError(
-            f"the start {name!r} that {str(path)!r} names in <initialize> does not exist in "
-            f"{path.parent.resolve()}: put it there or correct <file>."
-        )
-    if node.get("mode") == "ase":
-        from mts_driver.structures.files import read_structure
-
-        read_structure(path.parent / name)
+def _integer(node: ET.Element, tag: str, default: str) -> int:
+    text = _text(node, tag, default)
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"<{tag}> is {text!r}: write a whole number, without exponent.") from None
 
 
 def _read_socket(node: ET.Element, root: ET.Element) -> Driver:
@@ -175,8 +223,7 @@ def _read_socket(node: ET.Element, root: ET.Element) -> Driver:
                 f"<ffsocket name={name!r}>: the socket {address.path!r} is longer than the 100 "
                 "characters that systems allow: shorten <address>."
             )
-    options = _read_parameters(node, name)
-    return Driver(name, address, options.pop("model", ""), options)
+    return _driver(node, name, address, _read_parameters(node, name))
 
 
 def _read_direct(node: ET.Element) -> Driver | None:
@@ -189,7 +236,21 @@ def _read_direct(node: ET.Element) -> Driver | None:
     address = Address("zmq", path=options.pop("address").removeprefix("ipc://"))
     for other in ("timeout", "verbosity"):
         options.pop(other, None)
-    return Driver(name, address, options.pop("model"), options) if "model" in options else None
+    return _driver(node, name, address, options) if "model" in options else None
+
+
+def _driver(node: ET.Element, name: str, address: Address, options: dict[str, str]) -> Driver:
+    model, word = options.pop("model", ""), options.pop("periodic", "yes")
+    if model and word not in ("yes", "no"):
+        raise UserError(
+            f"<parameters> of <{node.tag} name={name!r}> has periodic: {word!r}: write yes or no."
+        )
+    if model and word == "no" and node.get("pbc", "False").strip() == "True":
+        raise UserError(
+            f"<{node.tag} name={name!r} pbc='True'> with `periodic: no` would have a molecule torn "
+            "apart at the sides of its box: write pbc='False'."
+        )
+    return Driver(name, address, model, options, word != "no")
 
 
 def _read_parameters(node: ET.Element, name: str, more: tuple[str, ...] = ()) -> dict[str, str]:
@@ -206,53 +267,3 @@ def _read_parameters(node: ET.Element, name: str, more: tuple[str, ...] = ()) ->
             f"does not know: use {', '.join(known)}."
         )
     return options
-
-
-def _read_weights(root: ET.Element) -> dict[str, list[float]]:
-    """Weights by force field; ring-polymer contraction splits those of the student in two."""
-    weights: dict[str, list[float]] = {}
-    for system in root.iter("forces"):
-        here: dict[str, list[float]] = {}
-        for node in system.iterfind("force"):
-            text = _text(node, "mts_weights", "[1]").strip("[] ")
-            name = node.get("forcefield", "").strip()
-            try:
-                found = [float(w) for w in text.split(",")]
-                before = here.get(name, [0.0] * len(found))
-                here[name] = [a + b for a, b in zip(before, found, strict=True)]
-            except ValueError:
-                raise UserError(
-                    f"<mts_weights> [{text}] of forcefield {name!r} are not numbers, or not as "
-                    "many as elsewhere: write [1, 0] for the teacher and [-1, 1] for the student."
-                ) from None
-        weights |= here
-    return weights
-
-
-def _check_levels(root: ET.Element, weights: dict[str, list[float]]) -> None:
-    shown = "; ".join(f"{name}: {w}" for name, w in weights.items())
-    remedy = "write [1, 0] for the teacher and [-1, 1] for the student, with <nmts> [1, n]"
-    for node in root.iter("nmts"):
-        found = re.findall(r"-?\d+", node.text or "")
-        # in a checkpoint the tag carries its length, not text in brackets
-        nmts = [int(n) for n in found] or [1]
-        wrong = [name for name, w in weights.items() if len(w) != len(nmts)]
-        if wrong:
-            raise UserError(
-                f"<nmts> {nmts} has {len(nmts)} level(s), but the <mts_weights> are {shown} "
-                f"(wrong: {', '.join(wrong)}): {remedy}."
-            )
-    if any(len(w) > 1 for w in weights.values()):
-        sums = {name: sum(w) for name, w in weights.items()}
-        if not all(min(abs(s), abs(s - 1)) < 1e-9 for s in sums.values()) or all(
-            abs(s) < 1e-9 for s in sums.values()
-        ):
-            raise UserError(
-                f"the <mts_weights> do not sum up ({shown}): summed over the levels each force "
-                f"must count 1 (the teacher) or 0 (the student), and one of them 1: {remedy}."
-            )
-
-
-def _the_only(names: Iterable[str]) -> str | None:
-    found = list(names)
-    return found[0] if len(found) == 1 else None

@@ -1,6 +1,7 @@
 """The numbers that every run ends with."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from mts_driver.drivers.baseline import TIMESTEP_FS
@@ -17,7 +18,8 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
     run : RunInput
         Names teacher and student.
     end : dict
-        The measurements of `RunMonitor.results`, with the baseline.
+        The measurements of `RunMonitor.results`, with the baseline, and ``ended_by``: what has
+        ended the run before all steps were done.
 
     Returns
     -------
@@ -29,25 +31,22 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
     steps, wall = end["steps"], end["wall_s"]
     speed = steps * end["timestep_fs"] / _FS_PER_NS / wall * _S_PER_DAY if wall > 0 else 0.0
     found: dict[str, Any] = {
-        "completed": end["finished"],
+        "completed": end["done"],
+        "ended_by": None if end["done"] else end["ended_by"],
+        "systems": end["systems"],
         "natoms": end["natoms"],
         "nbeads": end["nbeads"],
         "first_step": end["first_step"],
         "steps": steps,
+        "total_steps": end["total_steps"],
         "outer_timestep_fs": round(end["timestep_fs"], 9),
         "n_inner": math.prod(end["nmts"]),
         "wall_s": wall,
         "ns_per_day": speed,
     }
-    for role, name in (("teacher", run.teacher), ("student", run.student)):
-        calls, loop_calls = (end[key].get(name) for key in ("calls", "loop_calls"))
-        found[f"{role}_calls"] = calls
-        found[f"{role}_ms"] = 1e3 * end["model_s"][name] / loop_calls if loop_calls else None
-        if calls is None:
-            found[f"{role}_reason"] = (
-                f"no <ffsocket> of mts run has the {role}'s mts_weights "
-                f"({'[1, 0]' if role == 'teacher' else '[-1, 1]'})"
-            )
+    if end["natoms"] is None:
+        found["natoms_reason"] = "the systems have different numbers of atoms"
+    found |= _calls("teacher", run.teachers, end) | _calls("student", run.students, end)
     found |= _overhead(run, end)
     found |= {
         key: end[key]
@@ -60,12 +59,36 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
     for key in ("temperatures_K", "temperatures_second_half_K"):
         found[key] = end[key]
     if end["temperatures_K"] is None:
-        found["temperatures_K_reason"] = "measured by splitting='respa-baoab' only"
+        found["temperatures_K_reason"] = (
+            "no atom moves but with the centre of mass, or there is no thermostat step of "
+            "splitting='respa-baoab'"
+        )
     return found
 
 
+def _calls(role: str, names: Sequence[str], end: dict[str, Any]) -> dict[str, Any]:
+    """Sum up calls of all teachers, or of all students, where each of them is counted."""
+    if not names or not all(name in end["calls"] for name in names):
+        return {
+            f"{role}_calls": None,
+            f"{role}_ms": None,
+            f"{role}_reason": f"mts run has not started a driver that is the {role} alone: one "
+            "that is started by hand, or a member of an <ffcommittee>, is not counted"
+            if names
+            else f"no force field has the {role}'s mts_weights "
+            f"({'[1, 0]' if role == 'teacher' else '[-1, 1]'})",
+        }
+    calls, loop_calls, model_s = (
+        sum(end[key][name] for name in names) for key in ("calls", "loop_calls", "model_s")
+    )
+    return {
+        f"{role}_calls": calls,
+        f"{role}_ms": 1e3 * model_s / loop_calls if loop_calls else None,
+    }
+
+
 def _holes(end: dict[str, Any]) -> dict[str, Any]:
-    found = {key: end[key] for key in ("holes", "hard_frames")}
+    found = {key: end[key] for key in ("holes", "hard_frames", "hole_threshold_eV_A")}
     if end["holes"] is None:
         found["holes_reason"] = "the input has no teacher [1, 0] and student [-1, 1] to compare"
     return found
@@ -86,7 +109,7 @@ def _overhead(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
 
 def _speedup(run: RunInput, end: dict[str, Any], speed: float) -> dict[str, Any]:
     seconds, reason = end["baseline_s"], end["baseline_reason"]
-    if run.teacher is None or run.student is None:
+    if not (run.teachers and run.students):
         seconds, reason = None, "the input has no teacher [1, 0] and student [-1, 1]"
     if seconds is None:
         return {

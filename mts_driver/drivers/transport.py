@@ -1,10 +1,12 @@
 """Connections to an i-PI server: unix, inet and shared memory."""
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from multiprocessing import resource_tracker, shared_memory
 
 import numpy as np
@@ -14,6 +16,8 @@ from mts_driver.errors import UserError
 
 UNIX_PREFIX = "/tmp/ipi_"
 MODES = ("unix", "inet", "shm")
+LEFT_OVER = 1 << 10
+"""Reads of what a server has sent and nobody has read, before a connection is closed."""
 
 
 class Disconnected(Exception):
@@ -61,7 +65,7 @@ class Address:
         if mode != "inet":
             return cls(mode, path=text if text.startswith("/") else prefix + text)
         host, _, port = text.rpartition(":")
-        if not port.isdigit() or not 0 < int(port) < 65536:
+        if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             raise UserError(
                 f"--address {text!r} has no port: with --mode inet write HOST:PORT, such as "
                 "localhost:31415."
@@ -104,7 +108,7 @@ def connect(
         except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError) as error:
             link.close()
             reason = error.strerror
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that can be no host's
             link.close()
             raise UserError(
                 f"cannot connect to {address} ({error}): check --address and --mode against the "
@@ -127,7 +131,7 @@ class Stream:
 
     def __init__(self, link: socket.socket) -> None:
         self.link = link
-        self._buffer = bytearray(1 << 16)
+        self._buffer = memoryview(bytearray(1 << 16))
 
     def read(self, count: int) -> memoryview:
         """Return the next ``count`` bytes, valid until the next call.
@@ -136,16 +140,19 @@ class Stream:
         ------
         Disconnected
             If the server has gone.
+        UserError
+            If the connection fails for another reason.
         """
         if count > len(self._buffer):
-            self._buffer = bytearray(count)
-        view = memoryview(self._buffer)[:count]
+            # memory is taken as bytes arrive, not for what a server only announces
+            self._buffer = np.empty(count, np.uint8).data
+        view = self._buffer[:count]
         done = 0
         while done < count:
             try:
                 part = self.link.recv_into(view[done:])
-            except ConnectionError as error:
-                raise Disconnected from error
+            except OSError as error:
+                raise _failure(error) from error
             if part == 0:
                 raise Disconnected
             done += part
@@ -155,12 +162,12 @@ class Stream:
         """Send everything."""
         try:
             self.link.sendall(data)
-        except ConnectionError as error:
-            raise Disconnected from error
+        except OSError as error:
+            raise _failure(error) from error
 
-    def read_positions(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def read_positions(self, batch_size: int, natoms: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions (B, N, 3) and cells (B, 3, 3), atomic units."""
-        return protocol.read_positions(self.read, batch_size=batch_size)
+        return protocol.read_positions(self.read, batch_size=batch_size, natoms=natoms)
 
     def write_forces(
         self, energies: np.ndarray, forces: np.ndarray, virials: np.ndarray, extras: list[str]
@@ -174,9 +181,20 @@ class Stream:
         # survives an end, but not a reset
         with contextlib.suppress(OSError):
             self.link.setblocking(False)
-            while self.link.recv(1 << 16):
-                pass
+            for _ in range(LEFT_OVER):  # not for ever, of a server that never stops
+                if not self.link.recv(1 << 16):
+                    break
         self.link.close()
+
+
+def _failure(error: OSError) -> Exception:
+    """Tell a server that has gone from a connection that does not work."""
+    if isinstance(error, ConnectionError):
+        return Disconnected()
+    return UserError(
+        f"the connection to the server failed ({error}): see whether its machine can still be "
+        "reached, and start the driver again."
+    )
 
 
 class SharedMemoryStream(Stream):
@@ -189,18 +207,32 @@ class SharedMemoryStream(Stream):
 
     def _attach(self, natoms: int, batch_size: int) -> None:
         names = protocol.read_segment_names(self.read)
+        if len(set(names.values())) < len(names):
+            raise UserError(
+                f"the server gave its shared memory segments the names {list(names.values())}, "
+                "where each needs its own: start server and driver again."
+            )
         for kind, shape in protocol.segment_shapes(natoms, batch_size).items():
-            segment = shared_memory.SharedMemory(name=names[kind])
-            # i-PI owns the segments: without this, Python would unlink them when we exit
-            resource_tracker.unregister(segment._name, "shared_memory")  # type: ignore[attr-defined]
+            segment = _segment(names[kind])
             self._segments.append(segment)
+            if segment.size < 8 * prod(shape):
+                raise UserError(
+                    f"the server's shared memory segment {names[kind]!r} has {segment.size} bytes "
+                    f"where {8 * prod(shape)} are needed for {batch_size} structures of {natoms} "
+                    "atoms: start server and driver again."
+                )
             self._arrays[kind] = np.ndarray(shape, np.float64, buffer=segment.buf)
 
-    def read_positions(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def read_positions(self, batch_size: int, natoms: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions (B, N, 3) and cells (B, 3, 3), atomic units."""
-        natoms = protocol.read_int(self.read)
+        protocol.check_natoms(protocol.read_int(self.read), natoms)
         if not self._arrays:
             self._attach(natoms, batch_size)
+        if len(self._arrays["pos"]) != batch_size:
+            raise UserError(
+                f"the server has announced batches of {batch_size} structures, and its shared "
+                f"memory holds {len(self._arrays['pos'])}: start server and driver again."
+            )
         cells = np.swapaxes(self._arrays["h"], 1, 2).copy()
         return self._arrays["pos"].copy(), cells
 
@@ -219,3 +251,18 @@ class SharedMemoryStream(Stream):
         for segment in self._segments:
             segment.close()
         super().close()
+
+
+def _segment(name: str) -> shared_memory.SharedMemory:
+    """Attach to a segment of the server."""
+    try:
+        segment = shared_memory.SharedMemory(name=name)
+    except (OSError, ValueError) as error:  # ValueError: no name of a file, or no bytes
+        raise UserError(
+            f"the server's shared memory segment {name[:80]!r} cannot be used ({error}): server "
+            "and driver must run on the same machine, and in the same container; otherwise write "
+            "mode='unix' or 'inet' in the <ffsocket> and its --mode."
+        ) from error
+    # i-PI owns the segments: without this, Python would unlink them when we exit
+    resource_tracker.unregister(segment._name, "shared_memory")  # type: ignore[attr-defined]
+    return segment

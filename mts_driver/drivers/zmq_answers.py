@@ -6,9 +6,11 @@ remembered, so that its next inner loop begins with forces that are known.
 
 import traceback
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +38,12 @@ class LastEvaluated(Evaluator):
     """An evaluator that knows its last structures, also where they were evaluated elsewhere."""
 
     def __init__(self, evaluate: Evaluator) -> None:
-        super().__init__(evaluate.potential, evaluate.natoms, stats=evaluate.stats)
+        super().__init__(
+            evaluate.potential,
+            evaluate.natoms,
+            stats=evaluate.stats,
+            periodic=evaluate.periodic,
+        )
         # several, since contracted ring polymers are asked for between two inner loops
         self._known: deque[tuple[np.ndarray, np.ndarray, Results]] = deque(maxlen=CALLS)
 
@@ -137,20 +144,29 @@ class Answers:
             if (array.dtype == bool) != (name == "groups"):
                 raise UserError(f"a request to propagate has {name} of type {array.dtype}.")
         propagator = self._client(request.who).propagator
-        try:
-            options = {
-                "n": values["n"],
-                "timestep": float(values["timestep"]),
-                "kT": float(values["kT"]),
-                "fixcom": bool(values["fixcom"]),
-            }
-            if request.message.kind == "propagate":
-                return propagator.propagate(arrays, **options)
-            seeds = [int(seed) for seed in values["seeds"]]
-            clip = float(values["clip"])
-        except (LookupError, TypeError) as error:
-            raise UserError(f"a request to propagate lacks a value: {error}.") from error
-        return propagator.run(arrays, **options, seeds=seeds, clip=clip)
+        _number(values, "n")
+        options: dict[str, Any] = {
+            "n": values["n"],
+            "timestep": _number(values, "timestep"),
+            "kT": _number(values, "kT"),
+            "fixcom": bool(values.get("fixcom")),
+        }
+        if request.message.kind == "propagate":
+            found = propagator.propagate(arrays, **options)
+        else:
+            seeds, clip = values.get("seeds"), _number(values, "clip")
+            if not isinstance(seeds, list) or not all(
+                type(seed) is int and 0 <= seed < 2**63 for seed in seeds
+            ):
+                raise UserError("a request to run has seeds that are no list of whole numbers.")
+            found = propagator.run(arrays, **options, seeds=seeds, clip=clip)
+        for name, array in found.items():
+            if not np.isfinite(array.sum()):
+                raise UserError(
+                    f"the steps of a request ended with {name} that is not finite: check its "
+                    "arrays, or use a shorter time step."
+                )
+        return found
 
     def _evaluated(self, requests: Sequence[Request]) -> list[Message]:
         answers: dict[int, Message] = {}
@@ -179,14 +195,14 @@ class Answers:
                     answers[task.index] = task.answer(known)
         return [answers[k] for k in range(len(requests))]
 
-    def _batch(self, tasks: Sequence["_Task"]) -> Sequence[Results | UserError | ValueError]:
+    def _batch(self, tasks: Sequence["_Task"]) -> Sequence[Results | Exception]:
         """Evaluate structures for the same model in one call."""
         try:
             energies, forces, virials = tasks[0].model.evaluate(
                 np.concatenate([task.positions for task in tasks]),
                 np.concatenate([task.cells for task in tasks]),
             )
-        except (UserError, ValueError, RuntimeError) as error:
+        except Exception as error:
             if len(tasks) > 1:  # one of them is to blame, or there are too many for the memory
                 return [self._batch([task])[0] for task in tasks]
             if isinstance(error, RuntimeError):
@@ -249,6 +265,13 @@ class _Client:
             self.memory[slow.spec] if slow else None,
             natoms=model.evaluate.natoms,
         )
+
+
+def _number(values: Mapping[str, Any], name: str) -> float:
+    found = values.get(name)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not isfinite(found):
+        raise UserError(f"a request to propagate lacks a value: {name!r} is {str(found)[:40]}.")
+    return float(found)
 
 
 def _error(error: object) -> Message:

@@ -9,9 +9,9 @@ from pathlib import Path
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from mts_driver.drivers.messages import Message
+from mts_driver.drivers.messages import ANSWERS, Message
 from mts_driver.drivers.zmq_keys import identify
-from mts_driver.drivers.zmq_sockets import check_address, new_socket
+from mts_driver.drivers.zmq_sockets import check_address, connect, new_socket
 from mts_driver.errors import UserError
 
 POLL_MS = 200
@@ -22,6 +22,7 @@ RECONNECT_S = 0.05
 class Question:
     """A message that was sent, and what came back so far."""
 
+    kind: str
     frames: list[bytes]
     answer: Message | UserError | None = None
 
@@ -74,7 +75,7 @@ class Client:
 
     def begin(self, message: Message) -> Question:
         """Send a message and return at once; its answer is that of `finish`."""
-        question = Question(message.pack())
+        question = Question(message.kind, message.pack())
         with self._lock:
             self._settle()  # one at a time
             self._send(question.frames)
@@ -96,7 +97,7 @@ class Client:
         if self._open is not None:
             question, self._open = self._open, None
             try:
-                question.answer = self._answer(question.frames)
+                question.answer = self._answer(question)
             except UserError as error:
                 self.close()  # an answer that comes after all is not that of the next question
                 question.answer = error
@@ -108,15 +109,21 @@ class Client:
             self.close()  # a connection half made
             raise
 
-    def _answer(self, frames: list[bytes]) -> Message:
+    def _answer(self, question: Question) -> Message:
         deadline = time.monotonic() + self.timeout_s
         while True:
             socket, monitor = self._connected()
             ready = dict(self._poller.poll(POLL_MS))
-            if socket in ready:
-                answer = Message.unpack(socket.recv_multipart())
+            if socket in ready and (frames := _received(socket)):
+                answer = Message.unpack(frames)
                 if answer.kind == "error":
-                    raise UserError(f"the driver at {self.address}: {answer.values['text']}")
+                    text = answer.values.get("text", "an error without a text")
+                    raise UserError(f"the driver at {self.address}: {text}")
+                if answer.kind != ANSWERS.get(question.kind, question.kind):
+                    raise UserError(
+                        f"the driver at {self.address} answers {question.kind!r} with "
+                        f"{answer.kind!r}: install the same mts-driver on both sides."
+                    )
                 return answer
             if self._interrupted():
                 raise UserError(f"stopped while waiting for the driver at {self.address}.")
@@ -129,7 +136,7 @@ class Client:
                 self._check_welcome(monitor)
                 self.close()
                 time.sleep(RECONNECT_S)
-                self._send(frames)
+                self._send(question.frames)
 
     @property
     def _hint(self) -> str:
@@ -153,7 +160,7 @@ class Client:
                 identify(self._socket, self._keys)
             gone = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
             self._monitor = self._socket.get_monitor_socket(gone)
-            self._socket.connect(self.address)
+            connect(self._socket, self.address)
             self._poller = zmq.Poller()
             for one in (self._socket, self._monitor):
                 self._poller.register(one, zmq.POLLIN)
@@ -165,3 +172,11 @@ class Client:
             self._socket.disable_monitor()
             self._socket.close()
             self._socket = None
+
+
+def _received(socket: "zmq.Socket[bytes]") -> list[bytes]:
+    """Take the answer; nothing if what has come is of another question, which ZeroMQ drops."""
+    try:
+        return socket.recv_multipart(zmq.NOBLOCK)
+    except zmq.Again:
+        return []

@@ -12,15 +12,18 @@ A client on another machine needs ``server.key`` and its own ``NAME.key_secret``
 
 import os
 import re
+import struct
 from pathlib import Path
 
 import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
+from zmq.utils import z85
 
 from mts_driver.errors import UserError
 
 SERVER = "server"
+KEY_BYTES = 32
 
 
 def make_keys(folder: Path, client: str) -> list[Path]:
@@ -72,11 +75,14 @@ def guard(
     """
     _check_curve()
     public, secret = _read_secret(keys / f"{SERVER}.key_secret")
-    if not list((keys / "clients").glob("*.key")):
+    clients = list((keys / "clients").glob("*.key"))
+    if not clients:
         raise UserError(
             f"--keys {keys}: no public key of a client in {keys / 'clients'}: `mts keys {keys} "
             "--client NAME` makes a pair."
         )
+    for file in clients:
+        _read(file)
     found = ThreadAuthenticator(context)
     found.start()
     found.configure_curve(domain="*", location=keys / "clients")
@@ -132,8 +138,12 @@ def _read_secret(file: Path) -> tuple[bytes, bytes]:
 
 def _read(file: Path) -> tuple[bytes, bytes | None]:
     try:
-        return zmq.auth.load_certificate(file)
-    except (OSError, ValueError) as error:
+        found = zmq.auth.load_certificate(file)
+        for key in found:
+            if key is not None and len(z85.decode(key)) != KEY_BYTES:
+                raise ValueError("a key has 40 characters of ZeroMQ's base 85")
+        return found
+    except (OSError, ValueError, LookupError, struct.error) as error:
         raise UserError(
             f"cannot read the key {file} ({error}): `mts keys DIR` makes a folder of them; a "
             f"client needs {SERVER}.key and its own NAME.key_secret from there."

@@ -21,6 +21,9 @@ __DRIVER_CLASS__ = "ZmqPES"
 
 Found = tuple[float, np.ndarray, np.ndarray]
 """Energy, forces (N, 3) and virial (3, 3) of a structure."""
+Shapes = dict[str, tuple[int | None, ...]]
+Running = tuple[Question, Shapes, int]
+"""What was asked for, the shapes of one step, and the most steps that there can be."""
 
 
 class ZmqPES(Dummy_driver):
@@ -36,6 +39,8 @@ class ZmqPES(Dummy_driver):
         Seconds to wait for an answer.
     keys : str
         Of a server on another machine: a folder, or a client's secret key, from ``mts keys``.
+
+    Other entries of ``<parameters>`` are for ``mts run``, which starts the server with them.
     """
 
     def __init__(
@@ -68,7 +73,8 @@ class ZmqPES(Dummy_driver):
         found = [self._recall(*one) for one in zip(structures, cells, strict=True)]
         if any(one is None for one in found):
             arrays = {"q": np.array(structures), "cell": np.swapaxes(cells, 1, 2)}
-            a = self._ask("evaluate", {"model": self._model}, arrays).arrays
+            asked = self._ask("evaluate", {"model": self._model}, arrays)
+            a = asked.require(_results(*arrays["q"].shape[:2]))
             found = self.remember(arrays["q"], cells, a["energy"], a["forces"], a["virial"])
         answers = [(*one, "") for one in found if one is not None]
         return answers if several else answers[0]
@@ -81,18 +87,29 @@ class ZmqPES(Dummy_driver):
 
     def propagate(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         """Take the inner steps of an outer one; see `Propagator.propagate`."""
-        a = self._ask("propagate", values, arrays).arrays
+        a = self._ask("propagate", values, arrays).require(_steps(arrays))
         self.remember(a["q"], arrays["cell"].T, a["energy"], a["forces"], a["virial"])
-        return dict(a)
+        return a
 
-    def begin_run(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> Question:
+    def begin_run(self, values: dict[str, Any], arrays: dict[str, np.ndarray]) -> "Running":
         """Have whole outer steps taken; see `Propagator.run`, whose results `finish_run` has."""
         self._greet()
-        return self._client.begin(Message("run", values, arrays))
+        question = self._client.begin(Message("run", values, arrays))
+        return question, _steps(arrays), len(values["seeds"])
 
-    def finish_run(self, question: Question) -> dict[str, Any]:
+    def finish_run(self, running: "Running") -> dict[str, Any]:
         """Wait for the steps."""
-        return dict(self._client.finish(question).arrays)
+        question, one, most = running
+        teacher = {f"teacher_{name}": one[name] for name in ("energy", "forces", "virial")}
+        many = {name: (None, *shape) for name, shape in {**one, **teacher}.items()}
+        found = self._client.finish(question).require(many)
+        taken = {len(array) for array in found.values()}
+        if len(taken) != 1 or not 1 <= taken.pop() <= most:
+            raise UserError(
+                f"the driver at {self._client.address} has taken other numbers of steps than the "
+                f"{most} asked for: install the same mts-driver on both sides."
+            )
+        return found
 
     def join(self, other: "ZmqPES") -> None:
         """Ask through the connection of another, so that the server takes both for one client."""
@@ -122,10 +139,26 @@ class ZmqPES(Dummy_driver):
         """See that the server has the model, before the first question."""
         if self._greeted:
             return
-        served = self._client.ask(Message("hello", {"model": self._model})).values["model"]
-        if is_another(served, self._model):
+        welcome = self._client.ask(Message("hello", {"model": self._model}))
+        served = welcome.values.get("model")
+        if not isinstance(served, str) or is_another(served, self._model):
             raise UserError(
                 f"the driver at {self._client.address} serves {served!r}, but the <ffdirect> "
                 f"asks for {self._model!r}: correct the address or <parameters>."
             )
         self._greeted = True
+
+
+def _results(structures: int, natoms: int) -> Shapes:
+    return {
+        "energy": (structures,),
+        "forces": (structures, natoms, 3),
+        "virial": (structures, 3, 3),
+    }
+
+
+def _steps(arrays: dict[str, np.ndarray]) -> Shapes:
+    """Shapes of the answer to a request to take steps."""
+    moved = arrays["q"].shape
+    beside = {"heat": (), "twice_kinetic": (None, len(arrays["groups"]))}
+    return {"q": moved, "p": moved, **_results(*moved[:2]), **beside}

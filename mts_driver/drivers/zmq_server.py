@@ -77,6 +77,8 @@ class Server:
         self._rhythm = Rhythm(1e-3 * self._limits.batch_wait_ms)
         self._context = zmq.Context()
         self._guard = None
+        # the name that ZeroMQ gives a client comes first, or behind the front's ticket
+        self._who = 1 if worker else 0
         try:
             if worker:
                 self._socket = new_socket(self._context, zmq.DEALER, inside=True)
@@ -128,7 +130,7 @@ class Server:
             end = frames.index(b"") + 1 if b"" in frames else len(frames)
             envelope, body = frames[:end], frames[end:]
             try:
-                request = Request(envelope[-2], Message.unpack(body))
+                request = Request(envelope[self._who], Message.unpack(body))
             except Exception as error:  # bytes of anybody, which must not end the server
                 answer = Message("error", {"text": str(error)})
                 self._socket.send_multipart([*envelope, *answer.pack()])

@@ -76,6 +76,8 @@ def new_socket(
     socket.setsockopt(zmq.RCVHWM, 0 if inside else CONNECTION_QUEUE)
     socket.setsockopt(zmq.MAXMSGSIZE, LARGEST)
     socket.setsockopt(zmq.IPV6, 1)
+    if kind == zmq.REQ:  # an answer to anything but the last question is dropped
+        socket.setsockopt(zmq.REQ_CORRELATE, 1)
     return socket
 
 
@@ -89,6 +91,20 @@ def bind(socket: "zmq.Socket[bytes]", address: str) -> None:
     """
     try:
         socket.bind(address)
-    except zmq.ZMQError as error:
+    except (zmq.ZMQError, ValueError) as error:
         socket.close()
         raise UserError(f"cannot listen at --zmq {address} ({error}): choose another.") from None
+
+
+def connect(socket: "zmq.Socket[bytes]", address: str) -> None:
+    """Connect to an address, where somebody may listen later.
+
+    Raises
+    ------
+    UserError
+        If nobody ever can.
+    """
+    try:
+        socket.connect(address)
+    except (zmq.ZMQError, ValueError) as error:
+        raise UserError(f"cannot connect to {address} ({error}): {_ALLOWED}.") from None

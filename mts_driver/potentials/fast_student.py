@@ -8,6 +8,7 @@ from numba import njit
 from torch import Tensor
 
 from integrators.state import Evaluation
+from mts_driver.errors import UserError
 from mts_driver.potentials import student_kernel
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.fused import ByElement, FusedStudent, Near
@@ -15,6 +16,8 @@ from mts_driver.potentials.neighbors import VerletList
 from mts_driver.potentials.student import StudentModel
 
 SKIN_A = 1.0
+COINCIDE_A = 1e-6
+"""Closer atoms have no direction from one to the other, which the kernels divide by."""
 
 
 class Student:
@@ -100,7 +103,13 @@ class Student:
         n, (first, neighbors, images) = len(self.numbers), self._neighbors
         cutoff_A = self.model.config.cutoff_A
         found = student_kernel.neighborhoods(x, first, neighbors, images, self._shifts, cutoff_A)
-        last, *near = found
+        last, *near, closest = found
+        if closest.min() < COINCIDE_A:
+            raise UserError(
+                f"atom {int(closest.argmin()) % n} lies where another one does, within "
+                f"{COINCIDE_A} Å: the trajectory has blown up, or the structure has atoms twice. "
+                "Use a shorter time step, or relax the structure first (mts prepare --minimise)."
+            )
         here = Near(first, last, near[0], near[1], self._kinds)
         energy, forces, virial = self._kernels(here, self._sorted, n)
         total = energy.astype(np.float64).reshape(-1, n).sum(1)

@@ -6,6 +6,7 @@ import numpy as np
 import vesin
 from numba import njit, prange
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from mts_driver.errors import UserError
 
@@ -125,12 +126,12 @@ class VerletList:
         if self.cutoff_A + 0.5 * self.skin_A < half < reach:
             # a little less of a skin costs less than several images
             reach = (1.0 - 1e-9) * half
-        i, j, s = (_in_small_cell if half < reach else _vesin)(positions_A, cell_A, reach)
+        i, j, s = _search(positions_A, cell_A, reach)
         furthest = int(np.abs(s).max(initial=0))
         if furthest > MOST_CELLS:
             raise UserError(
-                f"neighbours lie {furthest} cells apart, where {MOST_CELLS} is the most: wrap the "
-                "positions into the cell."
+                f"neighbours lie more than {MOST_CELLS} cells apart ({cell_A.tolist()} Å): wrap "
+                "the positions into the cell."
             )
         width = 2 * furthest + 1
         self._stored = Stored(i, j, _number(s, width), width**3 - 1)
@@ -149,6 +150,44 @@ def _images(most: NDArray[Any]) -> Floats:
     """Cells (K, 3) up to so many steps away, in lexical order."""
     steps = [np.arange(-n, n + 1, dtype=np.float64) for n in most]
     return np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
+
+
+def _search(positions_A: Floats, cell_A: Floats, reach_A: float) -> tuple[Short, Short, Short]:
+    """Atoms and shifts, in cells, of all pairs within ``reach_A``, in the order of `Stored`."""
+    if not cell_A.any():
+        wide = _too_flat(np.ptp(positions_A, axis=0), reach_A)
+        return (_in_a_tree if wide else _vesin)(positions_A, cell_A, reach_A)
+    heights = _heights(cell_A)
+    if reach_A > MOST_CELLS * heights.min() or _too_flat(heights, reach_A):
+        raise UserError(
+            f"a cell of the heights {heights.tolist()} Å is too flat for neighbours within "
+            f"{reach_A:g} Å: give the true cell, or none."
+        )
+    find = _in_small_cell if 0.5 * heights.max() < reach_A else _vesin
+    turns = np.floor(positions_A @ np.linalg.inv(cell_A))
+    if np.abs(turns).max(initial=0.0) < 1e6:
+        return find(positions_A, cell_A, reach_A)
+    # so many cells would not fit into integers, here or in vesin
+    i, j, s = find(positions_A - turns @ cell_A, cell_A, reach_A)
+    apart = s + turns[i] - turns[j]
+    return i, j, np.clip(apart, -MOST_CELLS - 1, MOST_CELLS + 1).astype(np.int32)
+
+
+def _too_flat(extents_A: Floats, reach_A: float) -> bool:
+    """Tell what vesin cannot divide into its cells, of which it takes 10⁵ at most.
+
+    It shares them out in proportion, and divides by zero where less than one is left.
+    """
+    cells = np.maximum(np.floor(extents_A / reach_A), 1.0)
+    shrink = np.cbrt(cells).prod() / np.cbrt(1e5)
+    return bool(shrink > 1.0 and cells.min() < 2.0 * shrink)
+
+
+def _in_a_tree(positions_A: Floats, cell_A: Floats, reach_A: float) -> tuple[Short, Short, Short]:
+    """Find the same where a molecule's atoms are scattered over a wide space, without a cell."""
+    found = cKDTree(positions_A).query_pairs(reach_A, output_type="ndarray")
+    found = found[np.lexsort(found.T[::-1])].astype(np.int32)
+    return found[:, 0].copy(), found[:, 1].copy(), np.zeros((len(found), 3), np.int32)
 
 
 def _vesin(positions_A: Floats, cell_A: Floats, reach_A: float) -> tuple[Short, Short, Short]:

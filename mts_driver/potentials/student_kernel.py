@@ -54,10 +54,11 @@ class Kernels(NamedTuple):
 def neighborhoods(x, first, neighbors, images, shifts, cutoff):
     """Pairs closer than ``cutoff`` now: ends of rows (M,), atoms (P,), vectors and lengths (P, 4).
 
-    Row a of the result starts at ``first[a]``, as in the list with the skin.
+    Row a of the result starts at ``first[a]``, as in the list with the skin. The last of the four
+    results has the distance of every atom's nearest neighbour (M,).
     """
     atoms = first.size - 1
-    last = np.empty(atoms, np.int64)
+    last, closest = np.empty(atoms, np.int64), np.empty(atoms)
     near = np.empty(neighbors.size, np.int64)
     vectors = np.empty((neighbors.size, 4))
     for chunk in prange(CHUNKS):
@@ -73,10 +74,12 @@ def neighborhoods(x, first, neighbors, images, shifts, cutoff):
                 near[n], vectors[n, 3] = b, r2
                 vectors[n, 0], vectors[n, 1], vectors[n, 2] = dx, dy, dz
                 n += r2 < cutoff * cutoff
-            last[a] = n
+            last[a], least = n, cutoff
             for p in range(first[a], n):
                 vectors[p, 3] = math.sqrt(vectors[p, 3])
-    return last, near, vectors
+                least = min(least, vectors[p, 3])
+            closest[a] = least
+    return last, near, vectors, closest
 
 
 @lru_cache

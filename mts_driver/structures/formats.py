@@ -12,6 +12,7 @@ from ase.io import read
 from ase.io.formats import UnknownFileTypeError, filetype
 
 from mts_driver.errors import UserError
+from mts_driver.structures.ipi_labels import element_of
 from mts_driver.units import AMU_PER_ELECTRON_MASS, BOHR_A
 
 ISOTOPES = {"D": ("H", 2.01410177812), "T": ("H", 3.0160492779)}
@@ -157,13 +158,13 @@ def _ipi_frames(path: Path) -> Iterator[Atoms]:
             except EOFError:
                 return
             names = [str(name) for name in frame["atoms"].names]
-            symbols = [ISOTOPES[name][0] if name in ISOTOPES else name for name in names]
+            symbols = [element_of(name) or name for name in names]
             positions = np.array(frame["atoms"].q).reshape(-1, 3) * BOHR_A
             cell = np.array(frame["cell"].h).T * BOHR_A
             periodic = bool((np.diag(cell) > 0).all())  # i-PI's mark for none is -1
             atoms = Atoms(symbols, positions, cell=cell if periodic else None, pbc=periodic)
             given = np.array(frame["atoms"].m) * AMU_PER_ELECTRON_MASS
-            labelled = {k: name for k, name in enumerate(names) if name in ISOTOPES}
+            labelled = {k: n for k, n in enumerate(names) if n != symbols[k]}
             _give_masses(atoms, labelled, given)
             yield atoms
 

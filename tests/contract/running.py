@@ -59,7 +59,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400", "NO_COLOR": "1"}
 
 
-def mts(*arguments: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+def mts(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
         [MTS, *map(str, arguments)],
@@ -107,7 +107,7 @@ def family(folder: Path) -> dict[str, int]:
     return found
 
 
-def wait_for(condition, *, timeout: float = 60, what: str = "condition"):
+def wait_for(condition, *, timeout: float = 180, what: str = "condition"):
     """Wait until a callable returns something true."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -139,5 +139,5 @@ def sockets_of(input_xml: Path) -> list[Path]:
 
 
 def assert_nothing_is_left(input_xml: Path) -> None:
-    wait_for(lambda: not family(input_xml.parent), timeout=15, what="end of all processes")
+    wait_for(lambda: not family(input_xml.parent), what="end of all processes")
     assert not [path for path in sockets_of(input_xml) if path.exists()]

@@ -99,13 +99,13 @@ def test_a_port_in_use(tmp_path):
     assert f"localhost:{port} is in use" in message and "<port>" in message
 
 
-@pytest.mark.parametrize("version", ["3.0.2", "3.1.8", "3.4.0", "4.0"])
+@pytest.mark.parametrize("version", ["3.0.2", "3.1.9", "3.2.0", "3.4.0", "4.0"])
 def test_an_ipi_that_was_never_tested(version):
     with pytest.raises(UserError, match=rf"i-PI {version} is not supported.*pip install"):
         check_ipi_version(version)
 
 
-@pytest.mark.parametrize("version", ["3.1.9", "3.2", "3.3.1"])
+@pytest.mark.parametrize("version", ["3.3.0", "3.3.1", "3.3.2"])
 def test_an_ipi_that_was_tested(version):
     check_ipi_version(version)
 

@@ -247,17 +247,17 @@ def test_bad_inputs_are_refused_with_the_remedy(load, case):
         load(**options)
 
 
-@pytest.mark.parametrize("version", ["3.1.9", "3.2.0", "3.3.0", "3.3.1", "3.3.1.dev2"])
+@pytest.mark.parametrize("version", ["3.3.0", "3.3.1", "3.3.2", "3.3.1.dev2"])
 def test_supported_versions(version):
     ipi_plugin.check_version(version)
 
 
-@pytest.mark.parametrize("version", ["3.1.8", "2.6.3", "3.3.2", "3.4.0", "4.0", "unknown"])
+@pytest.mark.parametrize("version", ["3.1.9", "2.6.3", "3.2.0", "3.4.0", "4.0", "unknown"])
 def test_other_versions_are_refused_before_anything_is_replaced(version, monkeypatch):
     monkeypatch.setattr(ipi_plugin.ipi, "__version__", version)
     untouched = object()
     monkeypatch.setattr(motion_input, "Dynamics", untouched)
-    with pytest.raises(RuntimeError, match=f"i-PI {version} is not supported.*3.1.9 to 3.3.1.*pip"):
+    with pytest.raises(RuntimeError, match=f"i-PI {version} is not supported.*ipi>=3.3,<3.4"):
         ipi_plugin.register()
     assert motion_input.Dynamics is untouched
 

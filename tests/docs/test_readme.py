@@ -15,7 +15,8 @@ from mts_driver.cli.main import SUBCOMMANDS, application
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = {name: (ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md")}
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/structures.md")
+DOCUMENTS = {name: (ROOT / name).read_text() for name in PAGES}
 
 
 def shell_commands(text: str) -> list[list[str]]:

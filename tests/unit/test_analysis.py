@@ -339,6 +339,8 @@ def test_what_the_user_can_put_right_is_said(tmp_path):
     other = water_run(tmp_path / "other", steps=20)
     file = other / "simulation.pos_0.xyz"
     file.write_text(file.read_text().replace("       O", "       N"))
+    full = tmp_path / "folder.png"
+    full.mkdir()
     cases = [
         ({"run_dir": tmp_path / "none"}, "not a folder"),
         ({"run_dir": tmp_path}, "input.xml"),
@@ -346,11 +348,21 @@ def test_what_the_user_can_put_right_is_said(tmp_path):
         ({"run_dir": run, "reference": other}, "a run of the same system"),
         ({"run_dir": run, "experiment": tmp_path / "none"}, "--experiment"),
         ({"run_dir": run, "picture": tmp_path / "no" / "a.png"}, "does not exist"),
+        ({"run_dir": run, "picture": tmp_path / "a.xyz"}, "a picture ends in one of"),
+        ({"run_dir": run, "picture": full}, "is a folder"),
+        ({"run_dir": run, "json_file": full}, "is a folder"),
+        ({"run_dir": run / "simulation.out"}, "is no i-PI input"),
     ]
     for arguments, words in cases:
         with pytest.raises(UserError, match=words):
             write_report(**arguments)
     assert not list(tmp_path.rglob("report*"))
+    for name, words in (("summary.json", "cannot be read"), ("simulation.out", "damaged rows")):
+        whole = (run / name).read_text()
+        (run / name).write_text(whole.replace("0", "zero"))
+        with pytest.raises(UserError, match=words):
+            write_report(run)
+        (run / name).write_text(whole)
     file.unlink()
     with pytest.raises(UserError, match="written no positions"):
         write_report(other)
@@ -366,3 +378,41 @@ def test_the_input_is_found_under_any_name_and_its_prefix_followed(tmp_path):
     found = RunFolder.find(run)
     assert found.properties.name == "i-pi.out"
     assert len(analyse(found, discard=0.0).trajectory) == 5
+
+
+def test_a_system_with_a_prefix_is_found_and_several_are_told_apart(tmp_path):
+    run = water_run(tmp_path / "run", steps=20)
+    whole = (run / "input.xml").read_text()
+    (run / "input.xml").write_text(whole.replace("<system>", "<system prefix='one'>"))
+    for name in ("simulation.out", "simulation.pos_0.xyz"):
+        shutil.move(run / name, run / f"one_{name}")
+    assert len(analyse(RunFolder.find(run), discard=0.0).trajectory) == 5
+    two = whole.replace("<system>", "<system/><system>")
+    exchange = two.replace("</simulation>", "<smotion mode='remd'/></simulation>")
+    for text, words in ((two, "a report is of one"), (exchange, "i-pi-remdsort input.xml")):
+        (run / "input.xml").write_text(text)
+        with pytest.raises(UserError, match=words):
+            RunFolder.find(run)
+
+
+def test_isotopes_are_hydrogens_and_counts_may_be_missing(tmp_path):
+    run = water_run(tmp_path / "run")
+    file = run / "simulation.pos_0.xyz"
+    file.write_text(file.read_text().replace("       H", "       D"))
+    known = json.loads((run / "summary.json").read_text())
+    unknown = known | {"teacher_calls": None}
+    (run / "summary.json").write_text(json.dumps(unknown))
+    made = write_report(run)
+    assert made.results["xh_bond_A"]["mean"] == pytest.approx(1.0, abs=0.003)
+    assert made.results["teacher_calls"] is None and made.picture.exists()
+
+
+def test_an_isolated_molecule_has_no_radial_distribution(tmp_path):
+    run = water_run(tmp_path / "run")
+    text = (run / "input.xml").read_text()
+    model = "<ffsocket><parameters> { model: so3lr, periodic: no } </parameters></ffsocket>"
+    (run / "input.xml").write_text(text.replace("<system>", f"{model}<system>"))
+    made = write_report(run)
+    assert made.results["rdf_first_peak"] is None and made.results["rdf_pair"] is None
+    assert made.results["xh_bond_A"]["mean"] == pytest.approx(1.0, abs=0.003)
+    assert made.picture.exists()

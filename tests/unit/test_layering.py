@@ -98,7 +98,8 @@ def test_the_protocol_is_bytes_and_arrays():
     path = ROOT / "mts_driver/drivers/protocol.py"
     assert third_party(path) <= {"numpy"}
     assert "socket" not in roots(path)
-    assert not roots(path) & set(PACKAGES)
+    ours = {module for module in imports(path) if module.split(".")[0] in PACKAGES}
+    assert ours == {"mts_driver.errors", "mts_driver.errors.UserError"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -159,6 +160,13 @@ def test_every_import_is_a_declared_dependency():
             assert DISTRIBUTIONS.get(module, module) in declared, (name_of(path), module)
 
 
+def test_pip_installs_the_ipi_that_the_plugin_works_with():
+    from integrators.ipi_versions import requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert requirement() in project["dependencies"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
@@ -169,8 +177,11 @@ def test_constants_that_two_layers_hold_agree():
 
     from integrators import bath, ipi_integrator, levels
     from mts_driver import units
+    from mts_driver.drivers import limits
+    from mts_driver.structures import checks
 
     assert bath.BOLTZMANN_EV_K == units.BOLTZMANN_EV_K
+    assert limits.THINNEST_A == checks.THINNEST_A
     paper = 150 * units.KCAL_MOL_EV
     assert paper == pytest.approx(levels.DEFAULT_CLIP, rel=1e-5)
     clip = ipi_integrator.DEFAULT_CLIP * units.HARTREE_PER_BOHR_EV_A

@@ -88,3 +88,14 @@ def test_positions_that_are_far_from_wrapped():
     atoms.positions[3] += 70 * np.array(atoms.cell)[0]
     with pytest.raises(UserError, match="cells apart"):
         VerletList(cutoff_A=3.0, skin_A=1.0).pairs(atoms.positions, np.array(atoms.cell))
+
+
+def test_atoms_of_a_flat_molecule_that_are_far_apart():
+    """vesin divides by zero where a wide and flat space has more of its cells than it takes."""
+    atoms = Atoms("H40", np.random.default_rng(0).random((40, 3)) * [4e4, 4e4, 0.0])
+    atoms.positions[20:] = atoms.positions[:20]
+    atoms.positions[20:, 1] += 0.7
+    pairs = VerletList(cutoff_A=3.0, skin_A=1.0).pairs(atoms.positions, np.zeros((3, 3)))
+    np.testing.assert_array_equal(np.stack((pairs.i, pairs.j), 1), [[k, k + 20] for k in range(20)])
+    with pytest.raises(UserError, match="too flat"):
+        VerletList(cutoff_A=3.0, skin_A=1.0).pairs(atoms.positions, np.diag([4e4, 4e4, 8.0]))

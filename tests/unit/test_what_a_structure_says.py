@@ -249,6 +249,11 @@ def test_i_pi_writes_units_and_cells_that_are_read(read_text):
         read_text(f"4\n# CELL(abcABC): 9 9 9 90 90 90 velocities{{atomic_unit}}\n{rows}")
 
 
+def test_isotopes_that_i_pi_knows(read_text):
+    atoms, told = read_text("2\n# CELL(abcABC): 9 9 9 90 90 90\nC13 1 1 1\nO18 1 1 3.2\n")
+    assert str(atoms.symbols) == "CO" and "C of 13.003 Da, O of 17.999 Da" in told
+
+
 def test_the_last_frame_is_taken_or_the_one_that_is_named(tmp_path):
     file = tmp_path / "t.extxyz"
     write(file, [molecule("H2O"), molecule("CH4"), molecule("NH3")])
