@@ -11,6 +11,7 @@ import typer
 
 from mts_driver.cli.console import plain_console
 from mts_driver.errors import UserError
+from mts_driver.files import require_writable
 
 
 def prepare(
@@ -95,8 +96,13 @@ def prepare(
 
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
+        raise UserError(
+            f"-o {output} exists and is not empty: give a new folder, or --force to write into it."
+        )
+    require_writable(output, name=f"-o {output}")
+    # what loads torch comes after what takes no time
     from mts_driver.cli.settle import find, framed, settle
-    from mts_driver.files import require_writable
     from mts_driver.input_xml import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
     from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
@@ -107,11 +113,6 @@ def prepare(
     from mts_driver.structures.masses import repartitioned_masses
 
     console = plain_console(stderr=True, quiet=quiet)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
-        raise UserError(
-            f"-o {output} exists and is not empty: give a new folder, or --force to write into it."
-        )
-    require_writable(output, name=f"-o {output}")
     if mode not in ("unix", "shm", "zmq"):
         raise UserError(f"--mode {mode!r} is not supported here: use unix, shm or zmq.")
     if mode == "zmq" and find_spec("zmq") is None:
