@@ -31,6 +31,7 @@ OPTIONS = {
     "shorter_inner": "give a shorter --inner-fs",
     "natural_masses": "leave --hydrogen-mass-Da out, or give 0",
     "exchange": "--exchange-K",
+    "kept_velocities": "--velocities keep",
 }
 TAGS = {
     "pressure": "constant pressure (<dynamics mode='{ensemble}'>)",
@@ -50,6 +51,7 @@ TAGS = {
     "shorter_inner": "write <nmts> [1, n] with n of at least 2",
     "natural_masses": "write natural masses into the start, as `mts prepare --beads` does",
     "exchange": "<smotion mode='remd'>",
+    "kept_velocities": "<velocities> of a file",
 }
 
 
@@ -100,6 +102,8 @@ class Asked:
         What tells replicas of an exchange apart; empty without an exchange.
     threads : bool
         Whether i-PI steps several systems at once.
+    kept_velocities : bool
+        Whether the start's velocities are used, instead of thermal ones.
     teacher_virial, student_virial : bool or None
         Whether the models give one.
     """
@@ -129,6 +133,7 @@ class Asked:
     bias: bool = False
     replicas: tuple[str, ...] = ()
     threads: bool = False
+    kept_velocities: bool = False
     teacher_virial: bool | None = None
     student_virial: bool | None = None
 
@@ -164,6 +169,7 @@ class Asked:
             mode=chosen.mode,
             both_in_one=chosen.mode == "zmq",
             device_steps=chosen.device_steps,
+            kept_velocities=chosen.keep_velocities,
             replicas=tuple(f"{t:g} K" for t in kelvin) if chosen.exchange_K else (),
         )
 

@@ -181,6 +181,18 @@ REFUSED = (
         "'pile_l' for several beads; {no_device_steps}.",
     ),
     Refused(
+        "velocities that are kept, path integrals",
+        lambda a: a.kept_velocities and a.beads > 1,
+        "{kept_velocities} with {beads}: all beads would move alike, and the ring polymers start "
+        "cold inside: take thermal ones.",
+    ),
+    Refused(
+        "velocities that are kept, exchange",
+        lambda a: a.kept_velocities and bool(a.replicas),
+        "{kept_velocities} with {exchange}: replicas of other temperatures would start with the "
+        "same velocities: take thermal ones.",
+    ),
+    Refused(
         "exchange of equal replicas",
         lambda a: len(set(a.replicas)) < len(a.replicas),
         "{exchange} between replicas of the same temperature ({doubled}), which differ in nothing: "

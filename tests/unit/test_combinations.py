@@ -59,6 +59,14 @@ BY_PREPARE = {
         DEVICE | {"exchange_K": (310.0,)},
         "give --device-steps 1",
     ),
+    "velocities that are kept, path integrals": (
+        {"keep_velocities": True, "beads": 4},
+        "--velocities keep with --beads 4",
+    ),
+    "velocities that are kept, exchange": (
+        {"keep_velocities": True, "exchange_K": (310.0,)},
+        "--velocities keep with --exchange-K",
+    ),
     "exchange of equal replicas": ({"exchange_K": (310.0, 300.0)}, "temperature (300 K)"),
 }
 NOT_BY_OPTIONS = {
@@ -315,6 +323,8 @@ def test_run_refuses(tmp_path, name):
 def test_every_combination_that_an_input_can_ask_for_is_refused_by_run():
     after_loading = {name for name in NOT_BY_OPTIONS if "without a virial" in name}
     only_options = {"ZeroMQ, no student", "whole outer steps, contraction"}
+    # <velocities> of an input may well be those of every bead or replica
+    only_options |= {one.name for one in REFUSED if one.name.startswith("velocities")}
     assert {*BY_RUN, *after_loading, *only_options} == {one.name for one in REFUSED}
 
 
