@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.io import read, write
+from running import wait_for
 from scipy.spatial.distance import cdist
 
 from mts_driver.distillation.contacts import crowd, molecules
@@ -46,7 +46,12 @@ def mts(folder, *words):
     )
 
 
-SMALL = ("--minutes", "0.5", "--hidden", "16", "--channels", "8", "--messages", "4")
+SMALL = ("--hidden", "16", "--channels", "8", "--messages", "6")
+BUDGET = ("--updates", "200", "--frames", "100")
+
+
+LONG_S = 1800
+"""A net for what hangs: minutes are hours on a machine with other work."""
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +59,22 @@ def methanol(tmp_path_factory):
     """A folder with a student of methanol, whose distillation was killed once and continued."""
     folder = tmp_path_factory.mktemp("methanol")
     write(folder / "methanol.xyz", molecule("CH3OH"))
-    words = ("distill", "methanol.xyz", "-o", "s.safetensors", *SMALL)
+    words = ("distill", "methanol.xyz", "-o", "s.safetensors", *SMALL, *BUDGET)
     first = mts(folder, *words)
     labels = folder / "s" / "labels.extxyz"
-    for _ in range(2400):
-        if labels.exists() and labels.stat().st_size > 50_000:
-            break
-        time.sleep(0.1)
+    wait_for(
+        lambda: first.poll() is not None or (labels.exists() and labels.stat().st_size > 20_000),
+        timeout=LONG_S,
+    )
     first.send_signal(signal.SIGKILL)
     first.communicate()
     with labels.open("a") as file:
         file.write("6\nkind=md half a frame")  # what a kill leaves at the end
     before = [a.positions for a in LabelFile(labels, teacher="so3lr").frames]
     second = mts(folder, *words)
-    output, _ = second.communicate(timeout=300)
+    output, _ = second.communicate(timeout=LONG_S)
     assert second.returncode == 0, output
-    return folder, before
+    return folder, before, output
 
 
 def report_of(folder, name="s"):
@@ -77,25 +82,41 @@ def report_of(folder, name="s"):
 
 
 def test_killed_and_continued(methanol):
-    folder, before = methanol
+    folder, before, _ = methanol
     frames = read(folder / "s" / "labels.extxyz", ":")
     assert len(frames) > len(before) > 10
-    np.testing.assert_allclose([a.positions for a in frames[: len(before)]], before, atol=1e-6)
+    np.testing.assert_array_equal([a.positions for a in frames[: len(before)]], before)
     output, _ = (
         again := mts(folder, "distill", "methanol.xyz", "-o", "s.safetensors")
     ).communicate()
     assert again.returncode == 2 and "exists" in output and "--force" in output
 
 
+def test_a_budget_in_steps_is_repeated_to_the_last_bit(methanol, tmp_path):
+    """Killed or not: the same labels and the same file of weights."""
+    folder, _, said = methanol
+    write(tmp_path / "methanol.xyz", molecule("CH3OH"))
+    words = ("distill", "methanol.xyz", "-o", "s.safetensors", *SMALL, *BUDGET)
+    output, _ = (done := mts(tmp_path, *words)).communicate(timeout=LONG_S)
+    assert done.returncode == 0, output
+    for name in ("s/labels.extxyz", "s.safetensors"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    assert "kernels were compiled" not in said + output
+    assert " of 100 frames" in said + output
+    report = report_of(tmp_path)
+    assert sum(report["labels"].values()) == pytest.approx(100, abs=10)
+    assert report["training_steps"] == 200 and report["settings"]["minutes"] is None
+
+
 def test_what_a_distillation_leaves(methanol):
-    folder, _ = methanol
+    folder, *_ = methanol
     report = report_of(folder)
-    # half a minute leaves 0.1 to 0.3 eV/Å, as much as other work on the machine allows
-    assert report["force_rmse_eV_A"]["all"] < 0.75 * report["teacher_force_rms_eV_A"]
+    # 0.09 eV/Å and −2 % where this was written; no two kinds of machines sum in the same order
+    assert report["force_rmse_eV_A"]["all"] < 0.3 * report["teacher_force_rms_eV_A"]
     assert abs(report["xh_force_constant_error"]["mean"]) < 0.1
     assert set(report["stretch"]) == {"C–H", "C–O", "O–H"}
     assert set(report["nve_respa_drift_meV_atom_ps"]) == {"4.0", "6.0", "8.0", "10.0"}
-    assert report["student_ms"] < report["teacher_ms"] and report["wall_s"] > 10
+    assert report["student_ms"] > 0 and report["teacher_ms"] > 0 and report["wall_s"] > 0
     assert "force constants" in (folder / "s.html").read_text()
     assert (folder / "s.png").stat().st_size > 10_000
     _, record = read_student(folder / "s.safetensors")
@@ -111,7 +132,7 @@ def test_what_a_distillation_leaves(methanol):
 
 def test_fine_tuned_from_a_run(methanol):
     """From the folder that a run leaves: its frames are labelled, its student and start taken."""
-    folder, _ = methanol
+    folder, *_ = methanol
     run = folder / "run"
     run.mkdir()
     frame = molecule("CH3OH")
@@ -132,8 +153,9 @@ def test_fine_tuned_from_a_run(methanol):
         seed=3,
     )
     (run / "input.xml").write_text(input_xml(protocol, run))
-    words = ("distill", "--from-run", "run", "-o", "t.safetensors", "--minutes", "0.5")
-    output, _ = (done := mts(folder, *words, "--until-clean-ps", "0.06")).communicate(timeout=400)
+    words = ("distill", "--from-run", "run", "-o", "t.safetensors", "--until-clean-ps", "0.06")
+    budget = ("--updates", "120", "--frames", "50")
+    output, _ = (done := mts(folder, *words, *budget)).communicate(timeout=LONG_S)
     assert done.returncode == 0, output
     report = report_of(folder, "t")
     assert report["settings"]["base"].endswith("s.safetensors")
@@ -156,9 +178,10 @@ def test_bad_words(tmp_path):
         (("m.xyz", "-o", "s.safetensors", "--without", "md5"), "no such kind of labels"),
         (("m.xyz", "-o", "s.safetensors", "--from", "water"), "knows H, O"),
         (("-o", "s.safetensors", "--from-run", "nowhere"), "does not exist"),
+        (("m.xyz", "-o", "s.safetensors", "--updates", "9"), "--updates is given without --frames"),
     ):
         run = mts(tmp_path, "distill", *words)
-        output, _ = run.communicate(timeout=60)
+        output, _ = run.communicate(timeout=LONG_S)
         assert run.returncode == 2, output
         assert message in " ".join(output.split()), output
     assert not (tmp_path / "s.safetensors").exists()

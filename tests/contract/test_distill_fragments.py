@@ -3,11 +3,15 @@
 import json
 
 import numpy as np
+import pytest
 from ase.io import read
 from running import kill, mts, start, wait_for
 
 from mts_driver.distillation.report import Evaluated
 from mts_driver.potentials import load_potential
+
+LONG_S = 1800
+"""A net for what hangs: minutes are hours on a machine with other work."""
 
 
 def test_killed_continued_and_better_than_the_general_student(structures, tmp_path, monkeypatch):
@@ -15,15 +19,18 @@ def test_killed_continued_and_better_than_the_general_student(structures, tmp_pa
     whole = read(structures / "aladip_water_npt.extxyz")
     words = (
         *("distill", structures / "aladip_water_npt.extxyz", "--from", "general"),
-        *("--fragment-radius-A", 8, "--minutes", 0.6, "-o", "s.safetensors"),
+        *("--fragment-radius-A", 8, "--updates", 120, "--frames", 100, "-o", "s.safetensors"),
     )
     process = start(*words)
     labels = tmp_path / "s" / "labels.extxyz"
-    wait_for(lambda: labels.exists() and labels.stat().st_size > 100_000, timeout=900)
+    wait_for(
+        lambda: process.poll() is not None or (labels.exists() and labels.stat().st_size > 100_000),
+        timeout=LONG_S,
+    )
     kill(process.pid)
     process.communicate()
     snapshots = read(next((tmp_path / "s").glob("*-snapshots.extxyz")), ":")
-    done = mts(*words, timeout=400)
+    done = mts(*words, timeout=LONG_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
     again = read(next((tmp_path / "s").glob("*-snapshots.extxyz")), ":")
@@ -43,8 +50,10 @@ def test_killed_continued_and_better_than_the_general_student(structures, tmp_pa
     report = json.loads((tmp_path / "s.json").read_text())
     tests = [a for a in plain if a.info["split"] == "test"]
     general = Evaluated.on_frames(tests, lambda a: load_potential("student:general", a.numbers))
-    before = general.summary()["force_rmse_eV_A"]["all"]  # 0.19: in vacuum fields are strong
-    assert report["force_rmse_eV_A"]["all"] < min(0.14, 0.9 * before)
+    before = general.summary()["force_rmse_eV_A"]["all"]  # 0.16: in vacuum fields are strong
+    assert before == pytest.approx(report["force_rmse_before_eV_A"]["all"], rel=1e-4)
+    assert report["force_rmse_eV_A"]["all"] < 0.9 * before  # 0.74 where this was written
+    assert sum(report["labels"].values()) == len(frames) == pytest.approx(100, abs=10)
     assert report["test_atoms"] < sum(len(a) for a in tests)
     assert abs(report["xh_force_constant_error"]["mean"]) < 0.02
     assert {"snapshot", "center"} <= set(plain[0].info) and report["settings"]["base"] == "general"

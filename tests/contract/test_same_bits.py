@@ -144,7 +144,8 @@ def make(monkeypatch):
     def run(folder, dies=(), function=distill, **choices):
         folder.mkdir(exist_ok=True)
         monkeypatch.chdir(folder)  # settings with paths are kept with the student
-        settings = {"updates": 100, "frames": 130, "outer_fs": 10.0, "hidden": 8, "seed": 3}
+        settings = {"updates": 100, "frames": 130, "outer_fs": 10.0, "seed": 3}
+        settings |= {"channels": 8, "messages": 6, "hidden": 16}
         settings |= {key: choices.pop(key) for key in settings.keys() & choices.keys()}
         doomed = list(dies)
 

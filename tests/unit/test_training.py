@@ -29,9 +29,13 @@ def labelled(name="CH3CH2OH", seed=0, **arrays):
     return atoms
 
 
+# numbers of channels are those of test_student.py: others would cost a minute of compilation each
+SMALL = {"channels": 8, "messages": 6, "hidden": 16}
+
+
 def model(frames, *, dtype=torch.float64, **options):
     torch.manual_seed(0)
-    config = StudentConfig(elements=("H", "C", "O", "S"), channels=6, hidden=12, **options)
+    config = StudentConfig(elements=("H", "C", "O", "S"), **SMALL | options)
     made = StudentModel(config)
     normalise(made, [Graph.of(a, config) for a in frames])
     with torch.no_grad():
@@ -46,7 +50,7 @@ def gradients(forces, weights, student):
     return {n: p.grad for n, p in student.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("messages", [0, 5])
+@pytest.mark.parametrize("messages", [0, 6])
 def test_fused_gradients_equal_torch(messages):
     """Of any function of the forces by every weight, with an element that no atom has."""
     frames = [labelled(), labelled("CH3OH", 1), labelled("CH3SCH3", 2)]
@@ -65,7 +69,7 @@ def test_fused_gradients_equal_torch(messages):
 
 def test_direct_forces_have_no_mean_in_any_frame():
     frames = [labelled(), labelled("CH3OH", 1)]
-    student = model(frames, messages=4, direct=True)
+    student = model(frames, direct=True)
     batch = collate([Graph.of(a, student.config) for a in frames])
     for part in student_forces(student, batch).split(batch.sizes):
         torch.testing.assert_close(part.sum(0), torch.zeros(3, dtype=torch.float64))
@@ -77,7 +81,7 @@ def test_atoms_without_weight_do_not_count():
     half.arrays["force_weight"][:4] = 0.0
     spoiled = half.copy()
     spoiled.arrays["teacher_forces"][:4] = 1e3
-    student = model([whole], messages=4)
+    student = model([whole])
     value = [
         loss(student, [Graph.of(a, student.config)], [], force_rms=1.0)[0].item()
         for a in (whole, half, spoiled)
@@ -123,7 +127,7 @@ def test_stiff_pairs_give_the_force_constants():
 def test_the_stiffness_loss_vanishes_for_the_right_constants(dtype):
     """And grows as the square of a small error, as a student has that ends training."""
     frames, _ = stiff_frames(molecule("CH3CH2OH"), 40.0, np.random.default_rng(3))
-    student = model([labelled()], messages=4, dtype=dtype)
+    student = model([labelled()], dtype=dtype)
     pair = StiffPair.of(*frames, student.config)
     forces = [student_forces(student, g).detach() for g in (pair.plus, pair.minus)]
     exact = pair.force_constants(*forces)
@@ -176,7 +180,7 @@ def test_training_learns(tmp_path):
     for frame in frames:  # springs to the ideal places: something that can be learned
         springs = -20.0 * (frame.positions - molecule("CH3CH2OH").positions)
         frame.set_array("teacher_forces", springs)
-    config = StudentConfig(elements=("H", "C", "O"), hidden=16)
+    config = StudentConfig(elements=("H", "C", "O"), **SMALL)
     pairs = [stiff_frames(molecule("CH3CH2OH"), 40.0, np.random.default_rng(3))[0]]
     torch.manual_seed(0)
     trainer = Trainer(
@@ -192,7 +196,7 @@ def test_training_learns(tmp_path):
 
 
 def test_the_best_judged_student_is_kept_and_training_ends_early(tmp_path):
-    config = StudentConfig(elements=("H", "C", "O"), messages=0)
+    config = StudentConfig(elements=("H", "C", "O"), **SMALL | {"messages": 0})
     trainer = Trainer(
         StudentModel(config),
         training_set([labelled()], [], config),
