@@ -107,26 +107,33 @@ def check_barostat(barostat: Barostat) -> None:
 
 
 def check_energies(forces: Sequence, ensemble: str) -> None:
-    """Know a student that gives forces alone, once it has been evaluated.
+    """Know models that give forces alone, once they have been evaluated.
 
     Raises
     ------
     ValueError
-        At constant pressure: the whole virial would act on the cell in the slow kicks.
+        At constant pressure. Without a virial of the teacher nothing would hold against the
+        pressure; without one of the student, all of it would act in the slow kicks.
     """
-    students = [part for part in forces if part.mts_weights[-1] == 1 and part.weight != 0]
-    if not all(_forces_alone(part) for part in students):
-        return
-    what = "the student gives forces, but no energy and no virial"
-    if ensemble in ("npt", "nst"):
-        raise ValueError(
-            f"{what}: it is for <dynamics mode='nvt'>, not {ensemble!r}; use a conservative "
-            "student at constant pressure"
-        )
-    if ensemble == "nve":
-        warning(f" @RESPA: {what}: do not expect 'nve' to keep the energy", verbosity.low)
+    levels = {"teacher": 0} if len(forces[0].mts_weights) == 1 else {"teacher": 0, "student": -1}
+    for name, level in levels.items():
+        parts = [part for part in forces if part.mts_weights[level] == 1 and part.weight != 0]
+        if not _without_virial(parts):
+            continue
+        if ensemble in ("npt", "nst"):
+            raise ValueError(
+                f"the {name} gives forces, but no virial: it is for <dynamics mode='nvt'>, not "
+                f"{ensemble!r}; use a model with a virial (stress) at constant pressure"
+            )
+        if ensemble == "nve" and not any(dstrip(part.pots).any() for part in parts):
+            warning(
+                f" @RESPA: the {name} gives forces, but no energy and no virial: do not expect "
+                "'nve' to keep the energy",
+                verbosity.low,
+            )
 
 
-def _forces_alone(part) -> bool:
-    quiet = not dstrip(part.pots).any() and not dstrip(part.virs).any()
-    return quiet and bool(dstrip(part.f).any())
+def _without_virial(parts: Sequence) -> bool:
+    """Whether all virials are zero to the last bit, but not all forces."""
+    quiet = not any(dstrip(part.virs).any() for part in parts)
+    return quiet and any(dstrip(part.f).any() for part in parts)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 from ipi.utils.messages import verbosity, warning
 from ipi.utils.softexit import softexit
 from ipi.utils.units import unit_to_internal
+
+from integrators.degrees_of_freedom import hottest_by_chance
 
 ACTIONS = ("log", "stop", "shorten")
 HOLE_EV_A = 3.0
@@ -19,8 +20,8 @@ class Guard:
     """Looks at every outer step and acts on the first sign that the run goes wrong.
 
     Signs are a force difference above the threshold, and hydrogens (all atoms, if there are none)
-    whose temperature at O is far above the target in two outer steps in a row: by half, and by
-    eight standard deviations of the canonical distribution.
+    whose temperature at O is far above the target in two outer steps in a row: by half, and by more
+    than the canonical distribution ever shows, which for few hydrogens is a lot.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ class Guard:
             return
         name = "H" if "H" in monitor.latest_K else "all"
         target = float(integrator.ensemble.temp) / unit_to_internal("temperature", "kelvin", 1.0)
-        bound = target * (1.5 + 8.0 * np.sqrt(2.0 / monitor.degrees_of_freedom(name)))
+        bound = target * (0.5 + hottest_by_chance(monitor.degrees_of_freedom(name)))
         found = monitor.latest_K[name]
         self._hot = 0 if found <= bound else self._hot + 1
         if self._hot >= 2:

@@ -96,7 +96,7 @@ def request(of, n: int, timestep: float) -> tuple[dict[str, Any], dict[str, np.n
         "masses": np.array(dstrip(beads.m)),
         "cell": np.array(dstrip(of.forces.cell.h)).T,
         "friction": _friction(of) if hasattr(of, "tstep") else np.zeros(0),
-        "groups": np.array(list(of.monitor.groups.values())),
+        "groups": np.array(list(of.monitor.groups.values()), bool).reshape(-1, beads.natoms),
         "modes": mk_nm_matrix(beads.nbeads) if several else np.zeros(0),
         "omega": np.array(dstrip(of.nm.omegak)) if several else np.zeros(0),
     }

@@ -122,6 +122,8 @@ class RespaMixin(NVEIntegrator):
         super().pstep(level)
         if level == 0 and len(self._level) > 1:
             self._bound_slow_kick()
+        elif level == 0:
+            self.see_first_force()
 
     def _bound_slow_kick(self) -> None:
         """Take back what the kick just applied beyond the bound, and record what was seen."""
@@ -151,10 +153,11 @@ class RespaMixin(NVEIntegrator):
         self.monitor.record_force_difference(norms, int(self._clipped(norms).sum()))
 
     def see_first_force(self) -> None:
-        """Record the slow force that the first step begins with, once, and check the energies."""
+        """Record a slow force that the first step begins with, once, and check the energies."""
         if not self._seen_first_force:
             self._seen_first_force = True
-            self.record_slow_force(dstrip(self.forces.mts_forces[0].f))
+            if len(self._level) > 1:
+                self.record_slow_force(dstrip(self.forces.mts_forces[0].f))
             check_energies(self.forces.mforces, self.enstype)
 
     def step(self, step=None) -> None:

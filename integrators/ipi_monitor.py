@@ -8,6 +8,7 @@ import numpy as np
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants, unit_to_internal
 
+from integrators.degrees_of_freedom import of_atoms, of_groups
 from integrators.ipi_friction import is_hydrogen
 
 
@@ -19,7 +20,7 @@ class Monitor:
     Attributes
     ----------
     groups : dict of str to bool array
-        Atoms of "all", "H" and "heavy".
+        Atoms of "all", "H" and "heavy", of those that have degrees of freedom left.
     clip_events : int
         Per-atom slow forces clipped.
     max_force_difference_eV_A : float
@@ -40,16 +41,13 @@ class Monitor:
         self._force_unit = unit_to_internal("force", "ev/ang", 1.0)
         hydrogen = is_hydrogen(beads)
         groups = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
-        self.groups = {name: mask for name, mask in groups.items() if mask.any()}
-        self._masks = {name: np.repeat(mask, 3) for name, mask in self.groups.items()}
+        moves = np.ones(3 * beads.natoms, dtype=bool)
+        moves[np.asarray(fixed_dof, dtype=int)] = False
         masses = np.array(dstrip(beads.m))
-        free = np.ones(3 * beads.natoms, dtype=bool)
-        free[np.asarray(fixed_dof, dtype=int)] = False
-        self._dof = {}
-        for name, mask in self._masks.items():
-            # a removed centre of mass takes from each group its share of the total mass
-            lost = 3.0 * masses[mask[::3]].sum() / masses.sum() if fixcom else 0.0
-            self._dof[name] = max(beads.nbeads * float((mask & free).sum()) - lost, 1.0)
+        each = of_atoms(masses, moves.reshape(-1, 3), beads=beads.nbeads, fixcom=fixcom)
+        self._dof = of_groups(groups, each)
+        self.groups = {name: groups[name] for name in self._dof}
+        self._masks = {name: np.repeat(mask, 3) for name, mask in self.groups.items()}
         self.reset()
 
     def reset(self) -> None:
@@ -62,13 +60,13 @@ class Monitor:
 
     @property
     def temperatures_K(self) -> dict[str, float]:
-        """Mean temperatures over all thermostat steps for "all", "H", "heavy", K; {} before."""
+        """Mean temperatures of the ``groups`` over all thermostat steps, K; {} before the first."""
         if self.ou_steps == 0:
             return {}
         return {name: total / self.ou_steps for name, total in self._sums.items()}
 
     def degrees_of_freedom(self, name: str) -> float:
-        """Degrees of freedom of "all", "H" or "heavy", of all beads."""
+        """Degrees of freedom of one of the ``groups``, of all beads."""
         return self._dof[name]
 
     def record_temperature(self) -> None:

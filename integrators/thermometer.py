@@ -24,18 +24,32 @@ class Thermometer:
     ----------
     groups : mapping of str to bool Tensor of shape (N,)
         E.g. ``{"H": numbers == 1, "heavy": numbers != 1}``; "all" is added.
+    moves : bool Tensor of shape (N,), optional
+        Atoms that are not held in place; the others do not count.
+
+    Attributes
+    ----------
+    atoms : dict of str to int
+        How many atoms of a group move; a group of which none does is left out. The engine leaves
+        the centre of mass alone, so that each has three degrees of freedom.
 
     Raises
     ------
     ValueError
-        If a group has no atom.
+        If there is no group, or one has no atom.
     """
 
-    def __init__(self, groups: Mapping[str, Tensor]):
+    def __init__(self, groups: Mapping[str, Tensor], moves: Tensor | None = None):
+        if not groups:
+            raise ValueError("give at least one group of atoms")
         for name, mask in groups.items():
             if not bool(mask.any()):
                 raise ValueError(f"group {name!r} has no atom; leave it out")
-        self._groups = dict(groups)
+        whole = {**groups, "all": torch.ones_like(next(iter(groups.values())))}
+        if moves is not None:
+            whole = {name: mask & moves for name, mask in whole.items()}
+        self.atoms = {name: int(mask.sum()) for name, mask in whole.items() if bool(mask.any())}
+        self._groups = {name: whole[name] for name in self.atoms}
         self.reset()
 
     def reset(self) -> None:
@@ -52,7 +66,6 @@ class Thermometer:
         per_atom = masses * state.velocities.square().mean(dim=-1) / BOLTZMANN_EV_K
         for name, mask in self._groups.items():
             self._add(name, per_atom[..., mask].mean())
-        self._add("all", per_atom.mean())
         self.count += 1
 
     def _add(self, name: str, value: Tensor) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 from mts_driver.errors import UserError
 
+BLOCK_BYTES = 4096
+"""A full disk still makes files, as long as nothing is in them."""
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -77,17 +80,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path, *, kind: type[Any] = dict, keys: Iterable[str] = (), remedy: str) -> Any:
-    """Read a JSON file that a user may have named or changed.
+def read_json(path: Path, *, keys: Iterable[str] = (), remedy: str) -> dict[str, Any]:
+    """Read a JSON object from a file that a user may have named or changed.
 
     Parameters
     ----------
     path : Path
         It exists.
-    kind : type
-        Of what it must hold.
     keys : iterable of str
-        What an object must have.
+        What it must have.
     remedy : str
         What to do about a file that is something else, for the message.
 
@@ -100,7 +101,7 @@ def read_json(path: Path, *, kind: type[Any] = dict, keys: Iterable[str] = (), r
         found = json.loads(path.read_text())
     except (ValueError, OSError) as error:
         raise UserError(f"'{path}' cannot be read ({error}): {remedy}") from error
-    if not isinstance(found, kind):
+    if not isinstance(found, dict):
         raise UserError(f"'{path}' holds a {type(found).__name__}, which cannot be: {remedy}")
     if missing := [key for key in keys if key not in found]:
         raise UserError(f"'{path}' lacks {', '.join(missing)}: {remedy}")
@@ -150,19 +151,19 @@ def check_output(path: Path, *, name: str, suffix: str = "", force: bool = True)
     """
     if suffix and path.suffix != suffix:
         raise UserError(f"{name} {path} must end in {suffix}.")
+    target = Path(os.path.realpath(path))
+    try:
+        _exists(_part(target))
+    except OSError as error:
+        raise UserError(f"{name} {path}: {error.strerror}: choose another name.") from error
     if _is_device(path):
         return
-    target = Path(os.path.realpath(path))
     if target.is_dir():
         raise UserError(f"{name} {path} is a folder: give the name of a file.")
     if target.exists() and not force:
         raise UserError(f"{name} {path} exists: choose another name, or give --force.")
     if not target.parent.is_dir():
         raise UserError(f"{name} {path}: the folder '{path.parent}' does not exist.")
-    try:
-        _exists(_part(target))
-    except OSError as error:
-        raise UserError(f"{name} {path}: {error.strerror}: choose another name.") from error
     require_writable(target.parent, name=f"{name} {path}")
     if target.exists():
         try:
@@ -195,8 +196,8 @@ def require_writable(folder: Path, *, name: str) -> None:
     try:
         while not _exists(nearest) and nearest != nearest.parent:
             nearest = nearest.parent
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
+        with tempfile.TemporaryFile(dir=nearest, buffering=0) as file:
+            file.write(bytes(BLOCK_BYTES))
     except OSError as error:
         raise UserError(
             f"{name}: files cannot be made in {str(nearest)!r} ({error.strerror or error}): choose "

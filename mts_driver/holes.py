@@ -94,7 +94,7 @@ class Watch:
         self.largest_eV_A = 0.0
         self._keep, self._hole_eV_A = keep, hole_eV_A
         self._start = Atoms(start.numbers, start.positions, cell=start.cell, pbc=start.pbc)
-        self._hydrogen, self._heavy = _bonds(start).T
+        self._hydrogen, self._heavy = bonds_to_hydrogen(start).T
         self._longest2 = _longest_A(start.numbers[self._heavy]) ** 2
         bonds = start.positions[self._hydrogen] - start.positions[self._heavy]
         # positions are not wrapped later, so a bond keeps the image that it starts in
@@ -211,8 +211,8 @@ def _learnable(frame: Atoms) -> bool:
     return bool((np.square(forces).sum(1) <= LEARNABLE_EV_A**2).all())
 
 
-def _bonds(atoms: Atoms) -> np.ndarray:
-    """Hydrogen and heavy atom of every X-H bond, shape (M, 2)."""
+def bonds_to_hydrogen(atoms: Atoms) -> np.ndarray:
+    """Hydrogen and heavy atom of every X-H bond, shape (M, 2); hydrogens bound to none are left."""
     i, j = neighbor_list("ij", atoms, LONGEST_XH_A)
     bound = atoms.numbers != 1
     bound[i[atoms.numbers[j] != 1]] = True

@@ -1,9 +1,11 @@
 """The choices that ``mts prepare`` offers, checked before anything is written."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mts_driver.errors import UserError
+from mts_driver.runs.asked import Asked
+from mts_driver.runs.combinations import check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,8 @@ class Protocol:
         Atoms that do not move.
     keep_velocities : bool
         Start from those of the structure, instead of thermal ones.
+    hydrogens : int or None
+        How many hydrogens move; None: not known.
     """
 
     teacher: str
@@ -74,6 +78,7 @@ class Protocol:
     periodic: bool = True
     held: tuple[int, ...] = ()
     keep_velocities: bool = False
+    hydrogens: int | None = None
 
     def __post_init__(self) -> None:
         positive = [
@@ -108,23 +113,6 @@ class Protocol:
             raise UserError(
                 f"--teacher-beads is {self.teacher_beads}: give 1 to the {self.beads} of --beads."
             )
-        if self.student is None and self.slow_beads != self.beads:
-            raise UserError(
-                f"--teacher-beads {self.teacher_beads} with --student none: contraction needs a "
-                f"student on all {self.beads} beads."
-            )
-        if self.beads > 1 and self.hydrogen_mass:
-            raise UserError(
-                f"--hydrogen-mass-Da {self.hydrogen_mass:g} with --beads {self.beads}: in path "
-                "integrals the mass of hydrogens is physics. Leave --hydrogen-mass-Da out, or give "
-                "0."
-            )
-        if self.device_steps and (self.mode != "zmq" or self.student is None):
-            raise UserError(
-                f"--device-steps {self.device_steps} with --mode {self.mode}: whole outer steps "
-                "are taken by a driver over ZeroMQ that has a student too; give --mode zmq and a "
-                "--student, or leave --device-steps out."
-            )
         if self.on_hole not in ("log", "stop", "shorten"):
             raise UserError(f"--on-hole {self.on_hole!r}: use log, stop or shorten.")
         for name, spec in (("--teacher", self.teacher), ("--student", self.student or "")):
@@ -133,6 +121,18 @@ class Protocol:
                     f"{name} {spec!r} has a comma or brace, which i-PI's <parameters> cannot hold: "
                     "rename the file, or wrap the calculator in a function of your own."
                 )
+        check(Asked.of_options(self))
+
+    def require_virials(self, teacher: bool, student: bool) -> None:
+        """Refuse constant pressure if one of the models, now that they are loaded, has no virial.
+
+        Raises
+        ------
+        UserError
+            See `mts_driver.runs.combinations`.
+        """
+        asked = Asked.of_options(self)
+        check(replace(asked, teacher_virial=teacher, student_virial=student))
 
     @property
     def n_inner(self) -> int:

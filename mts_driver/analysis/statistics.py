@@ -101,6 +101,7 @@ def canonical_error_K(
 ) -> float:
     """Return the standard error of a mean temperature for what the thermostat exchanges.
 
+    N are the atoms that move.
     Energy comes and goes with the friction γ and is half kinetic, so that over a time t the
     variance is that of one reading, 2 T²/3N, over γ t. A short run shows too small a scatter.
     Zero without friction, where nothing is known.

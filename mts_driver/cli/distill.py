@@ -249,7 +249,8 @@ def _table(summary: dict[str, Any]) -> Table:
             text = "blew up"
         else:
             heating = summary["predicted_heating_K"][outer]
-            text = f"{drift['mean']:+.2f} meV/atom/ps, {heating:+.1f} K at γ = 1/ps"
+            text = f"{drift['mean']:+.2f} meV/atom/ps"
+            text += "" if heating is None else f", {heating:+.1f} K at γ = 1/ps"
         table.add_row(f"NVE-RESPA drift, {float(outer):g} fs", text)
     holes = [bond for bond, c in (summary["stretch"] or {}).items() if c["unsafe_lengths_A"]]
     table.add_row("holes along stretched bonds", ", ".join(holes) or "none")

@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
+from mts_driver.cli.console import plain_console
 from mts_driver.errors import UserError
 
 REMEDIES = {
@@ -41,8 +41,7 @@ def ended_in_a_sentence() -> Iterator[None]:
         text = sentence(error)
         if text is None:
             raise
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"[bold red]error:[/] {escape(text)}")
+        plain_console(stderr=True).print(Text("error:", "bold red"), text)
         _let_go_of_output()
         sys.exit(2)
 

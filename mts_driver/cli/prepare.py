@@ -11,6 +11,7 @@ import typer
 
 from mts_driver.cli.console import plain_console
 from mts_driver.errors import UserError
+from mts_driver.files import require_writable
 
 
 def prepare(
@@ -95,22 +96,23 @@ def prepare(
 
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
-    from mts_driver.cli.settle import find, framed, settle
-    from mts_driver.files import require_writable
-    from mts_driver.input_xml import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
-    from mts_driver.inputs import Protocol
-    from mts_driver.potentials import load_potential
-    from mts_driver.potentials.load import spec_for
-    from mts_driver.structures.files import read_structure, write_start, write_velocities
-    from mts_driver.structures.fixed import held_atoms
-    from mts_driver.structures.masses import repartitioned_masses
-
-    console = plain_console(stderr=True, quiet=quiet)
     if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
         raise UserError(
             f"-o {output} exists and is not empty: give a new folder, or --force to write into it."
         )
     require_writable(output, name=f"-o {output}")
+    # what loads torch comes after what takes no time
+    from mts_driver.cli.settle import find, framed, settle
+    from mts_driver.input_xml import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
+    from mts_driver.inputs import Protocol
+    from mts_driver.potentials import load_potential
+    from mts_driver.potentials.load import spec_for
+    from mts_driver.potentials.virial import gives_virial
+    from mts_driver.structures.files import read_structure, write_start, write_velocities
+    from mts_driver.structures.fixed import held_atoms, moving_atoms
+    from mts_driver.structures.masses import repartitioned_masses
+
+    console = plain_console(stderr=True, quiet=quiet)
     if mode not in ("unix", "shm", "zmq"):
         raise UserError(f"--mode {mode!r} is not supported here: use unix, shm or zmq.")
     if mode == "zmq" and find_spec("zmq") is None:
@@ -155,6 +157,7 @@ def prepare(
         periodic=bool(atoms.pbc.all()),
         held=tuple(held_atoms(atoms).tolist()),
         keep_velocities=keep,
+        hydrogens=int((moving_atoms(atoms) & (atoms.numbers == 1)).sum()),
     )
     if keep and equilibrate_ps and spec:
         raise UserError(
@@ -166,6 +169,9 @@ def prepare(
     numbers = atoms.numbers.tolist()
     fast = load_potential(spec, numbers, device=device) if spec else None
     potential = load_potential(teacher, numbers, device=device)
+    if pressure_bar is not None:
+        student_too = fast is None or gives_virial(fast, atoms)
+        protocol.require_virials(gives_virial(potential, atoms), student_too)
     atoms = settle(
         console,
         atoms,

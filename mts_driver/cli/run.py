@@ -129,7 +129,7 @@ def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> N
     temperatures = summary["temperatures_K"] or {}
     console.print(
         "T at O: "
-        + ", ".join(f"{name} {value:.0f} K" for name, value in temperatures.items())
+        + (", ".join(f"{name} {value:.0f} K" for name, value in temperatures.items()) or "-")
         + f"; drift {shown('conserved_drift_meV_atom_ps', '.2g')} meV/atom/ps; max |F_T-F_S| "
         f"{shown('max_force_difference_eV_A', '.2f')} eV/Å, {shown('clip_events', 'd')} clipped"
     )

@@ -95,6 +95,9 @@ def serve(
         Path | None, typer.Option(help="The same for the --student.", hidden=True)
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
+    virial: Annotated[
+        bool, typer.Option("--virial", help="Refuse models without one.", hidden=True)
+    ] = False,
     parent: Annotated[int, typer.Option(hidden=True)] = 0,
     worker: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
@@ -123,7 +126,15 @@ def serve(
 
     def load(device: str, threads: int, *, of: Stats = counters) -> Any:
         start = time.perf_counter()
-        found = _load(of.model, structure, device=device, dtype=dtype, threads=threads, stats=of)
+        found = _load(
+            of.model,
+            structure,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+            virial=virial,
+            stats=of,
+        )
         # kernels compile once a machine, and their cache is read afterwards
         took = time.perf_counter() - start
         console.print(f"{of.model}: loaded and warmed up in {took:.1f} s")
@@ -163,13 +174,24 @@ def serve(
     console.print(f"{spec}: {farewell}; {rate(counters)}")
 
 
-def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, stats: Any) -> Any:
+def _load(
+    spec: str,
+    structure: Path,
+    *,
+    device: str,
+    dtype: str,
+    threads: int,
+    virial: bool,
+    stats: Any,
+) -> Any:
     """Load the model and evaluate the structure, so that lists and kernels are built."""
     import torch
 
     from mts_driver.drivers.evaluator import Evaluator
     from mts_driver.drivers.first_look import FirstLook
+    from mts_driver.errors import UserError
     from mts_driver.potentials import load_potential
+    from mts_driver.potentials.virial import gives_virial
     from mts_driver.structures.files import read_structure
     from mts_driver.units import BOHR_A, HARTREE_PER_BOHR_EV_A
 
@@ -179,6 +201,11 @@ def _load(spec: str, structure: Path, *, device: str, dtype: str, threads: int, 
     evaluator = Evaluator(potential, len(atoms), stats=stats, periodic=bool(atoms.pbc.all()))
     for _ in range(2):  # the second call is the first at full speed
         found = evaluator(atoms.positions[None] / BOHR_A, atoms.cell.array[None] / BOHR_A)
+    if virial and not gives_virial(potential, atoms):
+        raise UserError(
+            f"{spec} gives no virial (stress), without which nothing holds against a pressure: "
+            "write <dynamics mode='nvt'>, or use a model with a stress."
+        )
     stats.reset()
     evaluator.first_look = FirstLook(
         atoms,

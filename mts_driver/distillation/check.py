@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mts_driver.distillation.dynamics import Protocol, advance, friction_of, the
 from mts_driver.distillation.student_run import Report
 from mts_driver.equilibrate import FRICTION_PER_PS
 from mts_driver.relax import relax
+from mts_driver.structures.files import fingerprint
 
 STATE_FILE = "state.pt"
 RELAX_STEPS = 200
@@ -114,12 +114,10 @@ def check(
     """
     protocol = settings.protocol(atoms.numbers)
     cold = thermal_start(atoms, protocol)  # finds masses that cannot be repartitioned
-    arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
-    structure = sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
     work.mkdir(parents=True, exist_ok=True)
     file = StateFile(
         work / STATE_FILE,
-        {**asdict(settings), "structure_sha256": structure},
+        {**asdict(settings), "structure_sha256": fingerprint(atoms)},
         every_s=save_every_s,
         force=force,
     )

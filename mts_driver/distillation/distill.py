@@ -138,8 +138,8 @@ def distill(
         structure is unusable, or the student to start from does not fit.
     """
     _check_names(systems)
-    work.mkdir(parents=True, exist_ok=True)
     model, fine_tuning = starting_model(systems, settings)
+    work.mkdir(parents=True, exist_ok=True)
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
     labels.require_same(systems)
     labeller = Labeller(settings.teacher, labels, device=settings.device)
@@ -250,7 +250,9 @@ def _label_extra(extra: Sequence[Atoms], labeller: Labeller, report: Report) -> 
 
 def _is_label_of(label: Atoms, frame: Atoms) -> bool:
     """Tell whether a frame of a run has this label; another student's run can have its number."""
-    same = label.info.get("origin") == frame.info["origin"] and len(label) == len(frame)
+    same = label.info.get("origin") == frame.info["origin"]
+    same = same and label.info["system"] == as_read(str(frame.info["system"]))
+    same = same and len(label) == len(frame)
     return same and np.allclose(label.positions, frame.positions, rtol=0, atol=1e-6)
 
 

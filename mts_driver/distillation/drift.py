@@ -3,7 +3,8 @@
 Without a thermostat the energy K + U_teacher would stay where it is but for the error of the
 splitting, which grows with |F_teacher - F_student| and with the outer step, and jumps where the
 outer step meets half a period of a stiff bond. Under a Langevin thermostat the same rate of heating
-is balanced by friction at ΔT = drift / (3 k_B γ), long before a temperature would show it.
+is balanced by friction at ΔT = drift / (f k_B γ), long before a temperature would show it. An atom
+has f = 3 degrees of freedom, less its share of the centre of mass, into which no heat goes.
 """
 
 import math
@@ -14,9 +15,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from integrators.degrees_of_freedom import FEWEST, of_atoms
 from integrators.state import Potential
 from mts_driver.distillation.nve import nve_run, thermal_state
 from mts_driver.errors import UserError
+from mts_driver.structures.fixed import moving_atoms
 from mts_driver.units import BOLTZMANN_EV_K
 
 Report = Callable[[str, int, int], None]
@@ -35,11 +38,13 @@ class Drift:
     outer_fs, inner_fs, picoseconds : float
         Time steps and planned length of every run.
     values : tuple of float
-        One slope a seed, meV per atom and ps; infinite where the run blew up.
+        One slope a seed, meV per moving atom and ps; infinite where the run blew up.
     max_force_difference_eV_A : float
         Largest |F_teacher - F_student| on an atom in any of the runs, before clipping.
     clip_events : int
         Slow forces that were clipped, all runs together.
+    degrees_per_atom : float
+        Degrees of freedom that the heat goes into, a moving atom.
     """
 
     outer_fs: float
@@ -48,6 +53,7 @@ class Drift:
     values: tuple[float, ...]
     max_force_difference_eV_A: float
     clip_events: int
+    degrees_per_atom: float = 3.0
 
     @property
     def blown_up(self) -> int:
@@ -66,6 +72,12 @@ class Drift:
             return math.nan
         return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
 
+    def heating_K(self, friction_per_ps: float) -> float | None:
+        """Return `predicted_heating_K` of the mean; None if a run blew up, or nothing can heat."""
+        if self.blown_up:
+            return None
+        return predicted_heating_K(self.mean, friction_per_ps, self.degrees_per_atom)
+
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can hold: null stands for infinite and undefined numbers."""
         return {
@@ -80,12 +92,25 @@ class Drift:
         }
 
 
-def predicted_heating_K(drift_meV_atom_ps: float, friction_per_ps: float) -> float:
-    """Return drift / (3 k_B γ), the heating at which friction γ removes what the drift puts in, K.
+def predicted_heating_K(
+    drift_meV_atom_ps: float, friction_per_ps: float, degrees_per_atom: float = 3.0
+) -> float | None:
+    """Return drift / (f k_B γ), the heating at which friction γ removes what the drift puts in, K.
 
-    A Langevin thermostat takes 2γ·(3/2)k_B ΔT per atom and time from a system that is ΔT too hot.
+    A Langevin thermostat takes 2γ·(f/2)k_B ΔT per atom and time from f degrees of freedom that are
+    ΔT too hot. None where there are none: a single atom has nothing that could heat.
     """
-    return 1e-3 * drift_meV_atom_ps / (3 * BOLTZMANN_EV_K * friction_per_ps)
+    if degrees_per_atom < FEWEST:
+        return None
+    return 1e-3 * drift_meV_atom_ps / (degrees_per_atom * BOLTZMANN_EV_K * friction_per_ps)
+
+
+def degrees_that_heat(atoms: Atoms, masses: np.ndarray) -> np.ndarray:
+    """Return the degrees of freedom of every atom (N,) without a thermostat, whatever the masses.
+
+    The total momentum is removed unless atoms are held, and stays so.
+    """
+    return of_atoms(masses, moving_atoms(atoms), fixcom=True)
 
 
 def nve_respa_drift(
@@ -172,7 +197,14 @@ def nve_respa_drift(
         values=tuple(run.drift_meV_atom_ps for run in runs),
         max_force_difference_eV_A=max(run.max_force_difference_eV_A for run in runs),
         clip_events=sum(run.clip_events for run in runs),
+        degrees_per_atom=_degrees_per_atom(atoms_list[0]),
     )
+
+
+def _degrees_per_atom(atoms: Atoms) -> float:
+    # their sum does not depend on how the mass is spread
+    degrees = degrees_that_heat(atoms, atoms.get_masses())
+    return float(degrees.sum() / max(moving_atoms(atoms).sum(), 1))
 
 
 def inner_steps(outer_fs: float, inner_fs: float) -> int:

@@ -9,6 +9,7 @@ from ase import Atoms
 from torch import Tensor
 
 from integrators.bath import Bath
+from integrators.degrees_of_freedom import hottest_by_chance
 from integrators.engine import OpObserver, StepObserver, run
 from integrators.levels import SingleLevel, TwoLevel
 from integrators.propagators import kinetic_energy
@@ -20,11 +21,16 @@ from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velo
 from mts_driver.units import BOLTZMANN_EV_K
 
 HOTTEST = 5.0
-"""Multiple of the target temperature at which a trajectory has blown up."""
+"""Multiple of the target temperature at which a trajectory has blown up, where atoms are many."""
 
 
 class BlownUp(Exception):
     """Ends a trajectory from within; observers may raise it."""
+
+
+def hottest(atoms: int) -> float:
+    """Return the multiple of the target at which so many moving atoms have blown up."""
+    return max(HOTTEST, hottest_by_chance(3 * max(atoms, 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +145,11 @@ def advance(
     Returns
     -------
     MDState or None
-        None if the trajectory blew up: five times the target temperature, or ``look`` said so.
+        None if the trajectory blew up: too hot (see `hottest`), or ``look`` said so.
     """
     levels = SingleLevel(student) if teacher is None else TwoLevel(teacher, student)
-    hottest_eV = HOTTEST * 1.5 * len(state.masses) * BOLTZMANN_EV_K * protocol.temperature_K
+    atoms = int(state.masses.isfinite().sum())
+    hottest_eV = hottest(atoms) * 1.5 * atoms * BOLTZMANN_EV_K * protocol.temperature_K
 
     def watch_heat(k: int, op: Operation, now: MDState) -> None:
         # stops before a model is given positions that are lost; O stands between any two calls

@@ -167,10 +167,23 @@ def drop_what_follows(frames: Sequence[Atoms], path: Path) -> None:
 
 
 def complete_frames(path: Path) -> Iterator[Atoms]:
-    """Yield the frames of a file up to the first that is cut short; none if it does not exist."""
+    """Yield the frames of a file up to the first that is cut short; none if it does not exist.
+
+    Raises
+    ------
+    UserError
+        If it does not begin as a frame does: what follows the last frame is removed later, which
+        would be all of a file of another kind.
+    """
     if not path.exists():
         return
     with path.open("rb") as stream:
+        first = stream.readline(100)
+        if first and not first.strip().isdigit():
+            raise UserError(
+                f"'{path}' holds no frames in extended XYZ: give another folder, or remove it."
+            )
+        stream.seek(0)
         text = stream.read(_end_of_frames(path)).decode(errors="replace")
     try:
         yield from iread(io.StringIO(text), index=":", format="extxyz")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from ase import Atoms
 
 from integrators.engine import conserved_energy, step
 from integrators.levels import SLOW, TwoLevel
+from integrators.propagators import still_center
 from integrators.splitting import respa_baoab
 from integrators.state import Evaluation, MDState, Potential, initial_state
 from mts_driver.structures.masses import repartitioned_masses
@@ -30,7 +31,7 @@ class NveRun:
     Attributes
     ----------
     drift_meV_atom_ps : float
-        Slope of K + U_teacher per atom; infinite if the run blew up.
+        Slope of K + U_teacher per moving atom; infinite if the run blew up.
     max_force_difference_eV_A : float
         Largest |F_teacher - F_student| on an atom, before clipping.
     clip_events : int
@@ -90,13 +91,13 @@ def nve_run(
 def thermal_state(
     atoms: Atoms, *, temperature_K: float, hydrogen_mass_Da: float, seed: int
 ) -> MDState:
-    """Return the frame with Maxwell-Boltzmann velocities and no total momentum."""
+    """Return the frame with Maxwell-Boltzmann velocities, and no total momentum if all can move."""
     mass = hydrogen_mass_Da if bool((atoms.numbers == 1).any()) else 0.0
     masses = inertial_masses(atoms, repartitioned_masses(atoms, mass))
     velocities = thermal_velocities(masses, temperature_K, seed)
-    velocities -= (masses[:, None] * velocities).sum(0) / masses.sum()
-    cell = cell_of(atoms)
-    return initial_state(torch.tensor(atoms.positions), velocities, masses, cell)
+    start = initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms))
+    # what stops here is not heat of a thermostat
+    return replace(still_center(start), heat=start.heat)
 
 
 class _BlowUp(Exception):
@@ -127,4 +128,4 @@ def _check(state: MDState, energies: Sequence[float]) -> None:
 
 
 def _energy_per_atom(state: MDState) -> float:
-    return float(conserved_energy(state)) / len(state.masses)
+    return float(conserved_energy(state)) / max(int(state.masses.isfinite().sum()), 1)

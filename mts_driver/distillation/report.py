@@ -14,7 +14,7 @@ import torch
 from ase import Atoms
 
 from integrators.state import Potential
-from mts_driver.distillation.drift import Drift, predicted_heating_K
+from mts_driver.distillation.drift import Drift
 from mts_driver.distillation.force_constants import ForceConstants
 from mts_driver.distillation.groups import force_groups
 from mts_driver.distillation.stretch import StretchCurve
@@ -180,10 +180,7 @@ class DistillationReport:
         """Return all numbers as JSON holds them; null stands for what could not be measured."""
         drifts = {str(float(outer)): d.as_dict() for outer, d in sorted(self.drifts.items())}
         heating = {
-            outer: d["mean"]
-            if d["mean"] is None
-            else predicted_heating_K(d["mean"], FRICTION_PER_PS)
-            for outer, d in drifts.items()
+            str(float(k)): d.heating_K(FRICTION_PER_PS) for k, d in sorted(self.drifts.items())
         }
         hydrogen = self.constants.to_hydrogen
         return {

@@ -66,8 +66,9 @@ def _cards(summary: Mapping[str, Any]) -> str:
         if drift["mean"] is None:
             cards.append(("blew up", at, True))
         else:
-            heats = f"{html.signed(heating, '.1f')} K at γ = {FRICTION_PER_PS:g}/ps"
-            cards.append((html.number(drift["mean"], ".2g"), f"{at}: {heats}", False))
+            heats = f": {html.signed(heating, '.1f')} K at γ = {FRICTION_PER_PS:g}/ps"
+            text = at if heating is None else at + heats
+            cards.append((html.number(drift["mean"], ".2g"), text, False))
     holes = [
         bond for bond, curve in (summary["stretch"] or {}).items() if curve["unsafe_lengths_A"]
     ]
@@ -138,7 +139,8 @@ def _drift(summary: Mapping[str, Any]) -> str:
     first = next(iter(drifts.values()))
     note = (
         f"{len(first['values'])} runs of {first['picoseconds']:.3g} ps each; heating = "
-        f"drift/(3 k<sub>B</sub>γ) at γ = {FRICTION_PER_PS:g}/ps."
+        f"drift/(3 k<sub>B</sub>γ) at γ = {FRICTION_PER_PS:g}/ps, less the share of the centre of "
+        "mass, which no heat goes into."
     )
     return html.section(title, html.table(header, rows, raw=True) + f'<p class="note">{note}</p>')
 

@@ -181,7 +181,10 @@ def drift(axes: Axes, drifts: Mapping[float, Drift], friction_per_ps: float) -> 
     axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low))
     axes.set_xlim(min(drifts) - 1.0, max(drifts) + 1.5)
     axes.set(xticks=sorted(drifts), xlabel="outer step (fs)", ylabel="meV/atom/ps")
-    kelvin = predicted_heating_K(1.0, friction_per_ps)
+    degrees = next(iter(drifts.values())).degrees_per_atom
+    kelvin = predicted_heating_K(1.0, friction_per_ps, degrees)
+    if kelvin is None:
+        return
     right = axes.secondary_yaxis(
         "right", functions=(lambda y: np.multiply(y, kelvin), lambda y: np.divide(y, kelvin))
     )

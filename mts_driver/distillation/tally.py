@@ -16,6 +16,7 @@ from mts_driver.analysis.statistics import block_average
 from mts_driver.distillation.bond_watch import BondLengths, NewBonds
 from mts_driver.distillation.bonds import kind_of
 from mts_driver.distillation.groups import force_groups
+from mts_driver.structures.fixed import moving_atoms
 
 BLOCKS = 20
 SKIPPED = 0.1
@@ -46,8 +47,8 @@ class Tally:
         hydrogen = torch.tensor(atoms.numbers == 1)
         kinds = {"H": hydrogen, "heavy": ~hydrogen}
         kinds = {name: mask for name, mask in kinds.items() if bool(mask.any())}
-        self._counts = {name: int(mask.sum()) for name, mask in kinds.items()} | {"all": len(atoms)}
-        self._thermometer = Thermometer(kinds)
+        self._thermometer = Thermometer(kinds, torch.tensor(moving_atoms(atoms)))
+        self._counts = self._thermometer.atoms
         self._groups = force_groups(atoms) if labelled else {}
         self._labelled = labelled
         self._symbols = np.array(atoms.get_chemical_symbols())

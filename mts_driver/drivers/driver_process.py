@@ -33,6 +33,8 @@ def start_driver(
     arguments += ["--structure", str(structure_file(scratch, driver))]
     for key in ("device", "dtype", "threads"):
         arguments += [f"--{key}", options[key]]
+    if driver.needs_virial:
+        arguments += ["--virial"]
     arguments += ["--stats", str(stats_file(scratch, driver)), "--parent", str(os.getpid())]
     return Child(
         driver.name,

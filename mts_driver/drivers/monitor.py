@@ -205,9 +205,10 @@ class RunMonitor:
         if not self.monitors or half == 0:
             return None
         first, last = self._temperatures[half - 1], self._temperatures[-1]
-        return {
+        found = {
             key: (self.steps * last[key] - half * first[key]) / (self.steps - half) for key in last
         }
+        return found or None
 
 
 def _mean(readings: list[dict[str, float]]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from integrators.ipi_versions import is_supported, requirement
 from mts_driver.drivers.input_systems import SystemInput, check_starts, systems_of
 from mts_driver.drivers.transport import MODES, UNIX_PREFIX, Address
 from mts_driver.errors import UserError
+from mts_driver.runs.check_input import check_input
 
 KNOWN_PARAMETERS = ("model", "device", "dtype", "threads", "periodic")
 _UNUSED = "__DUMMY__"
@@ -32,6 +33,8 @@ class Driver:
         The other entries of ``<parameters>``: ``device``, ``dtype``, ``threads``.
     periodic : bool
         Whether the model sees the cell; i-PI has one for isolated molecules, too.
+    needs_virial : bool
+        Whether it is run at constant pressure.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Driver:
     model: str
     options: dict[str, str] = field(default_factory=dict)
     periodic: bool = True
+    needs_virial: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,13 +131,17 @@ def read_input(path: Path) -> RunInput:
     _check_names(sockets)
     systems = systems_of(root)
     members = {node.get("name", "").strip(): set(_names_within(node)) for node in root}
-    for system in systems:
-        _check_system(system, [d for d in sockets if d.model], members, path)
+    used = [_check_system(s, [d for d in sockets if d.model], members, path) for s in systems]
     teachers, students = (
         tuple(dict.fromkeys(name for names in found for name in names))
         for found in ([s.teachers for s in systems], [s.students for s in systems])
     )
     _check_shared(sockets, systems)
+    under_pressure = set[str]()
+    for system, drivers in zip(systems, used, strict=True):
+        if _check_combinations(root, system, systems, drivers, path):
+            under_pressure |= {driver.name for driver in drivers}
+    sockets = [replace(d, needs_virial=d.name in under_pressure) for d in sockets]
     output = root.find("output")
     prefix = "i-pi" if output is None else output.get("prefix", "i-pi")
     return RunInput(
@@ -169,8 +177,8 @@ def _check_names(drivers: list[Driver]) -> None:
 
 def _check_system(
     system: SystemInput, drivers: list[Driver], members: dict[str, set[str]], path: Path
-) -> None:
-    """Require the models of a system to see what its start says, and the same of it."""
+) -> list[Driver]:
+    """Require the models of a system to see what its start says, and the same of it; name them."""
     names = set().union(*(members.get(name, {name}) for name in system.weights))
     used = [driver for driver in drivers if driver.name in names]
     periodic = {driver.name: driver.periodic for driver in used}
@@ -181,6 +189,34 @@ def _check_system(
         )
     models = {driver.name: driver.model for driver in used}
     check_starts(system, path.parent, models=models, periodic=periodic)
+    return used
+
+
+def _check_combinations(
+    root: ET.Element,
+    system: SystemInput,
+    systems: list[SystemInput],
+    used: list[Driver],
+    path: Path,
+) -> bool:
+    """Refuse what cannot work together; return whether the models have to give a virial."""
+    named = {driver.name: driver for driver in used}
+    student, teacher = (
+        next((named[name] for name in names if name in named), None)
+        for names in (system.students, system.teachers)
+    )
+    return check_input(
+        root,
+        system.node,
+        [one.node for one in systems],
+        weights=system.weights,
+        folder=path.parent,
+        periodic=used[0].periodic if used else None,
+        student_mode=student.address.mode if student else "",
+        both_in_one=student is not None
+        and teacher is not None
+        and student.address == teacher.address,
+    )
 
 
 def _check_shared(drivers: list[Driver], systems: list[SystemInput]) -> None:

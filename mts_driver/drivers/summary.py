@@ -59,7 +59,10 @@ def summarise(run: RunInput, end: dict[str, Any]) -> dict[str, Any]:
     for key in ("temperatures_K", "temperatures_second_half_K"):
         found[key] = end[key]
     if end["temperatures_K"] is None:
-        found["temperatures_K_reason"] = "measured by splitting='respa-baoab' only"
+        found["temperatures_K_reason"] = (
+            "no atom moves but with the centre of mass, or there is no thermostat step of "
+            "splitting='respa-baoab'"
+        )
     return found
 
 

@@ -30,9 +30,10 @@ class AsePotential:
 
     Notes
     -----
-    The virial is minus the volume times the stress. A calculator without a stress gets a virial of
-    **zeros** (i-PI cannot take NaN) and says so once on stderr: pressures are then meaningless and
-    barostats must not be used. Replicas are evaluated one after the other, in float64.
+    The virial is minus the volume times the stress. A calculator without a stress, or with one that
+    fails or is always zero, gets a virial of **zeros** (i-PI cannot take NaN) and says so once on
+    stderr: pressures are then meaningless, and constant pressure is refused. Replicas are evaluated
+    one after the other, in float64.
 
     Every evaluation starts from a calculator that has been reset. Many start their self-consistent
     field from the density of the last one: forces would then depend on the frames before, a
@@ -43,7 +44,7 @@ class AsePotential:
         self.calculator = calculator
         self.numbers = np.asarray(numbers, int)
         self.name = name
-        self._has_stress: bool | None = None
+        self.has_virial: bool | None = None  # until a periodic structure has been evaluated
         if "forces" not in getattr(calculator, "implemented_properties", ["forces"]):
             raise UserError(
                 f"potential {name!r} gives no forces (it offers "
@@ -143,23 +144,34 @@ class AsePotential:
                 f"potential {self.name!r} failed for {len(atoms)} atoms of {elements}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        return float(energy), np.asarray(forces), self._virial(atoms, periodic)
+        forces = np.asarray(forces)
+        return float(energy), forces, self._virial(atoms, forces) if periodic else np.zeros((3, 3))
 
-    def _virial(self, atoms: Atoms, periodic: bool) -> np.ndarray:
-        if periodic and self._has_stress is not False:
-            try:
-                virial = -atoms.get_volume() * atoms.get_stress(voigt=False)
-            except (NotImplementedError, PropertyNotImplementedError):
-                self._has_stress = False
-                print(
-                    f"{self.name} offers no stress: virials are sent as zeros, so pressures are "
-                    "meaningless and constant-pressure runs must not be made.",
-                    file=sys.stderr,
-                )
-            else:
-                self._has_stress = True
-                return np.asarray(virial)
-        return np.zeros((3, 3))
+    def _virial(self, atoms: Atoms, forces: np.ndarray) -> np.ndarray:
+        if self.has_virial is False:
+            return np.zeros((3, 3))
+        try:
+            virial = np.asarray(-atoms.get_volume() * atoms.get_stress(voigt=False))
+            reason = "" if virial.any() or not forces.any() else "a stress of zeros beside forces"
+        except (NotImplementedError, PropertyNotImplementedError):
+            virial, reason = np.zeros((3, 3)), "no stress"
+        except Exception as error:
+            if self.has_virial:
+                raise UserError(
+                    f"potential {self.name!r} failed to give a stress: {type(error).__name__}: "
+                    f"{error}"
+                ) from error
+            virial, reason = np.zeros((3, 3)), f"no stress ({type(error).__name__}: {error})"
+        if not reason:
+            self.has_virial = True
+        elif not self.has_virial:
+            self.has_virial = False
+            print(
+                f"{self.name} offers {reason}: virials are sent as zeros, so pressures are "
+                "meaningless and constant-pressure runs are refused.",
+                file=sys.stderr,
+            )
+        return virial
 
 
 def _parse_arguments(query: str, spec: str) -> dict[str, Any]:

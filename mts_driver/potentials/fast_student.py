@@ -64,6 +64,11 @@ class Student:
         if self.device.type == "cpu":
             self._kernels = FusedStudent(self.model)
 
+    @property
+    def has_virial(self) -> bool:
+        """Whether forces come from an energy; direct ones have no virial."""
+        return not self.model.config.direct
+
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
         shape = positions.shape[:-2]

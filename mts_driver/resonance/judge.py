@@ -25,9 +25,9 @@ def faults(row: dict[str, Any], temperature_K: float) -> list[str]:
     if not row["max_dF"] <= HOLE_EV_A:
         out.append(f"hole of {row['max_dF']:.1f} eV/Å")
     heating = row["predicted_heating_K"]
-    if heating is None:
+    if row["drift_meV_atom_ps"] is None:
         out.append("blew up without a thermostat")
-    elif heating > HEATING_K:
+    elif heating is not None and heating > HEATING_K:
         out.append(f"heats by {heating:.0f} K")
     for name in ("H", "heavy"):
         found, error = row[f"T_{name}"], row[f"T_{name}_error"]

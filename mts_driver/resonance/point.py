@@ -15,9 +15,11 @@ from integrators.splitting import SLOW, Operation, respa_baoab
 from integrators.state import MDState, Potential, initial_state
 from integrators.thermometer import Thermometer
 from mts_driver.analysis.statistics import BlockAverage, block_average
-from mts_driver.distillation.dynamics import HOTTEST, BlownUp, friction_of
+from mts_driver.distillation.dynamics import BlownUp, friction_of, hottest
+from mts_driver.holes import bonds_to_hydrogen
 from mts_driver.resonance.spectrum import Spectrum, Velocities
-from mts_driver.structures.masses import hydrogen_bonds_to_heavy, repartitioned_masses
+from mts_driver.structures.fixed import moving_atoms
+from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 DISCARDED = 0.2
@@ -56,7 +58,7 @@ class Measured:
     T_H, T_heavy : BlockAverage or None
         Temperatures at O, K.
     xh_mean, xh_variance : BlockAverage or None
-        Of the lengths of X-H bonds at the ends of outer steps, Å and Å².
+        Of the lengths of X-H bonds at the ends of outer steps, over bonds and time, Å and Å².
     max_dF : float
         Largest |F_teacher - F_student| of an atom, eV/Å.
     diffusion_cm2_s : float or None
@@ -83,13 +85,17 @@ class Measured:
 class _Observer:
     """Collects one value an outer step: temperatures at O, bonds, positions."""
 
-    def __init__(self, atoms: Atoms, hottest_K: float) -> None:
+    def __init__(self, atoms: Atoms, temperature_K: float) -> None:
+        moves = moving_atoms(atoms)
         hydrogen = torch.tensor(atoms.numbers == 1)
         groups = {"H": hydrogen, "heavy": ~hydrogen}
-        self._thermometer = Thermometer({n: m for n, m in groups.items() if bool(m.any())})
-        self._hottest_K = hottest_K
-        self._heavy = torch.tensor(np.flatnonzero(atoms.numbers != 1))
-        bonds = hydrogen_bonds_to_heavy(atoms) if bool(hydrogen.any()) else np.zeros((0, 2), int)
+        groups = {name: mask for name, mask in groups.items() if bool(mask.any())}
+        self._thermometer = Thermometer(groups, torch.tensor(moves))
+        counts = self._thermometer.atoms
+        self._hottest_K = {name: hottest(count) * temperature_K for name, count in counts.items()}
+        self._heavy = torch.tensor(np.flatnonzero((atoms.numbers != 1) & moves))
+        bonds = bonds_to_hydrogen(atoms)
+        bonds = bonds[moves[bonds].any(axis=1)]
         self._bonds = torch.tensor(bonds)
         vectors = (
             torch.tensor(atoms.positions)[bonds[:, 0]] - torch.tensor(atoms.positions)[bonds[:, 1]]
@@ -99,7 +105,7 @@ class _Observer:
         self._images = torch.round(vectors @ torch.linalg.pinv(cell)) @ cell
         self.temperatures: dict[str, list[float]] = {}
         self.bond_mean: list[float] = []
-        self.bond_variance: list[float] = []
+        self.bond_square: list[float] = []
         self.heavy_positions: list[np.ndarray] = []
 
     def on_op(self, k: int, op: Operation, state: MDState) -> None:
@@ -108,7 +114,7 @@ class _Observer:
     def on_step(self, state: MDState) -> None:
         found = self._thermometer.temperatures_K
         self._thermometer.reset()
-        if not all(value < self._hottest_K for value in found.values()):
+        if not all(value < self._hottest_K[name] for name, value in found.items()):
             raise BlownUp
         for name, value in found.items():
             self.temperatures.setdefault(name, []).append(value)
@@ -117,7 +123,7 @@ class _Observer:
             d = x[..., self._bonds[:, 0], :] - x[..., self._bonds[:, 1], :] - self._images
             lengths = torch.linalg.vector_norm(d, dim=-1)
             self.bond_mean.append(float(lengths.mean()))
-            self.bond_variance.append(float(lengths.var(dim=-1, unbiased=False).mean()))
+            self.bond_square.append(float(lengths.square().mean()))
         self.heavy_positions.append(x[..., self._heavy, :].float().numpy())
 
 
@@ -155,7 +161,7 @@ def run_point(
     cell = cell_of(atoms)
     if replicas == 1:  # without the batch axis, where potentials are fastest
         positions, v = positions[0], v[0]
-    observer = _Observer(atoms, HOTTEST * temperature_K)
+    observer = _Observer(atoms, temperature_K)
     vibrations = Velocities(atoms, point.inner_fs)
     largest = 0.0
 
@@ -198,7 +204,7 @@ def run_point(
         T_H=_average(observer.temperatures.get("H")),
         T_heavy=_average(observer.temperatures.get("heavy")),
         xh_mean=_average(observer.bond_mean),
-        xh_variance=_average(observer.bond_variance),
+        xh_variance=_variance(observer.bond_mean, observer.bond_square),
         max_dF=largest,
         diffusion_cm2_s=None
         if blown_up or not atoms.pbc.all()
@@ -222,10 +228,10 @@ def diffusion_cm2_s(positions: np.ndarray, spacing_ps: float) -> float | None:
     Returns
     -------
     float or None
-        cm²/s; None for a series that is shorter than twice the longest lag.
+        cm²/s; None for a series that is shorter than twice the longest lag, or without atoms.
     """
     first, last = (max(1, round(lag / spacing_ps)) for lag in DIFFUSION_LAGS_PS)
-    if len(positions) < 2 * last or last == first:
+    if len(positions) < 2 * last or last == first or positions.size == 0:
         return None
     lags = np.unique(np.linspace(first, last, 8).round().astype(int))
     msd = [float(((positions[k:] - positions[:-k]) ** 2).sum(-1).mean()) for k in lags]
@@ -233,6 +239,19 @@ def diffusion_cm2_s(positions: np.ndarray, spacing_ps: float) -> float | None:
     return slope / 6 * _A2_PER_PS_IN_CM2_PER_S
 
 
+def _kept(values: list[float] | None) -> np.ndarray:
+    return np.array((values or [])[int(DISCARDED * len(values or [])) :])
+
+
 def _average(values: list[float] | None) -> BlockAverage | None:
-    kept = (values or [])[int(DISCARDED * len(values or [])) :]
-    return block_average(kept) if kept else None
+    kept = _kept(values)
+    return block_average(kept) if len(kept) else None
+
+
+def _variance(means: list[float], squares: list[float]) -> BlockAverage | None:
+    """Average the squared distance from the mean of all bonds and steps.
+
+    That within every step would be nothing for a single bond, and half of it for two.
+    """
+    mean, square = _kept(means), _kept(squares)
+    return block_average(square - mean.mean() * (2 * mean - mean.mean())) if len(mean) else None

@@ -4,22 +4,29 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
 
+from integrators.degrees_of_freedom import FEWEST
 from integrators.state import Potential
 from mts_driver.analysis.statistics import BlockAverage, canonical_error_K
-from mts_driver.distillation.drift import FEWEST_STEPS, nve_respa_drift, predicted_heating_K
+from mts_driver.distillation.drift import (
+    FEWEST_STEPS,
+    degrees_that_heat,
+    nve_respa_drift,
+    predicted_heating_K,
+)
+from mts_driver.distillation.dynamics import friction_of
 from mts_driver.equilibrate import equilibrate
 from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
 from mts_driver.resonance.judge import faults, recommend
 from mts_driver.resonance.point import DISCARDED, Measured, Point, run_point
 from mts_driver.resonance.spectrum import Spectrum
+from mts_driver.structures.files import fingerprint
+from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import repartitioned_masses
 
 Report = Callable[[str, float, float], None]
@@ -124,9 +131,11 @@ def scan(
     UserError
         If ``state_file`` belongs to other settings, or masses cannot be repartitioned.
     """
-    identity = {**json.loads(json.dumps(asdict(settings))), "structure": _fingerprint(atoms)}
+    identity = {**json.loads(json.dumps(asdict(settings))), "structure": fingerprint(atoms)}
     rows = _load(state_file, identity)
     points = list(settings.points())
+    for mass in settings.hydrogen_mass_Da:
+        repartitioned_masses(atoms, mass)  # finds what cannot be repartitioned before any work
     start = _equilibrated(atoms, student, settings, report)
     for number in range(len(rows), len(points)):
         point = points[number]
@@ -212,12 +221,10 @@ def _as_row(
     drift: float | None,
     before: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    hydrogens = int((atoms.numbers == 1).sum())
-    counts = {"H": hydrogens, "heavy": len(atoms) - hydrogens}
+    moves, hydrogen = moving_atoms(atoms), atoms.numbers == 1
+    counts = {"H": int((moves & hydrogen).sum()), "heavy": int((moves & ~hydrogen).sum())}
     gammas = {"H": point.hydrogen_friction_per_ps, "heavy": point.friction_per_ps}
     kept_ps = (1 - DISCARDED) * settings.picoseconds * settings.replicas
-    # a bath takes 3 k_B γ_i (T - T_bath) a time from atom i, so that frictions add up
-    mean_friction = sum(gammas[k] * counts[k] for k in counts) / len(atoms)
     row: dict[str, Any] = {
         "outer_fs": point.outer_fs,
         "inner_fs": point.inner_fs,
@@ -238,7 +245,7 @@ def _as_row(
         "xh_var_ratio_error": None,
         "max_dF": measured.max_dF if math.isfinite(measured.max_dF) else 1e9,
         "drift_meV_atom_ps": drift,
-        "predicted_heating_K": None if drift is None else predicted_heating_K(drift, mean_friction),
+        "predicted_heating_K": _heating_K(atoms, point, drift),
         "diffusion_cm2_s": measured.diffusion_cm2_s,
         "diffusion_ratio": 1.0 if measured.diffusion_cm2_s else None,
         "s_per_ps": measured.s_per_ps,
@@ -260,6 +267,17 @@ def _as_row(
     return row
 
 
+def _heating_K(atoms: Atoms, point: Point, drift: float | None) -> float | None:
+    """Return what a drift leads to; None without one, or where nothing can heat."""
+    degrees = degrees_that_heat(atoms, repartitioned_masses(atoms, point.hydrogen_mass_Da))
+    if drift is None or degrees.sum() < FEWEST:
+        return None
+    # a bath takes f_i k_B γ_i (T - T_bath) a time from atom i, so that frictions add up
+    frictions = friction_of(atoms.numbers, point.friction_per_ps, point.hydrogen_friction_per_ps)
+    mean = float((frictions.numpy() * degrees).sum() / degrees.sum())
+    return predicted_heating_K(drift, mean, degrees.sum() / moving_atoms(atoms).sum())
+
+
 def _vibrations(found: Spectrum | None) -> dict[str, Any]:
     if found is None:
         return {"xh_stretch_cm1": None, "xh_stretch_width_cm1": None, "vdos": None}
@@ -279,11 +297,6 @@ def _mean(average: BlockAverage | None) -> float | None:
 
 def _error(average: BlockAverage | None) -> float | None:
     return None if average is None or not math.isfinite(average.stderr) else average.stderr
-
-
-def _fingerprint(atoms: Atoms) -> str:
-    arrays = (atoms.numbers, atoms.positions, np.asarray(atoms.cell), atoms.pbc)
-    return sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 def _load(file: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from scipy.signal import welch
 
 from integrators.splitting import OU, Operation
 from integrators.state import MDState
+from mts_driver.structures.fixed import moving_atoms
 
 MOST_HYDROGENS = 300
 HIGHEST_CM1 = 4500.0
@@ -45,13 +46,13 @@ class Velocities:
     Parameters
     ----------
     atoms : ase.Atoms
-        Evenly spread 300 of its hydrogens are watched.
+        Evenly spread 300 of its hydrogens that move are watched.
     inner_fs : float
         Time between two of their thermostat steps.
     """
 
     def __init__(self, atoms: Atoms, inner_fs: float) -> None:
-        hydrogens = np.flatnonzero(atoms.numbers == 1)
+        hydrogens = np.flatnonzero((atoms.numbers == 1) & moving_atoms(atoms))
         self._watched = torch.tensor(hydrogens[:: max(1, len(hydrogens) // MOST_HYDROGENS)])
         self._inner_fs, self._seen = inner_fs, list[np.ndarray]()
 

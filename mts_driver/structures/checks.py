@@ -3,7 +3,7 @@
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
-from vesin import ase_neighbor_list
+from ase.neighborlist import neighbor_list
 
 from mts_driver.errors import UserError
 
@@ -81,7 +81,7 @@ def _check_cell(atoms: Atoms, name: str) -> None:
 
 
 def _check_apart(atoms: Atoms, name: str) -> None:
-    i, j, d = ase_neighbor_list("ijd", atoms, COINCIDE_A)
+    i, j, d = neighbor_list("ijd", atoms, COINCIDE_A)
     if len(i) == 0:
         return
     k = int(np.argmin(d))

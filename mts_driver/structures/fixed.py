@@ -16,6 +16,13 @@ def held_atoms(atoms: Atoms) -> np.ndarray:
     return np.unique(np.concatenate(held)).astype(int) if held else np.zeros(0, int)
 
 
+def moving_atoms(atoms: Atoms) -> np.ndarray:
+    """Return which atoms move, bool, shape (N,)."""
+    moves = np.ones(len(atoms), bool)
+    moves[held_atoms(atoms)] = False
+    return moves
+
+
 def read_constraints(atoms: Atoms, name: str) -> None:
     """Turn what the file holds in place into one ``FixAtoms``, and refuse other constraints.
 

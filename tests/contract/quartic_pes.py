@@ -9,8 +9,9 @@ __DRIVER_CLASS__ = "Quartic"
 class Quartic(Dummy_driver):
     """Counts its calls, so that tests can ask how often i-PI evaluated it."""
 
-    def __init__(self, k=0.0, q=0.0, energies=1, *args, **kwargs):
-        self.k, self.q, self.energies, self.calls = k, q, energies, 0
+    def __init__(self, k=0.0, q=0.0, energies=1, virial=1, *args, **kwargs):
+        self.k, self.q, self.calls = k, q, 0
+        self.energies, self.virial = energies, virial
         super().__init__(*args, **kwargs)
 
     def compute_structure(self, cell, pos):
@@ -18,4 +19,5 @@ class Quartic(Dummy_driver):
         self.calls += 1
         forces = -self.k * pos - self.q * pos**3
         energy = float((0.5 * self.k * pos**2 + 0.25 * self.q * pos**4).sum())
-        return self.energies * energy, forces, self.energies * pos.T @ forces, "{}"
+        virial = self.energies * self.virial * pos.T @ forces
+        return self.energies * energy, forces, virial, "{}"

@@ -76,7 +76,7 @@ def test_nan_in_the_start(tmp_path):
     input_xml = make_run(tmp_path)
     start = tmp_path / "start.extxyz"
     lines = start.read_text().splitlines()
-    lines[3] = "H nan 0.0 0.0 4.0"
+    lines[3] = "H nan 0.0 0.0 4.0 1.008"
     start.write_text("\n".join(lines) + "\n")
     assert "position of atom 1 is not finite" in refused(tmp_path, "run", input_xml)
     message = refused(tmp_path, "prepare", start, "-o", tmp_path / "new", "--teacher", TEACHER)

@@ -281,3 +281,16 @@ def test_a_student_without_energies_is_refused_or_warned_about(load, mode, capfd
     else:
         advance(load(dynamics="", verbosity="low", **options), 1)
         assert "do not expect 'nve' to keep the energy" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "levels", [{}, {"nmts": "[1]", "weights": ONE_LEVEL}], ids=["two levels", "one level"]
+)
+@pytest.mark.parametrize("mode", ["npt", "nst"])
+def test_a_teacher_without_a_virial_is_refused_at_the_first_step(load, mode, levels):
+    barostat = BAROSTAT if mode == "npt" else REFERENCE_CELL
+    options = {"mode": mode, "dynamics": LANGEVIN + barostat, **levels}
+    advance(load(**options), 1)
+    simulation = load(teacher="k: 0.10, virial: 0", **options)
+    with pytest.raises(ValueError, match="the teacher gives forces, but no virial: it is for"):
+        advance(simulation, 1)

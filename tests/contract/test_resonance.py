@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from ase.io import write
 from running import HERE, MTS, environment, mts, toy_water, wait_for
 
+from mts_driver.cli.console import plain_console
+from mts_driver.cli.resonance import _picture, _table
 from mts_driver.resonance.judge import faults, recommend
 from mts_driver.resonance.point import diffusion_cm2_s
 
@@ -17,6 +20,7 @@ ROW = {
     "friction": 1.0,
     "blown_up": False,
     "max_dF": 0.5,
+    "drift_meV_atom_ps": 0.3,
     "predicted_heating_K": 1.0,
     "T_H": 301.0,
     "T_H_error": 3.0,
@@ -42,7 +46,7 @@ def test_a_point_without_faults_is_safe():
         ({"max_dF": 3.5}, "hole of 3.5 eV/Å"),
         ({"max_dF": math.nan}, "hole of nan"),
         ({"predicted_heating_K": 4.0}, "heats by 4 K"),
-        ({"predicted_heating_K": None}, "blew up without a thermostat"),
+        ({"drift_meV_atom_ps": None}, "blew up without a thermostat"),
         ({"T_H": 315.0}, "T(H) 315 K"),
         ({"T_heavy": 280.0}, "T(heavy) 280 K"),
         ({"xh_var_ratio": 1.3}, "variance × 1.30"),
@@ -109,14 +113,18 @@ def test_the_packaged_pair_on_water(water):
     assert "exists: choose another name" in scan(water, *SCAN, *steps).stderr
 
 
-def test_a_killed_scan_continues_and_other_settings_are_refused(water):
+def test_a_stopped_scan_continues_and_other_settings_are_refused(water):
     options = [*PAIR, *SCAN, "--outer-fs", "2", "--hydrogen-mass-Da", "4"]
     command = [MTS, "resonance", water / "water.extxyz", *options, "--json", water / "scan.json"]
-    running = subprocess.Popen(list(map(str, command)), env=environment())
+    running = subprocess.Popen(
+        list(map(str, command)), env=environment(), stderr=subprocess.PIPE, text=True
+    )
     state = water / "scan.part"
     wait_for(state.exists, timeout=120)
-    running.kill()
-    running.wait()
+    running.send_signal(signal.SIGINT)
+    message = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert message == "stopped. The same command continues where it was.\n"
     # marked so that its reuse shows
     found = json.loads(state.read_text())
     found["rows"][0]["s_per_ps"] = 123.0
@@ -126,6 +134,43 @@ def test_a_killed_scan_continues_and_other_settings_are_refused(water):
     assert "is a scan with seed=1, not 5" in refused.stderr
     assert scan(water, *options).returncode == 0
     assert json.loads((water / "scan.json").read_text())["reference"]["s_per_ps"] == 123.0
+
+
+def test_the_numbers_outlast_a_picture_that_fails(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mts_driver.resonance.figure.draw", fail)
+    assert (
+        _picture({}, tmp_path / "a.png")
+        == " (no picture: OSError: [Errno 28] No space left on device)"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_the_table_cuts_no_number(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    more = {"hmr": 0, "friction": 1.0, "xh_mean": 0.9912, "diffusion_ratio": 0.87, "speedup": 12.3}
+    row = {**ROW, **more, "safe": False, "faults": ["T(H) 315 K", "X–H variance × 1.23"]}
+    found = {"student": "a[b]", "structure": "x/[c].xyz", "atoms": 9, "reference": row, "scan": []}
+    console = plain_console()
+    console.print(_table(found, narrow=width < 150))
+    text = capsys.readouterr().out
+    assert max(len(line) for line in text.splitlines()) <= width
+    for word in (
+        "a[b]",
+        "x/[c].xyz",
+        "0.9912",
+        "0.50",
+        "0.87",
+        "12.3",
+        "1.02",
+        "301",
+        "315",
+        "1.23",
+    ):
+        assert word in text
+    assert "…" not in text
 
 
 @pytest.mark.parametrize(

@@ -55,20 +55,25 @@ def test_shipped_inputs(tmp_path, system, steps):
 
 
 @pytest.mark.parametrize(
-    ("system", "steps", "teacher", "student"),
+    ("system", "steps", "teacher", "student", "first_teacher", "first_student"),
     [
-        # identical beads are evaluated once, so that eight beads begin with one structure
-        ("water64_pimd", 3, 8 * 3 + 1, 8 * 4 * 3 + 1),
-        ("water64_pimd_rpc", 8, 2 * (8 + 1), 2 * (8 + 1) + 8 * 4 * 8 + 1),
-        ("water64_remd", 8, 3 * (8 + 1), 3 * (6 * 8 + 1)),
+        # All beads begin alike, and copies in one message are evaluated once: one to all of them
+        # are, as the first messages hold all beads or some. That is a race between the threads of
+        # i-PI that add beads and that send them, which a loaded machine decides.
+        ("water64_pimd", 3, 8 * 3, 8 * 4 * 3, (1, 8), (1, 8)),
+        ("water64_pimd_rpc", 8, 2 * 8, 2 * 8 + 8 * 4 * 8, (1, 2), (1 + 1, 2 + 8)),
+        ("water64_remd", 8, 3 * 8, 3 * 6 * 8, (3, 3), (3, 3)),
     ],
 )
-def test_shipped_inputs_of_other_ensembles(tmp_path, system, steps, teacher, student):
+def test_shipped_inputs_of_other_ensembles(
+    tmp_path, system, steps, teacher, student, first_teacher, first_student
+):
     folder = run_folder(tmp_path, system)
     mts("run", folder / "input.xml", "--steps", steps, "--baseline-steps", 0)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["completed"] and summary["steps"] == steps
-    assert (summary["teacher_calls"], summary["student_calls"]) == (teacher, student)
+    assert first_teacher[0] <= summary["teacher_calls"] - teacher <= first_teacher[1]
+    assert first_student[0] <= summary["student_calls"] - student <= first_student[1]
     assert summary["max_force_difference_eV_A"] < 2.0
     for name in ("all", "H", "heavy"):
         assert 220 < summary["temperatures_K"][name] < 420

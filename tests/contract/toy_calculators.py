@@ -37,6 +37,31 @@ class ToyWater(Calculator):
         self.results = {"energy": float(energy), "forces": forces}
 
 
+class FailingStress(ToyWater):
+    """Promises a stress, and fails where it is asked for it."""
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's own type)
+    good = 0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        if "stress" in properties:
+            if self.good == 0:
+                raise RuntimeError("no stress on this device")
+            type(self).good -= 1
+            self.results["stress"] = np.ones(6)
+
+
+class ZeroStress(ToyWater):
+    """Has a stress of zeros, for programs that ask for one."""
+
+    implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's own type)
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["stress"] = np.zeros(6)
+
+
 class NoForces(Calculator):
     """Energies only."""
 

@@ -48,7 +48,7 @@ def all_pairs(x: np.ndarray, cell: np.ndarray) -> list[tuple[int, int]]:
     return sorted([(i, j) for i, j in found if i < j] + sorted(own)[::2])
 
 
-@cases(40)
+@cases(30)
 @given(clouds=st.lists(clouds(), min_size=1, max_size=3), cell=cells(odd=False))
 def test_pairs_are_those_that_there_are(clouds, cell):
     number = len(clouds[0])
@@ -97,7 +97,7 @@ def questions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return q, np.stack([draw(cells(odd=odd)) for _ in range(batch)])
 
 
-@cases(30)
+@cases(20)
 @given(asked=st.lists(questions(), min_size=1, max_size=3))
 def test_a_student_answers_rightly_or_says_what_is_wrong(asked):
     """One that has been asked anything before says the same as one that is asked first."""

@@ -51,21 +51,26 @@ SHM = Path("/dev/shm")
 ENDINGS = st.sampled_from(["closed", "reset", *LOST])
 
 
-def answered(stream: Stream) -> str:
+def answered(stream: Stream, *, periodic: bool | None = None) -> str:
     """How the driver ends."""
     try:
-        return client.answer(evaluator(), stream, model=MODEL)
+        return client.answer(evaluator(periodic=periodic), stream, model=MODEL)
     except UserError as error:
         assert 20 < len(str(error)) < 2000
         return "error"
 
 
-@cases(250)
-@given(data=talks(ATOMS), sizes=parts(), ending=ENDINGS)
-def test_whatever_a_server_says_is_answered_as_it_should_be(data, sizes, ending):
+@cases(200)
+@given(
+    data=talks(ATOMS),
+    sizes=parts(),
+    ending=ENDINGS,
+    periodic=st.sampled_from([None, None, True, False]),
+)
+def test_whatever_a_server_says_is_answered_as_it_should_be(data, sizes, ending, periodic):
     link = MemoryLink(data, sizes, ending)
-    expected = Reference(data, ending=ending)
-    assert answered(Stream(link)) == expected.how
+    expected = Reference(data, ending=ending, periodic=periodic)
+    assert answered(Stream(link), periodic=periodic) == expected.how
     check_answers(link.sent, expected.answers)
     assert link.closed
     event(f"{expected.how}, {sum(isinstance(a, tuple) for a in expected.answers)} answers")
@@ -135,7 +140,7 @@ def shared_talks(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(not SHM.is_dir(), reason="shared memory has no folder here")
-@cases(90)
+@cases(60)
 @given(talk=shared_talks(), sizes=parts())
 def test_shared_memory_that_is_not_there_or_too_small(talk, sizes):
     q, names, fault = talk["q"], talk["names"], talk["fault"]
@@ -168,7 +173,7 @@ def test_shared_memory_that_is_not_there_or_too_small(talk, sizes):
             same(read[kind][: expected.size].reshape(expected.shape), expected)
 
 
-@cases(20)
+@cases(10)
 @given(data=st.data())
 def test_two_drivers_of_one_server_that_are_asked_in_any_order(data, tmp_path_factory):
     """Each over a socket of its own, where bytes for one come between those for the other."""
@@ -222,7 +227,7 @@ def test_two_drivers_of_one_server_that_are_asked_in_any_order(data, tmp_path_fa
         check_answers(heard[k], expected.answers)
 
 
-@cases(30)
+@cases(20)
 @given(
     text=st.one_of(
         st.text(max_size=30),

@@ -23,7 +23,7 @@ from mts_driver.drivers.zmq_pes import ZmqPES  # noqa: E402
 from mts_driver.drivers.zmq_sockets import check_address  # noqa: E402
 
 
-@cases(90)
+@cases(80)
 @given(frames=odd_frames(ATOMS))
 def test_frames_are_read_or_refused(frames):
     try:

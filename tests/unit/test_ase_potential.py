@@ -1,10 +1,13 @@
 """ASE calculators as potentials."""
 
+import importlib
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
@@ -12,6 +15,7 @@ from ase.calculators.emt import EMT
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.ase import AsePotential
+from mts_driver.potentials.virial import gives_virial
 
 EMT_SPEC = "ase:ase.calculators.emt:EMT"
 
@@ -62,6 +66,43 @@ def test_a_calculator_without_stress_gives_zeros_and_says_so_once(capsys, monkey
     for _ in range(2):
         assert (potential(x, 9 * torch.eye(3, dtype=torch.float64)).virial == 0).all()
     assert capsys.readouterr().err.count("offers no stress") == 1
+
+
+@pytest.fixture
+def toys(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "contract"))
+    return importlib.import_module("toy_calculators")
+
+
+WATER_A = torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [0, 0.96, 0]], dtype=torch.float64)
+BOX_A = 9 * torch.eye(3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["ToyWater", "FailingStress", "ZeroStress"])
+def test_what_is_no_virial_is_known_as_none(name, toys):
+    potential = load_potential(f"ase:toy_calculators:{name}", [8, 1, 1])
+    assert potential.has_virial is None
+    potential(WATER_A, 0 * BOX_A)  # an isolated molecule tells nothing
+    assert potential.has_virial is None
+    assert not gives_virial(potential, Atoms("OHH", WATER_A.numpy(), cell=BOX_A, pbc=True))
+    assert potential.has_virial is False
+
+
+def test_a_virial_is_known_by_asking_for_one():
+    potential = load_potential("ase:ase.calculators.lj:LennardJones", [18, 18])
+    atoms = Atoms("Ar2", [[0, 0, 0], [1.2, 0, 0]], cell=[9] * 3, pbc=True)
+    assert gives_virial(potential, atoms) and potential.has_virial is True
+    # an ideal gas has one, of zeros
+    potential = load_potential("ase:ase.calculators.lj:LennardJones", [18])
+    assert gives_virial(potential, Atoms("Ar", cell=[99] * 3, pbc=True))
+
+
+def test_a_stress_that_fails_in_the_middle_is_an_error(toys, monkeypatch):
+    monkeypatch.setattr(toys.FailingStress, "good", 1)
+    potential = load_potential("ase:toy_calculators:FailingStress", [8, 1, 1])
+    potential(WATER_A, BOX_A)
+    with pytest.raises(UserError, match="failed to give a stress: RuntimeError: no stress on"):
+        potential(1.01 * WATER_A, BOX_A)
 
 
 @pytest.mark.parametrize(

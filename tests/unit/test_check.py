@@ -170,6 +170,24 @@ def test_a_student_alone(tmp_path):
     assert found["longest_xh_bond_ratio"] > 1.0 and problems(found) == []
 
 
+def test_a_single_atom_may_be_hot_without_having_blown_up(tmp_path):
+    def nothing(positions, cell):
+        return Evaluation(positions.sum() * 0, positions * 0, torch.zeros(3, 3))
+
+    found = check(
+        Atoms("Cl"),
+        nothing,
+        nothing,
+        settings(picoseconds=4, outer_fs=80.0, friction_per_ps=500.0, equilibrate_ps=0),
+        work=tmp_path,
+        report=lambda *_: None,
+    )
+    # one reading in 600 is above five times the target
+    assert problems(found) == [] and found["steps"] == 50
+    assert found["temperature_at_O_K"]["heavy"]["mean"] == pytest.approx(300, rel=0.06)
+    assert found["temperature_at_O_K"]["heavy"]["atoms"] == 1
+
+
 def test_solute_and_solvent(structures):
     atoms = read_structure(structures / "ethanol_water200.extxyz")
     groups = force_groups(atoms)
@@ -261,7 +279,7 @@ def test_bad_input(tmp_path, monkeypatch):
         (("water", "water.xyz", "--json", "done.json"), "--force"),
         (("water", "water.xyz", "--json", "report"), "must end in .json"),
         (("water", "water.xyz", "--json", "no/report.json"), "'no' does not exist"),
-        (("water", "water.xyz", "-o", "taken"), "is a file"),
+        (("water", "water.xyz", "-o", "taken"), "Not a directory"),
         (("water", "water.xyz", "--outer-fs", "inf"), "outer_fs=inf"),
         (("water", "water.xyz", "--inner-fs", "4"), "no multiple"),
         (("water", "water.xyz", "--teacher", "gpt"), "'gpt' is not known"),

@@ -1,19 +1,23 @@
 """NVE-RESPA drift where its size is known: springs, and students that are wrong on purpose."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from analytic import Analytic
 from ase import Atoms
+from ase.constraints import FixAtoms
 
+from integrators.engine import conserved_energy
+from integrators.levels import TwoLevel
 from integrators.state import Evaluation
 from mts_driver.distillation.drift import (
     nve_respa_drift,
     predicted_heating_K,
 )
-from mts_driver.distillation.nve import thermal_state
+from mts_driver.distillation.nve import _energy_per_atom, thermal_state
 from mts_driver.errors import UserError
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
@@ -114,6 +118,37 @@ def test_predicted_heating():
     # DESIGN §6: 3.9 K for a meV/atom/ps at γ = 1/ps
     assert predicted_heating_K(1.0, 1.0) == pytest.approx(3.868, abs=0.001)
     assert predicted_heating_K(3.0, 10.0) == pytest.approx(1.160, abs=0.001)
+
+
+@pytest.mark.parametrize(("symbols", "degrees"), [("OH", 1.5), ("OHOHOH", 2.5), ("N", 0.0)])
+def test_the_centre_of_mass_takes_no_heat(symbols, degrees):
+    atoms = Atoms(symbols, [[2.0 * k, 0, 0] for k in range(len(Atoms(symbols)))])
+
+    def nothing(positions, cell):
+        return Evaluation(positions.sum() * 0, positions * 0, torch.zeros(3, 3))
+
+    drift = nve_respa_drift(
+        [atoms], nothing, nothing, outer_fs=2.0, picoseconds=0.1, hydrogen_mass_Da=0.0, seeds=(1,)
+    )
+    assert drift.degrees_per_atom == pytest.approx(degrees) and abs(drift.mean) < 1e-9
+    found = replace(drift, values=(1.0,)).heating_K(1.0)
+    assert found == (pytest.approx(3.868 * 3 / degrees, rel=1e-3) if degrees else None)
+    assert replace(drift, values=(math.inf,)).heating_K(1.0) is None
+
+
+def test_held_atoms_take_no_heat_and_are_not_counted():
+    held = hydroxides()
+    held.set_constraint(FixAtoms(range(0, 24, 2)))
+    state = thermal_state(held, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=2)
+    assert not state.velocities[::2].any() and state.velocities[1::2].all()
+    found = nve_respa_drift(
+        [held], springs(OH_EV_A2), springs(0.9 * OH_EV_A2), outer_fs=4.0, seeds=(1,)
+    )
+    assert found.degrees_per_atom == 3.0 and abs(found.mean) < 1.0
+    # of the twelve that move
+    levels = TwoLevel(springs(OH_EV_A2), springs(OH_EV_A2))
+    start = levels.evaluate(state, "slow")
+    assert 12 * _energy_per_atom(start) == pytest.approx(float(conserved_energy(start)))
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,13 @@ def test_analysis_reads_files_and_nothing_else(path):
         assert not reaches(path, f"mts_driver.{layer}")
 
 
-@pytest.mark.parametrize("module", ["mts_driver.analysis.report", "mts_driver.cli.main"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("mts_driver.analysis.report", "mts_driver.cli.main"),
+        *("mts_driver.drivers.launcher", "mts_driver.structures.files"),
+    ],
+)
 def test_torch_is_not_loaded_in_passing(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
