@@ -80,6 +80,8 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         text=True,
         env=environment(),
         start_new_session=True,
+        # a shell that runs these tests in the background has it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

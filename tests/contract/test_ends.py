@@ -197,18 +197,8 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     made = mts(
         *("prepare", cases / "teacher_by_hand" / "ar4.extxyz", "-o", run),
         *("--teacher", f"{LJ}=0.0104", "--student", f"{LJ}=0.012", "--outer-fs", 4),
-        *(
-            "--inner-fs",
-            2,
-            "--steps",
-            10,
-            "--stride",
-            5,
-            "--equilibrate-ps",
-            0,
-            "--hydrogen-mass-Da",
-            0,
-        ),
+        *("--inner-fs", 2, "--steps", 10, "--stride", 5, "--equilibrate-ps", 0),
+        *("--hydrogen-mass-Da", 0),
     )
     assert made.returncode == 0, made.stderr
     input_xml = run / "input.xml"
@@ -216,11 +206,14 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     address = by_hand(input_xml)
     driver = start(
         *("serve", f"{LJ}=0.0104", "--address", address, "--structure", run / "start.extxyz"),
-        *("--threads", 1, "--timeout", 60, "--quiet"),
+        *("--threads", 1, "--quiet"),
     )
-    done = mts("run", input_xml, "--baseline-steps", 2)
-    assert done.returncode == 0, done.stderr
-    assert driver.communicate(timeout=180)[0] == ""
+    try:
+        done = mts("run", input_xml, "--baseline-steps", 2)
+        assert done.returncode == 0, done.stderr
+        assert driver.communicate(timeout=180)[0] == ""
+    finally:
+        driver.kill()
     assert f"picture: {run / 'report.png'}" in done.stderr
     summary = summary_of(input_xml)
     assert summary["teacher_calls"] is None and "by hand" in summary["teacher_reason"]

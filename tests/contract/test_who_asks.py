@@ -203,7 +203,8 @@ def test_ase_asks_about_isolated_and_periodic_atoms(tmp_path, kind):
 
 
 def evaluator(spec, structure):
-    return _load(spec, structure, device="cpu", dtype="float32", threads=1, stats=Stats(spec))
+    how = {"device": "cpu", "dtype": "float32", "threads": 1, "virial": False}
+    return _load(spec, structure, **how, stats=Stats(spec))
 
 
 def test_an_isolated_molecule_served(cases):
