@@ -211,7 +211,17 @@ def _column(name: str, value: float) -> Callable[[Said], Said]:
     def change(said: Said) -> Said:
         values = np.ones(len(said.labels))
         values[-1] = value
-        return replace(said, columns={**said.columns, name: values}, masses_Da=None)
+        columns = {**said.columns, name: values}
+        return replace(said, columns=columns, masses_Da=None, momenta=None)
+
+    return change
+
+
+def _words(name: str) -> Callable[[Said], Said]:
+    def change(said: Said) -> Said:
+        words = np.array(["a"] * len(said.labels))
+        columns = {**said.columns, name: words}
+        return replace(said, columns=columns, masses_Da=None, momenta=None)
 
     return change
 
@@ -287,6 +297,16 @@ WRONG: dict[str, Callable[[Said], Said]] = {
     "held all": _held,
     "held along z": _held_along_z,
     "momenta nan": _momenta,
+    "momenta of one axis": _column("momenta", 1.0),
+    "charge beyond": _header(charge="9999"),
+    "charges of atoms in words": _words("initial_magmoms"),
+    "spin nan": _column("initial_magmoms", np.nan),
+    "masses in words": _words("masses"),
+    "masses otherwise": _column("isotope", 2.0),
+    "held otherwise": _column("fixed", 1.0),
+    "cell otherwise": lambda said: replace(
+        said.only(cell_A=None, periodic=False), header={"cell": '"9 0 0 0 9 0 0 0 9"'}
+    ),
 }
 """What must be refused, whatever else a file says."""
 
