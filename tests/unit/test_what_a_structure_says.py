@@ -291,7 +291,7 @@ def test_velocities_without_units_are_not_used(read_text):
     text = "1\nProperties=species:S:1:pos:R:3:velo:R:3\nO 0 0 0 1 1 1\n"
     atoms, told = read_text(text)
     assert "'velo' names no units" in told and not atoms.has("momenta")
-    with pytest.raises(UserError, match="momenta of atom 0 is .*not finite"):
+    with pytest.raises(UserError, match=r"momenta of atom 0 is .*not finite"):
         read_text(text.replace("velo", "momenta").replace("1 1 1", "nan 1 1"))
 
 
