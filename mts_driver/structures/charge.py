@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from mts_driver.errors import UserError
+from mts_driver.structures.columns import numbers_of
 
 CHARGE_KEYS = (
     *("charge", "total_charge", "net_charge", "molecular_charge", "charge_total"),
@@ -62,6 +63,11 @@ def read_charge(atoms: Atoms, name: str) -> list[str]:
         if charge:
             notes.append(f"total charge {charge:+d} e, the sum over its atoms")
     electrons = int(atoms.numbers.sum()) - charge
+    if electrons < 0:
+        raise UserError(
+            f"structure {name!r} has a charge of {charge:+d} e, more than its {electrons + charge} "
+            "electrons: correct it."
+        )
     multiplicity, notes_of_spin = _multiplicity(atoms, electrons, name)
     if charge:
         atoms.info["charge"] = charge
@@ -86,8 +92,11 @@ def _multiplicity(atoms: Atoms, electrons: int, name: str) -> tuple[int, list[st
             )
     if len(found) > 1:
         _disagree({**said, **unpaired}, name)
-    moments = atoms.arrays.pop("initial_magmoms", None)
-    if moments is not None and np.isfinite(moments).all() and abs(moments.sum()) > ROUNDING_E:
+    moments = np.zeros(0)
+    if "initial_magmoms" in atoms.arrays:
+        moments = numbers_of(atoms, "initial_magmoms", name)
+        del atoms.arrays["initial_magmoms"]
+    if abs(moments.sum()) > ROUNDING_E:
         from_moments = round(float(abs(moments.sum()))) + 1
         if found and found != {from_moments}:
             _disagree({**said, **unpaired, "the sum of initial_magmoms": moments.sum()}, name)
@@ -114,11 +123,11 @@ def _multiplicity(atoms: Atoms, electrons: int, name: str) -> tuple[int, list[st
 def _sum_over_atoms(atoms: Atoms, name: str, *, silent: bool) -> float | None:
     """Sum of the charges of atoms, None where the file has none (or only zeros)."""
     for key in ATOM_CHARGES:
-        values = atoms.arrays.get(key)
-        if values is None or values.ndim != 1 or not np.any(values):
+        values = numbers_of(atoms, key, name) if key in atoms.arrays else np.zeros(0)
+        if not values.any():
             continue
-        total = float(np.sum(np.asarray(values, float)))
-        if not abs(total - round(total) if np.isfinite(total) else np.inf) <= ROUNDING_E:
+        total = float(values.sum())
+        if not np.isfinite(total) or abs(total - round(total)) > ROUNDING_E:
             if not silent:
                 continue  # the header has said it, partial charges are another matter
             raise UserError(

@@ -3,7 +3,7 @@
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
-from ase.neighborlist import neighbor_list
+from scipy.spatial import cKDTree
 
 from mts_driver.errors import UserError
 
@@ -81,14 +81,33 @@ def _check_cell(atoms: Atoms, name: str) -> None:
 
 
 def _check_apart(atoms: Atoms, name: str) -> None:
-    i, j, d = neighbor_list("ijd", atoms, COINCIDE_A)
-    if len(i) == 0:
+    x, number = _with_images(atoms)
+    pairs = cKDTree(x).query_pairs(COINCIDE_A, output_type="ndarray")
+    if len(pairs) == 0:
         return
-    k = int(np.argmin(d))
-    first, second = sorted((int(i[k]), int(j[k])))
+    distances = np.linalg.norm(x[pairs[:, 0]] - x[pairs[:, 1]], axis=1)
+    k = int(np.argmin(distances))
+    first, second = sorted(number[pairs[k]].tolist())
     directly = np.linalg.norm(atoms.positions[first] - atoms.positions[second])
-    image = "" if first != second and directly <= COINCIDE_A else " (a periodic image)"
+    image = "" if directly <= COINCIDE_A else " (a periodic image)"
     raise UserError(
-        f"structure {name!r}: atoms {first} and {second}{image} are {d[k]:.2g} Å apart "
-        f"({len(i) // 2} such pairs): remove atoms that are there twice, or give the true cell."
+        f"structure {name!r}: atoms {first} and {second}{image} are {distances[k]:.2g} Å apart "
+        f"({len(pairs)} such pairs): remove atoms that are there twice, or give the true cell."
     )
+
+
+def _with_images(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (M, 3) with those images that may be too close, and whose they are (M,).
+
+    A cell has been checked before: it is thicker than that.
+    """
+    x, number = atoms.positions, np.arange(len(atoms))
+    if not atoms.pbc.all():
+        return x, number
+    inverse = np.linalg.inv(atoms.cell.array)
+    x = x - np.floor(x @ inverse) @ atoms.cell.array
+    margins = COINCIDE_A * np.linalg.norm(inverse, axis=0)
+    for vector, column, margin in zip(atoms.cell.array, inverse.T, margins, strict=True):
+        low = x @ column < margin
+        x, number = np.concatenate([x, x[low] + vector]), np.concatenate([number, number[low]])
+    return x, number

@@ -15,9 +15,11 @@ from ase.io import write
 from mts_driver.errors import UserError
 from mts_driver.structures.charge import read_charge
 from mts_driver.structures.checks import check_structure
+from mts_driver.structures.columns import numbers_of
 from mts_driver.structures.fixed import held_atoms, read_constraints
 from mts_driver.structures.formats import read_frames, split_index
 from mts_driver.structures.masses import PHYSICAL, read_masses
+from mts_driver.structures.other_names import refuse_other_names
 from mts_driver.units import AU_TIME_FS, BOHR_A
 
 Tell = Callable[[str], None]
@@ -99,6 +101,7 @@ def read_systems(path: Path | str, *, tell: Tell = lambda _: None) -> list[Atoms
 def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[str]:
     """Bring a frame to the terms of `read_structure`, in place; sentences for the user."""
     notes: list[str] = []
+    refuse_other_names(atoms, name)
     velocities = _velocities(atoms, name, notes)
     check_structure(atoms, name)
     notes += read_masses(atoms, name)
@@ -130,17 +133,11 @@ def _velocities(atoms: Atoms, name: str, notes: list[str]) -> np.ndarray | None:
             notes.append(f"its column {column!r} names no units and is not used")
     if not atoms.has("momenta"):
         return None
-    velocities = atoms.get_velocities()
+    momenta = numbers_of(atoms, "momenta", name, each=3)
+    masses = numbers_of(atoms, "masses", name) if atoms.has("masses") else atoms.get_masses()
     del atoms.arrays["momenta"]
-    if not velocities.any():
-        return None
-    if not np.isfinite(velocities).all():
-        bad = int(np.flatnonzero(~np.isfinite(velocities).all(axis=1))[0])
-        raise UserError(
-            f"structure {name!r}: the momentum of atom {bad} is not finite: repair the file, or "
-            "leave momenta out."
-        )
-    return velocities
+    with np.errstate(divide="ignore", invalid="ignore"):  # masses are checked later
+        return momenta / masses[:, None] if momenta.any() else None
 
 
 def fingerprint(atoms: Atoms) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.io import read
-from ase.io.formats import UnknownFileTypeError, filetype
+from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 
 from mts_driver.errors import UserError
+from mts_driver.structures.counts import check_counts
 from mts_driver.structures.ipi_labels import element_of
-from mts_driver.units import AMU_PER_ELECTRON_MASS, BOHR_A
+from mts_driver.units import AMU_PER_ELECTRON_MASS
 
 ISOTOPES = {"D": ("H", 2.01410177812), "T": ("H", 3.0160492779)}
 """Labels that i-PI and others write for isotopes: element and mass, Da."""
@@ -95,7 +96,10 @@ def read_frames(path: Path, index: int | None) -> tuple[list[Atoms], list[str]]:
 
 
 def _read(path: Path, wanted: int | str, notes: list[str]) -> list[Atoms]:
-    if _ipi_format(path):
+    most = None if wanted == ":" else 1
+    if by_ipi := _ipi_format(path):
+        if by_ipi == "xyz":
+            check_counts(path, most_frames=most)
         notes.append("read with the cell and units of i-PI's comment")
         return list(_ipi_frames(path))
     form = filetype(str(path))
@@ -105,7 +109,9 @@ def _read(path: Path, wanted: int | str, notes: list[str]) -> list[Atoms]:
             "and spin would be lost: convert it to extxyz, with charge=... in its second line."
         )
     if form in ("xyz", "extxyz"):
-        text, isotopes = _without_isotopes(path.read_text())
+        check_counts(path, most_frames=most)
+        with open_with_compression(str(path), "rb") as file:
+            text, isotopes = _without_isotopes(file.read().decode())
         if isotopes:
             frames = _listed(read(io.StringIO(text), index=":", format="extxyz"))
             for atoms, masses in zip(frames, isotopes, strict=True):
@@ -148,6 +154,7 @@ def _ipi_format(path: Path) -> str | None:
 def _ipi_frames(path: Path) -> Iterator[Atoms]:
     """Read with i-PI's own reader, whose default units are bohr for xyz, Å for pdb."""
     from ipi.utils.io import read_file
+    from ipi.utils.units import unit_to_user
 
     form = str(_ipi_format(path))
     with path.open() as file:
@@ -159,9 +166,17 @@ def _ipi_frames(path: Path) -> Iterator[Atoms]:
                 return
             names = [str(name) for name in frame["atoms"].names]
             symbols = [element_of(name) or name for name in names]
-            positions = np.array(frame["atoms"].q).reshape(-1, 3) * BOHR_A
-            cell = np.array(frame["cell"].h).T * BOHR_A
-            periodic = bool((np.diag(cell) > 0).all())  # i-PI's mark for none is -1
+            # with i-PI's own bohr, so that angstroms are what they were
+            q, h = (np.array(a) for a in (frame["atoms"].q, frame["cell"].h))
+            positions = unit_to_user("length", "angstrom", q.reshape(-1, 3))
+            cell = unit_to_user("length", "angstrom", h.T)
+            periodic = not (np.diag(cell) < 0).all()  # i-PI's mark for none is -1
+            if periodic and not (np.diag(cell) > 0).all():
+                raise UserError(
+                    f"structure file {str(path)!r} has the cell {cell.tolist()} Å in i-PI's "
+                    "comment, which i-PI needs along the axes: a along x, b in the plane of x and "
+                    "y, and all three lengths above 0."
+                )
             atoms = Atoms(symbols, positions, cell=cell if periodic else None, pbc=periodic)
             given = np.array(frame["atoms"].m) * AMU_PER_ELECTRON_MASS
             labelled = {k: n for k, n in enumerate(names) if n != symbols[k]}
@@ -183,7 +198,7 @@ def _without_isotopes(text: str) -> tuple[str, list[dict[int, str]]]:
     """Replace labels D and T by H; an empty list if there is none, or the text is no xyz."""
     if not re.search(r"(?m)^\s*[DT]\s|\s[DT]\s", text):
         return text, []
-    lines = text.splitlines()
+    lines = text.split("\n")
     found: list[dict[int, str]] = []
     start = 0
     while start < len(lines) and lines[start].strip():

@@ -6,6 +6,7 @@ from ase.data import atomic_masses
 from ase.neighborlist import neighbor_list
 
 from mts_driver.errors import UserError
+from mts_driver.structures.columns import numbers_of
 
 LONGEST_XH_A = 1.9
 """Å; a hydrogen further than this from every heavy atom is not bonded to any of them."""
@@ -71,9 +72,9 @@ def read_masses(atoms: Atoms, name: str) -> list[str]:
         return []
     natural = atomic_masses[atoms.numbers]
     notes = []
-    physical = atoms.arrays.pop(PHYSICAL, None)
-    if physical is not None:
-        given = _positive(physical, PHYSICAL, name)
+    if PHYSICAL in atoms.arrays:
+        given = _positive(atoms, PHYSICAL, name)
+        del atoms.arrays[PHYSICAL]
     elif _looks_repartitioned(atoms, given, natural):
         given = natural
         notes.append(
@@ -94,20 +95,20 @@ def read_masses(atoms: Atoms, name: str) -> list[str]:
 def _column(atoms: Atoms, name: str) -> np.ndarray | None:
     """Masses of the file, Da, under ASE's name; None where it has none."""
     if "mass" in atoms.arrays:  # ASE keeps a column of this name, and does not use it
-        column = atoms.arrays.pop("mass")
-        atoms.arrays.setdefault("masses", np.asarray(column, float))
+        atoms.arrays.setdefault("masses", atoms.arrays["mass"])
+        del atoms.arrays["mass"]
     if "masses" not in atoms.arrays:
         atoms.arrays.pop(PHYSICAL, None)
         return None
-    return _positive(atoms.arrays["masses"], "masses", name)
+    return _positive(atoms, "masses", name)
 
 
-def _positive(values: np.ndarray, column: str, name: str) -> np.ndarray:
-    masses = np.asarray(values, float)
-    bad = np.flatnonzero(~(np.isfinite(masses) & (masses > 0))) if masses.ndim == 1 else [0]
+def _positive(atoms: Atoms, column: str, name: str) -> np.ndarray:
+    masses = numbers_of(atoms, column, name)
+    bad = np.flatnonzero(masses <= 0)
     if len(bad):
         raise UserError(
-            f"structure {name!r}: {column} of atom {bad[0]} is {values[bad[0]]}: give masses above "
+            f"structure {name!r}: {column} of atom {bad[0]} is {masses[bad[0]]}: give masses above "
             "0 in Da, or leave the column out for natural ones."
         )
     return masses

@@ -61,6 +61,8 @@ def geometries(draw: st.DrawFn) -> Said:
         cell = cell[[[1, 0, 2], [2, 1, 0], [0, 2, 1]][draw(st.integers(0, 2))]]
     elif kind != "unused" and draw(st.booleans()):
         cell = cell[[1, 2, 0]]
+    if kind == "box" and draw(st.integers(0, 3)) == 0:
+        cell = cell * np.array([[1.0], [300.0], [300.0]])
     shift = rng.integers(-2, 3, size=3) @ cell if kind != "unused" else 0.0
     return Said(labels, x + shift, cell, periodic=kind != "unused")
 
@@ -145,10 +147,9 @@ def files(draw: st.DrawFn) -> Written:
     return "a.xyz", (extxyz(other) * (said.frames - 1) + extxyz(said)).encode(), said
 
 
-@st.composite
-def _xyz(draw: st.DrawFn, said: Said) -> Written:
+def _xyz(said: Said) -> st.SearchStrategy[Written]:
     one = said.only(cell_A=None, periodic=False)
-    return "a.xyz", plain_xyz(one).encode(), one
+    return st.just(("a.xyz", plain_xyz(one).encode(), one))
 
 
 @st.composite
@@ -171,20 +172,18 @@ def _pdb(draw: st.DrawFn, said: Said) -> Written:
     return "a.pdb", pdb(one).encode(), one
 
 
-@st.composite
-def _vasp(draw: st.DrawFn, said: Said) -> Written:
+def _vasp(said: Said) -> st.SearchStrategy[Written]:
     if not said.periodic:
-        return draw(_xyz(said))
+        return _xyz(said)
     one = by_label(said)
-    return "a.vasp", poscar(one).encode(), one
+    return st.just(("a.vasp", poscar(one).encode(), one))
 
 
-@st.composite
-def _cif(draw: st.DrawFn, said: Said) -> Written:
+def _cif(said: Said) -> st.SearchStrategy[Written]:
     if not said.periodic:
-        return draw(_xyz(said))
+        return _xyz(said)
     one = along_axes(said.only(labels=said.symbols))
-    return "a.cif", by_ase(as_atoms(one), "cif"), one
+    return st.just(("a.cif", by_ase(as_atoms(one), "cif"), one))
 
 
 @st.composite
@@ -211,7 +210,17 @@ def _column(name: str, value: float) -> Callable[[Said], Said]:
     def change(said: Said) -> Said:
         values = np.ones(len(said.labels))
         values[-1] = value
-        return replace(said, columns={**said.columns, name: values}, masses_Da=None)
+        columns = {**said.columns, name: values}
+        return replace(said, columns=columns, masses_Da=None, momenta=None)
+
+    return change
+
+
+def _words(name: str) -> Callable[[Said], Said]:
+    def change(said: Said) -> Said:
+        words = np.array(["a"] * len(said.labels))
+        columns = {**said.columns, name: words}
+        return replace(said, columns=columns, masses_Da=None, momenta=None)
 
     return change
 
@@ -237,6 +246,13 @@ def _twice(said: Said) -> Said:
     again = said.positions_A[:1] + np.array([0.0, 0.1, 0.2])
     positions = np.concatenate([said.positions_A, again])
     return said.only(labels=[*said.labels, said.labels[0]], positions_A=positions)
+
+
+def _image_twice(said: Said) -> Said:
+    """Two atoms that meet in a corner of the cell, several cells apart."""
+    cell = np.array([[7.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-3.0, 1.0, 9.0]])
+    positions = np.array([[0.1, 0.1, 0.1], np.array([2.0, -3.0, 4.0]) @ cell - 0.1])
+    return said.only(labels=["Ar", "Ar"], positions_A=positions, cell_A=cell, periodic=True)
 
 
 def _held(said: Said) -> Said:
@@ -275,6 +291,7 @@ WRONG: dict[str, Callable[[Said], Said]] = {
     "position infinite": _position([0.0, 0.0, -np.inf]),
     "position far": _position([0.0, 2e6, 0.0]),
     "atom twice": _twice,
+    "atom twice in images": _image_twice,
     "element": _label("Qq"),
     "no element": _label("X"),
     "cell tiny": _cell(np.eye(3)),
@@ -287,6 +304,16 @@ WRONG: dict[str, Callable[[Said], Said]] = {
     "held all": _held,
     "held along z": _held_along_z,
     "momenta nan": _momenta,
+    "momenta of one axis": _column("momenta", 1.0),
+    "charge beyond": _header(charge="9999"),
+    "charges of atoms in words": _words("initial_magmoms"),
+    "spin nan": _column("initial_magmoms", np.nan),
+    "masses in words": _words("masses"),
+    "masses otherwise": _column("isotope", 2.0),
+    "held otherwise": _column("fixed", 1.0),
+    "cell otherwise": lambda said: replace(
+        said.only(cell_A=None, periodic=False), header={"cell": '"9 0 0 0 9 0 0 0 9"'}
+    ),
 }
 """What must be refused, whatever else a file says."""
 

@@ -125,6 +125,7 @@ def test_what_cannot_be_is_refused(file, folder):
     name, content = file
     with pytest.raises(UserError) as refused:
         reads(folder, "wrong.xyz", content)
+        event(f"{name} was taken")
     assert "wrong.xyz" in str(refused.value) and len(str(refused.value)) < 1500
     event(name.partition(" ")[0])
 
