@@ -77,7 +77,7 @@ def scan(folder, *options):
     """Run the command in a folder with a toy as the teacher."""
     pytest.importorskip("so3krates_torch")
     command = ["resonance", folder / "water.extxyz", *options, "--json", folder / "scan.json"]
-    return mts(*command, timeout=900)
+    return mts(*command)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_killed_scan_continues_and_other_settings_are_refused(water):
     command = [MTS, "resonance", water / "water.extxyz", *options, "--json", water / "scan.json"]
     running = subprocess.Popen(list(map(str, command)), env=environment())
     state = water / "scan.part"
-    wait_for(state.exists, timeout=120)
+    wait_for(state.exists)
     running.kill()
     running.wait()
     # marked so that its reuse shows
