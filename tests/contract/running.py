@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 MTS = Path(sys.executable).with_name("mts")
 TEACHER = "ase:toy_calculators:ToyWater"
 STUDENT = "ase:toy_calculators:ToyWater?scale=1.02"
+LONG_S = 600.0
+"""A net for what hangs, not a bound: beside other work seconds become minutes."""
 
 
 def toy_water(n: int = 2) -> Atoms:
@@ -59,7 +61,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400", "NO_COLOR": "1"}
 
 
-def mts(*arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def mts(*arguments: object, timeout: float = LONG_S) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     return subprocess.run(
         [MTS, *map(str, arguments)],
@@ -109,7 +111,7 @@ def family(folder: Path) -> dict[str, int]:
     return found
 
 
-def wait_for(condition, *, timeout: float = 180, what: str = "condition"):
+def wait_for(condition, *, timeout: float = LONG_S, what: str = "condition"):
     """Wait until a callable returns something true."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

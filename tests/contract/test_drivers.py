@@ -15,7 +15,7 @@ from ipi.engine.atoms import Atoms as IpiAtoms
 from ipi.engine.cell import GenericCell
 from ipi.engine.forcefields import FFSocket
 from ipi.interfaces.sockets import InterfaceSocket
-from running import MTS, environment, wait_for
+from running import LONG_S, MTS, environment, wait_for
 
 from mts_driver.drivers.client import serve
 from mts_driver.drivers.evaluator import Evaluator
@@ -53,7 +53,7 @@ class Server:
             address="localhost" if mode == "inet" else "t",
             port=port,
             mode=mode,
-            timeout=20.0,
+            timeout=LONG_S,
             sockets_prefix=str(folder / "ipi_"),
             batch_size=batch_size,
         )
@@ -68,7 +68,7 @@ class Server:
 
     def serve(self, **options) -> None:
         try:
-            self.outcome.append(serve(self.evaluator, self.address, timeout=20, **options))
+            self.outcome.append(serve(self.evaluator, self.address, timeout=LONG_S, **options))
         except UserError as error:
             self.outcome.append(error)
 
@@ -82,7 +82,7 @@ class Server:
 
     def __exit__(self, *_) -> None:
         self.forcefield.stop()
-        self.thread.join(timeout=10)
+        self.thread.join(timeout=LONG_S)
         assert not self.thread.is_alive()
 
     def ask(self, *structures):
@@ -93,7 +93,7 @@ class Server:
             atoms.q[:] = structure.positions.ravel() / BOHR_A
             cell = GenericCell(structure.cell.array.T / BOHR_A)
             requests.append(self.forcefield.queue(atoms, cell, reqid=k))
-        wait_for(lambda: all(r["status"] == "Done" for r in requests), timeout=20, what="forces")
+        wait_for(lambda: all(r["status"] == "Done" for r in requests), what="forces")
         found = [request["result"] for request in requests]
         for request in requests:
             self.forcefield.release(request)
@@ -153,7 +153,7 @@ def test_a_wrong_number_of_atoms_is_an_error_that_says_what_to_do(tmp_path):
     server.thread.start()
     atoms = IpiAtoms(4)
     request = server.forcefield.queue(atoms, GenericCell(np.eye(3)), reqid=0)
-    wait_for(lambda: server.outcome, timeout=10, what="error")
+    wait_for(lambda: server.outcome, what="error")
     assert "sent 4 atoms, but --structure has 7" in str(server.outcome[0])
     assert request["status"] != "Done"
     server.forcefield.stop()
@@ -166,7 +166,7 @@ def test_a_driver_for_another_model_refuses(tmp_path):
     server.forcefield.start()
     server.thread.start()
     server.forcefield.queue(IpiAtoms(4), GenericCell(np.eye(3)), reqid=0)
-    wait_for(lambda: server.outcome, timeout=10, what="error")
+    wait_for(lambda: server.outcome, what="error")
     assert "asks for 'so3lr'" in str(server.outcome[0])
     server.forcefield.stop()
 
@@ -217,7 +217,7 @@ def test_ase_as_the_server_which_never_says_exit(tmp_path):
     driver = serve_process("--address", name, folder=tmp_path)
     reference = atoms.copy()
     reference.calc = EMT()
-    with SocketIOCalculator(unixsocket=name, timeout=60) as calculator:
+    with SocketIOCalculator(unixsocket=name, timeout=LONG_S) as calculator:
         atoms.calc = calculator
         for _ in range(3):
             assert atoms.get_potential_energy() == pytest.approx(reference.get_potential_energy())
@@ -225,7 +225,7 @@ def test_ase_as_the_server_which_never_says_exit(tmp_path):
             np.testing.assert_allclose(atoms.get_stress(), reference.get_stress(), atol=1e-7)
             for one in (atoms, reference):
                 one.rattle(0.05, seed=3)
-    _, messages = driver.communicate(timeout=20)
+    _, messages = driver.communicate(timeout=LONG_S)
     assert driver.returncode == 0, messages
     assert "closed the connection; 3 calls" in messages
 
@@ -273,18 +273,21 @@ def test_a_plain_ipi_runs_path_integrals_in_batches(mode, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONG_S,
         env=environment(),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert driver.wait(timeout=20) == 0
+    assert driver.wait(timeout=LONG_S) == 0
     assert driver.stderr is not None
     driver.stderr.close()
     stats = read_stats(tmp_path / "stats.json")
     # five evaluations of four beads in batches of three, of which the second is padded; at the
-    # start all beads are one structure
-    assert (stats["calls"], stats["structures"], stats["state"]) == (10, 2 + 4 * 4, "done")
+    # start all beads of a batch are one structure. A plain i-PI sends what it has when it looks: on
+    # a busy machine that may be a batch of one bead, when it is still queueing the others
+    calls, structures = stats["calls"], stats["structures"]
+    assert stats["state"] == "done"
+    assert 10 <= calls <= 5 * 4 and 2 <= structures - 4 * 4 <= 4
     reference = copper()
     reference.calc = EMT()
     for bead in range(4):

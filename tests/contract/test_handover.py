@@ -178,7 +178,7 @@ def test_nobody_answers_and_nobody_outside_may_ask(tmp_path):
 
 def test_a_server_that_comes_back_is_asked_again(tmp_path):
     address = f"ipc://{tmp_path}/student"
-    client, answers = Client(address, timeout_s=30.0), []
+    client, answers = Client(address, timeout_s=60.0), []
     asking = threading.Thread(target=lambda: answers.append(client.ask(Message("hello"))))
     # the first server takes the question and dies
     context = zmq.Context()
@@ -192,6 +192,6 @@ def test_a_server_that_comes_back_is_asked_again(tmp_path):
     well = Analytic(lambda x: x.square().sum((-2, -1)))
     second = Server(Model("student:second", Evaluator(well, 1, stats=Stats("w"))), address)
     with serving(second):
-        asking.join(timeout=30)
+        asking.join(timeout=60)
         assert answers and answers[0].values["model"] == "student:second"
         client.close()

@@ -20,6 +20,7 @@ from ipi_input import (
     forcefield,
     simulation_xml,
 )
+from running import LONG_S
 
 from integrators import ipi_register
 
@@ -35,7 +36,7 @@ REGISTER = "<ffdirect name='respa'><pes>custom</pes><pes_path>ipi_register.py</p
 
 def run(command, folder, name="input.xml"):
     return subprocess.run(
-        [*command, name], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [*command, name], cwd=folder, capture_output=True, text=True, timeout=LONG_S, check=False
     )
 
 

@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 from ase.io import write
-from running import HERE, MTS, environment, mts, toy_water, wait_for
+from running import HERE, LONG_S, MTS, environment, mts, toy_water, wait_for
 
 from mts_driver.cli.console import plain_console
 from mts_driver.cli.resonance import _picture, _table
@@ -81,7 +81,7 @@ def scan(folder, *options):
     """Run the command in a folder with a toy as the teacher."""
     pytest.importorskip("so3krates_torch")
     command = ["resonance", folder / "water.extxyz", *options, "--json", folder / "scan.json"]
-    return mts(*command, timeout=900)
+    return mts(*command)
 
 
 @pytest.fixture
@@ -120,9 +120,9 @@ def test_a_stopped_scan_continues_and_other_settings_are_refused(water):
         list(map(str, command)), env=environment(), stderr=subprocess.PIPE, text=True
     )
     state = water / "scan.part"
-    wait_for(state.exists, timeout=120)
+    wait_for(state.exists)
     running.send_signal(signal.SIGINT)
-    message = running.communicate(timeout=60)[1]
+    message = running.communicate(timeout=LONG_S)[1]
     assert running.returncode == 130
     assert message == "stopped. The same command continues where it was.\n"
     # marked so that its reuse shows

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from analytic import Analytic
-from running import mts
+from running import mts, wait_for
 
 from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.messages import Message
@@ -22,6 +22,7 @@ zmq = pytest.importorskip("zmq")
 from mts_driver.drivers.zmq_client import Client  # noqa: E402
 from mts_driver.drivers.zmq_keys import make_keys  # noqa: E402
 from mts_driver.drivers.zmq_pes import ZmqPES  # noqa: E402
+from mts_driver.drivers.zmq_rhythm import Rhythm  # noqa: E402
 from mts_driver.drivers.zmq_server import Limits, Model, Server  # noqa: E402
 from mts_driver.drivers.zmq_sockets import CONNECTION_QUEUE, check_address  # noqa: E402
 
@@ -29,14 +30,20 @@ ATOMS = 5
 HELLO = Message("hello")
 
 
+NET_S = 120
+"""What hangs ends after this; nothing depends on how long it takes."""
+
+
 class Slow(Analytic):
-    """A quartic well that takes a while, as models do."""
+    """A quartic well that takes a while, as models do, or until its gate is opened."""
 
     def __init__(self, seconds=0.003):
         super().__init__(lambda x: (0.7 * x**2 + 0.1 * x**4).sum((-2, -1)))
-        self.seconds = seconds
+        self.seconds, self.gate = seconds, threading.Event()
+        self.gate.set()
 
     def __call__(self, positions, cell):
+        self.gate.wait(NET_S)
         time.sleep(self.seconds)
         return super().__call__(positions, cell)
 
@@ -71,7 +78,7 @@ def serving(address, *, model=None, limits=None, keys=None):
         yield server, stats
     finally:
         end.set()
-        thread.join(10)
+        thread.join(NET_S)
         assert not thread.is_alive()
 
 
@@ -87,39 +94,39 @@ def energy_of(q):
 
 
 def run_client(address, seed, questions):
-    """Ask for a walk of one's own and compare every answer; return the seconds it took."""
-    client, rng = Client(address, timeout_s=30), np.random.default_rng(seed)
+    """Ask for a walk of one's own and compare every answer."""
+    client, rng = Client(address, timeout_s=NET_S), np.random.default_rng(seed)
     q = rng.normal(size=(ATOMS, 3))
-    start = time.perf_counter()
     for _ in range(questions):
         q = q + 0.1 * rng.normal(size=q.shape)
         found = client.ask(Message("evaluate", {}, {"q": q, "cell": np.zeros((3, 3))})).arrays
         assert float(found["energy"]) == pytest.approx(energy_of(q), rel=1e-8)
         assert found["forces"].shape == (ATOMS, 3)
     client.close()
-    return time.perf_counter() - start
 
 
 def test_replicas_share_batches_and_get_their_own_answers(address):
+    # a second is far more than it takes to come back, beside other work as well
     with (
-        serving(address, limits=Limits(batch_wait_ms=2.0)) as (_, stats),
+        serving(address, limits=Limits(batch_wait_ms=1000.0)) as (_, stats),
         ThreadPoolExecutor() as pool,
     ):
         for future in [pool.submit(run_client, address, seed, 30) for seed in range(4)]:
-            future.result(30)
+            future.result(NET_S)
         assert stats.structures == 4 * 30
         assert stats.calls < 0.5 * stats.structures
 
 
 def test_an_answer_can_be_taken_later(address):
     """Also behind that to another question, and behind one that failed."""
-    with serving(address, model=Slow(0.2)):
-        client, rng = Client(address, timeout_s=30), np.random.default_rng(0)
+    model = Slow(0.0)
+    with serving(address, model=model):
+        client, rng = Client(address, timeout_s=NET_S), np.random.default_rng(0)
         client.ask(HELLO)
         first, second = rng.normal(size=(2, ATOMS, 3))
-        start = time.perf_counter()
+        model.gate.clear()  # begin() returns all the same
         question = client.begin(Message("evaluate", {}, {"q": first, "cell": np.zeros((3, 3))}))
-        assert time.perf_counter() - start < 0.1
+        model.gate.set()
         found = client.ask(Message("evaluate", {}, {"q": second, "cell": np.zeros((3, 3))}))
         assert float(found.arrays["energy"]) == pytest.approx(energy_of(second), rel=1e-8)
         for _ in range(2):
@@ -136,17 +143,26 @@ def test_batches_can_be_turned_off(address):
     limits = Limits(batch=1)
     with serving(address, limits=limits) as (_, stats), ThreadPoolExecutor() as pool:
         for future in [pool.submit(run_client, address, seed, 5) for seed in range(3)]:
-            future.result(30)
+            future.result(NET_S)
         assert stats.structures == stats.calls == 3 * 5
 
 
-def test_one_client_alone_never_waits(address):
-    limits = Limits(batch_wait_ms=500.0)
-    with serving(address, model=Slow(0.0), limits=limits):
-        assert run_client(address, 1, 20) < 0.45
+def test_one_client_alone_never_waits(address, monkeypatch):
+    waited, native = [], Rhythm.missed
+
+    def missed(self, here, start_s, now_s):
+        waited.append(now_s > start_s)  # the time is only read again after a wait
+        native(self, here, start_s, now_s)
+
+    monkeypatch.setattr(Rhythm, "missed", missed)
+    with serving(address, model=Slow(0.0), limits=Limits(batch_wait_ms=500.0)):
+        run_client(address, 1, 20)
+        assert waited == 20 * [False]
         # after another one has left it is missed once, not again and again
         run_client(address, 2, 1)
-        assert run_client(address, 1, 15) < 0.95
+        run_client(address, 1, 15)
+        # each waits once for the one before it, which has gone, unless it comes too late for that
+        assert len(waited) == 36 and sum(waited) <= 2
 
 
 def test_a_client_that_floods_is_stopped_and_the_others_are_not(address):
@@ -157,10 +173,10 @@ def test_a_client_that_floods_is_stopped_and_the_others_are_not(address):
             held.append(len(server._waiting))
             return super().__call__(positions, cell)
 
-    model = Watched()
+    model = Watched(0.0)
     frames = Message("evaluate", {}, {"q": np.zeros((1000, 3)), "cell": np.eye(3)}).pack()
     with serving(address, model=model, limits=Limits(queue=4, batch=2)) as (server, _):
-        model.seconds = 0.3
+        model.gate.clear()
         context = zmq.Context()
         flood = context.socket(zmq.DEALER)
         flood.setsockopt(zmq.SNDHWM, 1)
@@ -168,23 +184,26 @@ def test_a_client_that_floods_is_stopped_and_the_others_are_not(address):
         flood.connect(address)
         busy = threading.Thread(target=run_client, args=(address, 1, 1))
         busy.start()
-        sent, give_up = 0, time.monotonic() + 0.2
-        while time.monotonic() < give_up:
+        wait_for(lambda: held)  # the server reads nothing until the model is done
+        flood.send_multipart([b"", *frames])  # never reads an answer
+        sent, refused = 1, 0
+        while refused < 100:
             try:
-                flood.send_multipart([b"", *frames], zmq.NOBLOCK)  # never reads an answer
-                sent += 1
+                flood.send_multipart([b"", *frames], zmq.NOBLOCK)
+                sent, refused = sent + 1, 0
             except zmq.Again:
+                refused += 1
                 time.sleep(0.001)
         # 24 kB each: what the connection holds, and the kernel
-        assert 1 <= sent <= 4 * CONNECTION_QUEUE
-        busy.join(10)
-        model.seconds = 0.0
-        assert run_client(address, 3, 5) < 5
+        assert sent <= 4 * CONNECTION_QUEUE
+        model.gate.set()
+        busy.join(NET_S)
+        run_client(address, 3, 5)
         flood.close()
         context.term()
         with ThreadPoolExecutor(8) as pool:
             for future in [pool.submit(run_client, address, seed, 5) for seed in range(8)]:
-                future.result(30)
+                future.result(NET_S)
     assert max(held) <= 4
 
 
@@ -225,7 +244,7 @@ def test_keys_say_who_may_ask(tmp_path):
         check_address(listen)
     with serving(listen, keys=keys):
         for name in ("client", "second"):
-            known = Client(ask, keys=keys / f"{name}.key_secret", timeout_s=10)
+            known = Client(ask, keys=keys / f"{name}.key_secret", timeout_s=NET_S)
             assert known.ask(HELLO).values["natoms"] == ATOMS
             known.close()
         pes = ZmqPES(address=ask, model="well", keys=str(keys / "client.key_secret"))
@@ -240,7 +259,7 @@ def test_keys_say_who_may_ask(tmp_path):
         # it knows the server, but the server does not know it
         shutil.copy(keys / "server.key", stranger)
         with pytest.raises(UserError, match="does not know the key"):
-            Client(ask, keys=stranger, timeout_s=10).ask(HELLO)
+            Client(ask, keys=stranger, timeout_s=NET_S).ask(HELLO)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from running import kill, mts, start, toy_water, wait_for
+from running import LONG_S, kill, mts, start, toy_water, wait_for
 
 from mts_driver.cli.serve_zmq import Options, serve_zmq
 from mts_driver.drivers.evaluator import Evaluator
@@ -63,8 +63,8 @@ class Served:
         return read_stats(self.stats)["structures"]
 
     def wait(self):
-        code = self.process.wait(20)
-        self._reader.join(5)
+        code = self.process.wait(LONG_S)
+        self._reader.join(LONG_S)
         self.process.stdout.close()
         return code
 
@@ -122,7 +122,7 @@ def check_answers(served, atoms, here):
     cell = atoms.cell.array[None] / BOHR_A
 
     def run(seed):
-        client = Client(served.address, timeout_s=30)
+        client = Client(served.address, timeout_s=LONG_S)
         for k in range(5):
             q = structure(atoms, 10 * seed + k)
             forces = ask(client, atoms, q)
@@ -134,7 +134,7 @@ def check_answers(served, atoms, here):
     lock = threading.Lock()
     with ThreadPoolExecutor() as pool:
         for future in [pool.submit(run, seed) for seed in range(4)]:
-            future.result(60)
+            future.result(LONG_S)
 
 
 def check_remembered(served, atoms, clients):
@@ -156,26 +156,26 @@ def test_workers_share_the_work_and_survive_each_other(water, serve):
     assert len(served.workers) == 2, served.said
     check_answers(served, atoms, here)
     assert served.counted == 4 * 5
-    clients = [Client(served.address, timeout_s=30) for _ in range(2)]
+    clients = [Client(served.address, timeout_s=LONG_S) for _ in range(2)]
     check_remembered(served, atoms, clients)
 
     # one worker stands still with a question, which the other then answers; clients that have
     # gone are still counted, so that it takes some to have one at each worker
     first, second = served.workers.values()
-    clients += [Client(served.address, timeout_s=30) for _ in range(4)]
+    clients += [Client(served.address, timeout_s=LONG_S) for _ in range(4)]
     os.kill(first, signal.SIGSTOP)
     with ThreadPoolExecutor() as pool:
         questions = [open_a_question(pool, c, atoms, 50 + k) for k, c in enumerate(clients)]
-        wait_for(lambda: any(one.done() for one in questions), timeout=10)
+        wait_for(lambda: any(one.done() for one in questions))
         time.sleep(0.5)
         assert not all(one.done() for one in questions)
         kill(first)
         for k, one in enumerate(questions):
             cell = atoms.cell.array[None] / BOHR_A
             expected = here(structure(atoms, 50 + k)[None], cell)[1][0]
-            np.testing.assert_allclose(one.result(10), expected, atol=2e-6)
+            np.testing.assert_allclose(one.result(LONG_S), expected, atol=2e-6)
     says = rf"worker 0 \(process {first}\) was killed by signal 9 .*; \d open requests, 1 worker"
-    wait_for(lambda: re.search(says, served.said), timeout=5, what=says)
+    wait_for(lambda: re.search(says, served.said), what=says)
     before = served.counted
     ask(clients[0], atoms, structure(atoms, 60))
     assert served.counted == before + 1
@@ -189,7 +189,7 @@ def test_workers_share_the_work_and_survive_each_other(water, serve):
         assert "no worker is left: the last one, worker 1, was killed by signal 9" in served.said
         assert not question.done()
         another = serve()
-        assert question.result(10).shape == (len(atoms), 3)
+        assert question.result(LONG_S).shape == (len(atoms), 3)
     another.process.terminate()
     assert another.wait() == 143
     for client in clients:
