@@ -149,6 +149,7 @@ def test_fine_tuned_from_a_run(methanol):
         steps=10,
         stride=5,
         seed=3,
+        periodic=False,
     )
     (run / "input.xml").write_text(input_xml(protocol, run))
     words = ("distill", "--from-run", "run", "-o", "t.safetensors", "--until-clean-ps", "0.06")
