@@ -140,7 +140,7 @@ def test_fine_tuned_from_a_run(methanol):
     write(run / "start.extxyz", molecule("CH3OH"))
     protocol = Protocol(
         teacher="so3lr",
-        student="student:../s.safetensors",
+        student="student:general",  # good enough that a short run with it is clean
         outer_fs=6.0,
         inner_fs=1.0,
         hydrogen_mass=4.0,
@@ -153,11 +153,11 @@ def test_fine_tuned_from_a_run(methanol):
     )
     (run / "input.xml").write_text(input_xml(protocol, run))
     words = ("distill", "--from-run", "run", "-o", "t.safetensors", "--until-clean-ps", "0.06")
-    budget = ("--updates", "120", "--frames", "50")
+    budget = ("--updates", "120", "--frames", "80")
     output, _ = (done := mts(folder, *words, *budget)).communicate(timeout=PATIENCE_S)
     assert done.returncode == 0, output
     report = report_of(folder, "t")
-    assert report["settings"]["base"].endswith("s.safetensors")
+    assert report["settings"]["base"].endswith("general")
     assert report["labels"]["hole"] >= 4  # the frame and three displaced copies of it
     assert set(report["force_rmse_before_eV_A"]) == set(report["force_rmse_eV_A"])
     assert report["active_rounds"][-1]["start"]["clean_ps"] == pytest.approx(0.06)
