@@ -117,7 +117,12 @@ def test_a_stopped_scan_continues_and_other_settings_are_refused(water):
     options = [*PAIR, *SCAN, "--outer-fs", "2", "--hydrogen-mass-Da", "4"]
     command = [MTS, "resonance", water / "water.extxyz", *options, "--json", water / "scan.json"]
     running = subprocess.Popen(
-        list(map(str, command)), env=environment(), stderr=subprocess.PIPE, text=True
+        list(map(str, command)),
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell that runs these tests in the background has it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     state = water / "scan.part"
     wait_for(state.exists)
