@@ -35,10 +35,21 @@ class Command(TyperCommand):
         """Run the command; Ctrl-C ends it in a line, with the status that shells expect."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemError) as error:
+            if not _is_interrupt(error):
+                raise
             again = self.name in CONTINUES
             typer.echo(
                 "stopped." + (" The same command continues where it was." if again else ""),
                 err=True,
             )
             raise typer.Exit(130) from None
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Know Ctrl-C also where it came in compiled code, which hands it on as a SystemError."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__
+    return False

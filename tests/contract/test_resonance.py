@@ -128,7 +128,7 @@ def test_a_stopped_scan_continues_and_other_settings_are_refused(water):
     wait_for(state.exists)
     running.send_signal(signal.SIGINT)
     message = running.communicate(timeout=LONG_S)[1]
-    assert running.returncode == 130
+    assert running.returncode == 130, message
     assert message == "stopped. The same command continues where it was.\n"
     # marked so that its reuse shows
     found = json.loads(state.read_text())
