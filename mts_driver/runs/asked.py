@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
@@ -210,7 +211,7 @@ class Asked:
                 barostat=_mode(dynamics.find("barostat")),
                 student=any(w[-2:] == [-1, 1] for w in weights.values()),
                 levels=max((len(w) for w in weights.values()), default=1),
-                n_inner=nmts[-1],
+                n_inner=math.prod(nmts),
                 beads=nbeads,
                 teacher_beads=teacher,
                 difference_beads=difference,

@@ -52,7 +52,8 @@ def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(),
     if choices.get("mode") == "zmq":
         (folder / ZMQ_FILE).write_text(ZMQ_TEXT)
     atoms = toy_water(n)
-    write_start(folder / "start.extxyz", atoms, repartitioned_masses(atoms, 4.0))
+    masses = repartitioned_masses(atoms, options["hydrogen_mass"])
+    write_start(folder / "start.extxyz", atoms, masses)
     shutil.copy(HERE / "toy_calculators.py", folder)
     return folder / "input.xml"
 
