@@ -169,7 +169,11 @@ def test_a_run_stops_or_shortens_its_outer_step_at_a_hole(tmp_path, action):
 
 def test_beads_are_watched_one_by_one(tmp_path):
     input_xml = make_run(
-        tmp_path / "run", student=SOFT, steps=6, replace=[("nbeads='1'", "nbeads='4'")]
+        tmp_path / "run",
+        student=SOFT,
+        steps=6,
+        hydrogen_mass=0.0,
+        replace=[("nbeads='1'", "nbeads='4'")],
     )
     assert mts("run", input_xml, "--baseline-steps", 0).returncode == 0
     frames = read(input_xml.parent / "holes.extxyz", ":")
