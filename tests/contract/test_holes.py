@@ -172,6 +172,8 @@ def test_beads_are_watched_one_by_one(tmp_path):
         tmp_path / "run",
         student=SOFT,
         steps=6,
+        outer_fs=2.0,  # natural masses, with which longer ones blow up
+        inner_fs=0.5,
         hydrogen_mass=0.0,
         replace=[("nbeads='1'", "nbeads='4'")],
     )
