@@ -1,13 +1,9 @@
 """Calculators that cost nothing; copied beside the inputs of the contract tests."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
-
-HOLD = Path("hold")
-"""While this file is there, in the folder of a run, a toy that ``stops`` at a call stands still."""
 
 
 class ToyWater(Calculator):
@@ -15,19 +11,16 @@ class ToyWater(Calculator):
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own type)
 
-    def __init__(self, scale=1.0, sleep=0.0, nan_after=0, fail=False, stops=0):
+    def __init__(self, scale=1.0, sleep=0.0, nan_after=0, fail=False):
         super().__init__()
         if fail:
             raise ValueError("fail=True")
         self.scale, self.sleep, self.nan_after, self.calls = scale, sleep, nan_after, 0
-        self.stops = stops
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         time.sleep(self.sleep)
         self.calls += 1
-        while self.calls == self.stops and HOLD.exists():
-            time.sleep(0.01)
         x = self.atoms.positions
         forces = -0.01 * x
         energy = 0.005 * (x**2).sum()
