@@ -5,6 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from mts_driver.cli.ending import status_asked_for
 from mts_driver.cli.help_page import show_help
 
 OLD_NAMES = {"--hmr": "--hydrogen-mass-Da", "--hydrogen-mass": "--hydrogen-mass-Da"}
@@ -35,8 +36,8 @@ class Command(TyperCommand):
         """Run the command; Ctrl-C ends it in a line, with the status that shells expect."""
         try:
             return super().invoke(ctx)
-        except (KeyboardInterrupt, SystemError) as error:
-            if not _is_interrupt(error):
+        except (KeyboardInterrupt, Exception) as error:
+            if status_asked_for(error) != 130:
                 raise
             again = self.name in CONTINUES
             typer.echo(
@@ -44,12 +45,3 @@ class Command(TyperCommand):
                 err=True,
             )
             raise typer.Exit(130) from None
-
-
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Know Ctrl-C also where it came in compiled code, which hands it on as a SystemError."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__
-    return False

@@ -38,12 +38,30 @@ def ended_in_a_sentence() -> Iterator[None]:
         _let_go_of_output()
         sys.exit(1)
     except Exception as error:
+        status = status_asked_for(error)
+        if status is not None:
+            sys.exit(status)
         text = sentence(error)
         if text is None:
             raise
         plain_console(stderr=True).print(Text("error:", "bold red"), text)
         _let_go_of_output()
         sys.exit(2)
+
+
+def status_asked_for(error: BaseException | None) -> int | None:
+    """Know Ctrl-C and SIGTERM also where they came in compiled code; None for anything else.
+
+    What a signal's handler raises there reaches Python as the cause of a SystemError, or of an
+    ImportError where a library was just being loaded.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return 130
+        if isinstance(error, SystemExit):
+            return int(error.code or 0)
+        error = error.__cause__
+    return None
 
 
 def sentence(error: Exception) -> str | None:

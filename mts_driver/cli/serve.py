@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mts_driver.cli.command import Command
 from mts_driver.cli.console import plain_console
 from mts_driver.cli.ending import ended_in_a_sentence
 from mts_driver.cli.rate import RateLine, rate
@@ -217,8 +218,10 @@ def _load(
 
 def _main() -> None:
     """Serve as a process of ``mts run``, without loading the other sub-commands."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(cls=Command)(serve)
     with ended_in_a_sentence():
-        typer.run(serve)
+        app()
 
 
 if __name__ == "__main__":
