@@ -122,6 +122,34 @@ def wait_for(condition, *, timeout: float = LONG_S, what: str = "condition"):
     raise AssertionError(f"no {what} within {timeout} s")
 
 
+class Gate:
+    """Lets the calls of a calculator through one by one, so that no run outruns its test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "gate"
+        self.folder.mkdir(parents=True)
+
+    @property
+    def model(self) -> str:
+        return f"{TEACHER}?gate={self.folder}"
+
+    def wait_for(self, condition, *, what: str):
+        """Let calls through until a callable returns something true; the next one waits."""
+
+        def done():
+            found = condition()
+            if not found:
+                (self.folder / "go").touch()
+            return found
+
+        found = wait_for(done, what=what)
+        (self.folder / "go").unlink(missing_ok=True)
+        return found
+
+    def open(self) -> None:
+        shutil.rmtree(self.folder)
+
+
 def steps_done(folder: Path) -> int:
     """Rows of the properties file."""
     file = folder / "simulation.out"

@@ -18,6 +18,7 @@ from ase.constraints import FixAtoms
 from ase.io import read
 from running import (
     MTS,
+    Gate,
     assert_nothing_is_left,
     environment,
     family,
@@ -35,7 +36,6 @@ from mts_driver.errors import UserError
 from mts_driver.structures.files import write_start
 from mts_driver.structures.masses import repartitioned_masses
 
-SLOW = "ase:toy_calculators:ToyWater?sleep=0.05"
 LJ = "ase:ase.calculators.lj:LennardJones?sigma=3.4&epsilon"
 
 
@@ -71,7 +71,7 @@ def test_a_run_that_ends_early_says_why_and_goes_on(tmp_path, how):
     # a folder whose name a shell would take apart
     clock = [("<total_steps>", "<total_time> 1 </total_time>\n  <total_steps>")]
     replace = clock if how == "total_time" else []
-    input_xml = make_run(tmp_path / "it's a run", teacher=SLOW, steps=100_000, replace=replace)
+    input_xml = make_run(tmp_path / "it's a run", steps=100_000, replace=replace)
     process = start("run", input_xml, "--baseline-steps", 0, "--quiet")
     if how == "EXIT":
         wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
@@ -99,10 +99,11 @@ def test_a_run_that_ends_early_says_why_and_goes_on(tmp_path, how):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_can_be_stopped_during_its_first_force(tmp_path, number):
-    input_xml = make_run(tmp_path / "run", teacher="ase:toy_calculators:ToyWater?sleep=4", steps=2)
+    gate = Gate(tmp_path)
+    input_xml = make_run(tmp_path / "run", teacher=gate.model, steps=2)
     process = start("run", input_xml, "--baseline-steps", 0, "--steps", 3)
     # i-PI has opened its outputs, and only forces are missing
-    wait_for((input_xml.parent / "simulation.out").exists, what="output")
+    gate.wait_for((input_xml.parent / "simulation.out").exists, what="output")
     os.kill(process.pid, number)
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 130, output
@@ -114,8 +115,7 @@ def test_a_run_can_be_stopped_during_its_first_force(tmp_path, number):
     assert f"continue with `mts run {input_xml} --restart --steps 3`" in output
     assert_nothing_is_left(input_xml)
     if number == signal.SIGINT:
-        restart = input_xml.parent / "RESTART"
-        restart.write_text(restart.read_text().replace("sleep=4", "sleep=0"))
+        gate.open()
         again = mts("run", input_xml, "--restart", "--steps", 3, "--baseline-steps", 0)
         assert again.returncode == 0, again.stderr
         other = make_run(tmp_path / "whole", steps=3)

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from running import (
+    Gate,
     assert_nothing_is_left,
     family,
     kill,
@@ -17,7 +18,6 @@ from running import (
     sockets_of,
     start,
     steps_done,
-    wait_for,
 )
 
 NO_ZMQ = find_spec("zmq") is None
@@ -85,14 +85,13 @@ def test_the_baseline_leaves_no_trace_in_the_trajectory(tmp_path):
 def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(
     tmp_path, victim, mode
 ):
-    slow = "ase:toy_calculators:ToyWater?sleep=0.05"
+    gate = Gate(tmp_path)
     # one process with both models: 30 steps are no multiple of the 4 that it takes at a time
     how = {"mode": "zmq", "device_steps": 4} if mode == "device" else {"mode": mode}
-    whole = make_run(tmp_path / "whole", teacher=slow, steps=30, **how)
-    broken = make_run(tmp_path / "broken", teacher=slow, steps=30, **how)
-    reference = start("run", whole, "--baseline-steps", 0)
+    whole = make_run(tmp_path / "whole", steps=30, **how)
+    broken = make_run(tmp_path / "broken", teacher=gate.model, steps=30, **how)
     process = start("run", broken, "--baseline-steps", 0)
-    wait_for(lambda: steps_done(broken.parent) >= 3, what="third step")
+    gate.wait_for(lambda: steps_done(broken.parent) >= 3, what="third step")
     pid = family(broken.parent)[victim]
     kill(pid)
     output, _ = process.communicate(timeout=180)
@@ -102,11 +101,12 @@ def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(
     assert "--restart" in output
     assert_nothing_is_left(broken)
 
+    gate.open()
     done = mts("run", broken, "--restart", "--baseline-steps", 0)
     assert done.returncode == 0, done.stderr
     assert "continuing from RESTART" in done.stderr
-    assert reference.wait(timeout=180) == 0
-    reference.stdout.close()
+    reference = mts("run", whole, "--baseline-steps", 0)
+    assert reference.returncode == 0, reference.stderr
     assert (broken.parent / "simulation.out").read_text() == (
         whole.parent / "simulation.out"
     ).read_text()
@@ -116,27 +116,26 @@ def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(
 
 
 def test_a_killed_launcher_leaves_no_orphan_and_a_restart(tmp_path):
-    input_xml = make_run(
-        tmp_path / "run", teacher="ase:toy_calculators:ToyWater?sleep=0.05", steps=300
-    )
+    gate = Gate(tmp_path)
+    input_xml = make_run(tmp_path / "run", teacher=gate.model)
     process = start("run", input_xml, "--baseline-steps", 0)
-    wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
+    gate.wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
     assert set(family(input_xml.parent)) == {"engine", "teacher", "student"}
     kill(process.pid)
     process.communicate()
     assert_nothing_is_left(input_xml)
     done = steps_done(input_xml.parent)
+    gate.open()
     again = mts("run", input_xml, "--restart", "--baseline-steps", 0, "--steps", done + 5)
     assert again.returncode == 0, again.stderr
     assert properties(input_xml.parent)[:, 0].tolist() == list(range(done + 6))
 
 
 def test_ctrl_c_stops_cleanly(tmp_path):
-    input_xml = make_run(
-        tmp_path / "run", teacher="ase:toy_calculators:ToyWater?sleep=0.05", steps=300
-    )
+    gate = Gate(tmp_path)
+    input_xml = make_run(tmp_path / "run", teacher=gate.model)
     process = start("run", input_xml, "--baseline-steps", 0)
-    wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
+    gate.wait_for(lambda: steps_done(input_xml.parent) >= 3, what="third step")
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 130
@@ -146,15 +145,16 @@ def test_ctrl_c_stops_cleanly(tmp_path):
 
 
 def test_a_killed_ipi_is_named_and_an_older_checkpoint_serves(tmp_path):
+    gate = Gate(tmp_path)
     input_xml = make_run(
         tmp_path / "run",
-        teacher="ase:toy_calculators:ToyWater?sleep=0.05",
+        teacher=gate.model,
         steps=300,
         replace=[("stride='200' overwrite", "stride='4' overwrite")],
     )
     (input_xml.parent / "RESTART").write_text("left by another run, and cut off in the mid")
     process = start("run", input_xml, "--baseline-steps", 0)
-    wait_for(lambda: steps_done(input_xml.parent) >= 6, what="sixth step")
+    gate.wait_for(lambda: steps_done(input_xml.parent) >= 6, what="sixth step")
     kill(family(input_xml.parent)["engine"])
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 2
@@ -162,6 +162,7 @@ def test_a_killed_ipi_is_named_and_an_older_checkpoint_serves(tmp_path):
     assert_nothing_is_left(input_xml)
     assert not (input_xml.parent / "RESTART").exists()
     assert (input_xml.parent / "#RESTART#0#").exists()
+    gate.open()
     again = mts("run", input_xml, "--restart", "--baseline-steps", 0, "--steps", 20)
     assert again.returncode == 0, again.stderr
     assert "continuing from simulation.checkpoint" in again.stderr

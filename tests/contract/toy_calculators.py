@@ -1,9 +1,20 @@
 """Calculators that cost nothing; copied beside the inputs of the contract tests."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
+
+
+def pass_gate(gate):
+    """Wait until a test (running.Gate) lets this call through; a gate that is gone is open."""
+    while gate.is_dir():
+        try:
+            (gate / "go").unlink()
+            return
+        except FileNotFoundError:
+            time.sleep(0.01)
 
 
 class ToyWater(Calculator):
@@ -11,15 +22,16 @@ class ToyWater(Calculator):
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own type)
 
-    def __init__(self, scale=1.0, sleep=0.0, nan_after=0, fail=False):
+    def __init__(self, scale=1.0, gate="", nan_after=0, fail=False):
         super().__init__()
         if fail:
             raise ValueError("fail=True")
-        self.scale, self.sleep, self.nan_after, self.calls = scale, sleep, nan_after, 0
+        self.scale, self.gate, self.nan_after, self.calls = scale, gate, nan_after, 0
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
-        time.sleep(self.sleep)
+        if self.gate:
+            pass_gate(Path(self.gate))
         self.calls += 1
         x = self.atoms.positions
         forces = -0.01 * x
