@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# two tests run at a time: each with a core, before torch and numba read it
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
