@@ -106,7 +106,9 @@ def distill(
         typer.Option(help="Leave out labels of a kind, such as stretched or stiff, in training."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu or cuda:0, for teacher and training.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu or cuda:0, for the teacher; students train on the CPU.")
+    ] = "cpu",
     work: Annotated[
         Path | None,
         typer.Option(help="Folder of labels and checkpoints (default: OUTPUT without its suffix)."),

@@ -51,10 +51,13 @@ def serve_zmq(
         Name of a worker, which connects to its front.
     """
     try:
+        from mts_driver.drivers.zmq_keys import check_keys
         from mts_driver.drivers.zmq_sockets import check_address
     except ImportError as error:
         raise UserError(f"--zmq needs pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
     check_address(options.address, keys=options.keys)  # before a model is loaded
+    if options.keys is not None:
+        check_keys(options.keys)
     assignments = share_out(options)
     if len(assignments) > 1:
         if student is not None:

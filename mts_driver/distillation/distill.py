@@ -62,7 +62,7 @@ class Settings:
     seed : int
         Of everything random.
     device : str
-        Torch device for the teacher and the training.
+        Torch device for the teacher; students train on the CPU.
     fragment_radius_A : float, optional
         Of the pieces that a system is cut into, Å; 0: never; None: only if it has more than
         2000 atoms.

@@ -14,6 +14,7 @@ import os
 import re
 import struct
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import zmq
 import zmq.auth
@@ -54,13 +55,43 @@ def make_keys(folder: Path, client: str) -> list[Path]:
     try:
         (folder / "clients").mkdir(parents=True, exist_ok=True)
         names = [client] if (folder / f"{SERVER}.key_secret").exists() else [SERVER, client]
-        made = [Path(file) for name in names for file in zmq.auth.create_certificates(folder, name)]
+        return [file for name in names for file in _make_pair(folder, name)]
     except OSError as error:
         raise UserError(f"cannot write keys to {folder}: {error}.") from error
     finally:
         os.umask(before)
-    (folder / f"{client}.key").rename(public)
-    return [public if file == folder / f"{client}.key" else file for file in made]
+
+
+def _make_pair(folder: Path, name: str) -> list[Path]:
+    """Write both keys whole, the secret one last: it is what tells that there is a pair."""
+    public = folder / f"{name}.key" if name == SERVER else folder / "clients" / f"{name}.key"
+    files = [public, folder / f"{name}.key_secret"]
+    with TemporaryDirectory(dir=folder) as unfinished:
+        made = zmq.auth.create_certificates(unfinished, name)
+        for source, target in zip(made, files, strict=True):
+            os.replace(source, target)
+    return files
+
+
+def check_keys(keys: Path) -> tuple[bytes, bytes]:
+    """Return the server's public and secret key.
+
+    Raises
+    ------
+    UserError
+        If the folder lacks the server's key, or knows no client, or others can read the secret.
+    """
+    _check_curve()
+    own = _read_secret(keys / f"{SERVER}.key_secret")
+    clients = list((keys / "clients").glob("*.key"))
+    if not clients:
+        raise UserError(
+            f"--keys {keys}: no public key of a client in {keys / 'clients'}: `mts keys {keys} "
+            "--client NAME` makes a pair."
+        )
+    for file in clients:
+        _read(file)
+    return own
 
 
 def guard(
@@ -71,18 +102,9 @@ def guard(
     Raises
     ------
     UserError
-        If the folder lacks the server's key, or knows no client, or others can read the secret.
+        As `check_keys` does.
     """
-    _check_curve()
-    public, secret = _read_secret(keys / f"{SERVER}.key_secret")
-    clients = list((keys / "clients").glob("*.key"))
-    if not clients:
-        raise UserError(
-            f"--keys {keys}: no public key of a client in {keys / 'clients'}: `mts keys {keys} "
-            "--client NAME` makes a pair."
-        )
-    for file in clients:
-        _read(file)
+    public, secret = check_keys(keys)
     found = ThreadAuthenticator(context)
     found.start()
     found.configure_curve(domain="*", location=keys / "clients")

@@ -1,11 +1,13 @@
 """Several clients of one ZeroMQ server: batches, bounds, clients that misbehave, keys."""
 
+import os
 import shutil
 import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from mts_driver.errors import UserError
 zmq = pytest.importorskip("zmq")
 
 from mts_driver.drivers.zmq_client import Client  # noqa: E402
-from mts_driver.drivers.zmq_keys import make_keys  # noqa: E402
+from mts_driver.drivers.zmq_keys import check_keys, make_keys  # noqa: E402
 from mts_driver.drivers.zmq_pes import ZmqPES  # noqa: E402
 from mts_driver.drivers.zmq_rhythm import Rhythm  # noqa: E402
 from mts_driver.drivers.zmq_server import Limits, Model, Server  # noqa: E402
@@ -269,6 +271,32 @@ def socket_of_a_free_port():
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         yield one.getsockname()[1]
+
+
+@pytest.mark.parametrize("cut", ["server.key", "server.key_secret"])
+def test_keys_whose_writing_was_cut_off_are_made_again(tmp_path, monkeypatch, cut):
+    keys, rename = tmp_path / "keys", os.replace
+
+    def interrupted(source, target):
+        if Path(target).name == cut:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_keys(keys, "client")
+    assert not [f for f in keys.rglob("*") if f.is_file() and not f.stat().st_size]
+    make_keys(keys, "client")
+    assert all(check_keys(keys))
+
+
+def test_keys_are_checked_before_a_model_is_loaded(tmp_path):
+    done = mts(
+        *("serve", "student:none", "--structure", tmp_path / "none.xyz"),
+        *("--zmq", "tcp://127.0.0.1:45999", "--keys", tmp_path),
+    )
+    assert done.returncode == 2 and "cannot read the key" in done.stderr
 
 
 def test_keys_that_cannot_be_used(tmp_path):
