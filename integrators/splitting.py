@@ -6,7 +6,7 @@ A splitting is a sequence of exact sub-steps applied from left to right::
     Drift(w)         x <- x + w dt v
     OU(w)            v <- c v + sqrt((1 - c²) kT / m) xi,   c = exp(-gamma w dt)
 
-Each backend has one executor that walks this data (``engine.step`` on tensors, ``ipi_integrator``
+Each backend has one executor that walks this data (``engine.step`` on tensors, ``ipi.integrator``
 inside i-PI), so that the algorithm is written down once. Weights are exact fractions of the outer
 time step dt.
 """

@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
 from mts_driver.errors import UserError
-from mts_driver.structures.ipi_labels import element_of
+from mts_driver.structures.reading.ipi_labels import element_of
 from mts_driver.units import BOHR_A
 
 _CELL = re.compile(r"CELL\(abcABC\):((?:\s+[-+.\deE]+){6})")

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from integrators.state import Evaluation
-from mts_driver.potentials.fast_student import SKIN_A, compress, pad_neighbors
-from mts_driver.potentials.neighbors import VerletList
-from mts_driver.potentials.student_file import find_student, read_student
+from mts_driver.potentials.student.file import find_student, read_student
+from mts_driver.potentials.student.potential import SKIN_A, compress, pad_neighbors
+from mts_driver.structures.neighbors import VerletList
 
 
 class EagerStudent:

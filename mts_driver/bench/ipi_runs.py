@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mts_driver.drivers.launcher import Launcher, load
-from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
-from mts_driver.inputs import Protocol
+from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.write import ZMQ_FILE, ZMQ_TEXT, input_xml
+from mts_driver.runs.launcher import Launcher, load
 from mts_driver.structures.files import write_start
 from mts_driver.structures.masses import repartitioned_masses
 

@@ -21,8 +21,8 @@ from mts_driver.bench.rounds import median_of, ratio, spread
 from mts_driver.bench.settings import Settings
 from mts_driver.bench.table import Columns, Result, environment
 from mts_driver.errors import UserError
-from mts_driver.potentials.student import StudentConfig
-from mts_driver.potentials.student_file import find_student, read_student
+from mts_driver.potentials.student.file import find_student, read_student
+from mts_driver.potentials.student.model import StudentConfig
 
 FRAMES = 100
 PATIENCE_S = 300.0

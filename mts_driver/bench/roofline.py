@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from mts_driver.potentials.neighbors import VerletList
-from mts_driver.potentials.student import INVARIANTS, MOMENTS, StudentConfig
+from mts_driver.potentials.student.model import INVARIANTS, MOMENTS, StudentConfig
+from mts_driver.structures.neighbors import VerletList
 
 MATRIX = 1024
 COPIED_BYTES = 256 * 1024 * 1024

@@ -78,15 +78,15 @@ def check(
     from hashlib import sha256
 
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.distillation.check import Settings, finish
-    from mts_driver.distillation.check import check as run_check
-    from mts_driver.distillation.verdict import problems
     from mts_driver.files import check_output, require_writable, write_json
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import spec_for
-    from mts_driver.potentials.student_file import find_student
+    from mts_driver.potentials.student.file import find_student
     from mts_driver.structures.files import read_structure
+    from mts_driver.validation.check import Settings, finish
+    from mts_driver.validation.check import check as run_check
+    from mts_driver.validation.criteria import problems
 
     file = find_student(student.removeprefix("student:"))
     console = plain_console(quiet=quiet)

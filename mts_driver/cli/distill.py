@@ -123,10 +123,10 @@ def distill(
     A killed run continues where it was when the same command is given again.
     """
     from mts_driver.cli.stages import StageProgress
+    from mts_driver.distillation.active_learning import frames_to_learn, unfinished, until_clean
     from mts_driver.distillation.distill import Settings
     from mts_driver.distillation.distill import distill as make
-    from mts_driver.distillation.improve import frames_to_learn, unfinished, until_clean
-    from mts_driver.distillation.train import PLAIN_KINDS
+    from mts_driver.distillation.training.trainer import PLAIN_KINDS
     from mts_driver.distillation.warm_up import compilations, compiled
     from mts_driver.errors import UserError
     from mts_driver.files import check_output, require_writable
@@ -221,8 +221,8 @@ def _start_again() -> None:
 
 def _student_of(run_input: Path) -> str:
     """Return the file or name of the student that a run used."""
-    from mts_driver.drivers.run_input import read_input
     from mts_driver.errors import UserError
+    from mts_driver.runs.input.read import read_input
 
     found = read_input(run_input)
     for driver in found.drivers:

@@ -25,7 +25,7 @@ def keys(
     require_writable(folder, name=f"DIR {folder}")
 
     try:
-        from mts_driver.drivers.zmq_keys import make_keys
+        from mts_driver.drivers.zmq.keys import make_keys
     except ImportError as error:
         raise UserError(f"keys need pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
     console = plain_console()

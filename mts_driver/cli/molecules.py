@@ -39,9 +39,13 @@ def molecules(
     """
     from ase.io import write
 
-    from mts_driver.distillation.molecules import ELEMENTS, KINDS, starting_structures
-    from mts_driver.distillation.packing import gas
-    from mts_driver.distillation.spice import read_spice
+    from mts_driver.distillation.starting_systems.molecules import (
+        ELEMENTS,
+        KINDS,
+        starting_structures,
+    )
+    from mts_driver.distillation.starting_systems.packing import gas
+    from mts_driver.distillation.starting_systems.spice import read_spice
     from mts_driver.errors import UserError
     from mts_driver.files import check_output, replacing
 

@@ -103,11 +103,11 @@ def prepare(
     require_writable(output, name=f"-o {output}")
     # what loads torch comes after what takes no time
     from mts_driver.cli.settle import find, framed, settle
-    from mts_driver.input_xml import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
-    from mts_driver.inputs import Protocol
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import spec_for
     from mts_driver.potentials.virial import gives_virial
+    from mts_driver.runs.input.settings import Protocol
+    from mts_driver.runs.input.write import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
     from mts_driver.structures.files import read_structure, write_start, write_velocities
     from mts_driver.structures.fixed import held_atoms, moving_atoms
     from mts_driver.structures.masses import repartitioned_masses

@@ -78,9 +78,9 @@ def resonance(
     from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import spec_for
-    from mts_driver.potentials.student_file import find_student
-    from mts_driver.resonance.scan import Settings, scan
+    from mts_driver.potentials.student.file import find_student
     from mts_driver.structures.files import read_structure
+    from mts_driver.validation.resonance.scan import Settings, scan
 
     target = json_file or Path(f"{structure.stem}-resonance.json")
     check_output(target, name="--json", suffix=".json", force=force)
@@ -124,7 +124,7 @@ def resonance(
 
 def _picture(found: dict[str, Any], path: Path) -> str:
     try:
-        from mts_driver.resonance.figure import draw
+        from mts_driver.validation.resonance.figure import draw
     except ImportError:
         return " (no picture: pip install 'mts-driver[analysis]')"
     try:

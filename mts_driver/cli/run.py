@@ -33,9 +33,9 @@ def run(
     i-PI's names for backups (#name#0#), and --restart continues them. Ctrl-C stops cleanly.
     """
     from mts_driver.cli.progress import RunProgress
-    from mts_driver.drivers.checkpoints import newest_checkpoint
-    from mts_driver.drivers.launcher import Interrupted, Launcher, load
     from mts_driver.files import check_output, write_json
+    from mts_driver.runs.checkpoints import newest_checkpoint
+    from mts_driver.runs.launcher import Interrupted, Launcher, load
 
     console = plain_console(stderr=True, quiet=quiet)
     wanted = load(file)
@@ -139,7 +139,7 @@ def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> N
 
 def _print_holes(console: Console, summary: dict[str, Any]) -> None:
     """Say at how many steps the student was wrong, and where the frames are."""
-    from mts_driver.holes import HARD_FILE, HOLES_FILE
+    from mts_driver.simulation.holes import HARD_FILE, HOLES_FILE
 
     if summary["holes"] is None:
         return

@@ -116,8 +116,8 @@ def serve(
     threads = threads or os.cpu_count() or 1
     os.environ["OMP_NUM_THREADS"] = str(threads)
 
-    from mts_driver.drivers.stats import Stats
-    from mts_driver.drivers.transport import Address
+    from mts_driver.drivers.counters import Stats
+    from mts_driver.drivers.ipi_socket.transport import Address
     from mts_driver.errors import UserError
 
     if bool(address) == bool(zmq):
@@ -160,7 +160,7 @@ def serve(
     evaluator = load(device, threads)
     counters.enter("ready")
     with RateLine(console, counters) as update:
-        from mts_driver.drivers.client import serve as answer
+        from mts_driver.drivers.ipi_socket.client import serve as answer
 
         reason = answer(
             evaluator,

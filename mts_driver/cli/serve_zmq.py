@@ -51,8 +51,8 @@ def serve_zmq(
         Name of a worker, which connects to its front.
     """
     try:
-        from mts_driver.drivers.zmq_keys import check_keys
-        from mts_driver.drivers.zmq_sockets import check_address
+        from mts_driver.drivers.zmq.keys import check_keys
+        from mts_driver.drivers.zmq.sockets import check_address
     except ImportError as error:
         raise UserError(f"--zmq needs pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
     check_address(options.address, keys=options.keys)  # before a model is loaded
@@ -105,7 +105,7 @@ def share_out(options: Options) -> list[tuple[str, int]]:
 def _single(
     options: Options, load: Callable[..., Any], where: tuple[str, int], worker: str, student: Any
 ) -> Any:
-    from mts_driver.drivers.zmq_server import Limits, Model, Server
+    from mts_driver.drivers.zmq.server import Limits, Model, Server
 
     return Server(
         Model(options.spec, load(*where)),
@@ -120,7 +120,7 @@ def _single(
 def _front(
     options: Options, assignments: list[tuple[str, int]], stats: Any, console: Console
 ) -> Any:
-    from mts_driver.drivers.zmq_front import Front
+    from mts_driver.drivers.zmq.worker_pool import Front
 
     shared = [options.spec, "--structure", options.structure, "--dtype", options.dtype]
     shared += ["--queue", options.queue, "--batch", options.batch]

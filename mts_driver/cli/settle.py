@@ -8,7 +8,7 @@ from ase import Atoms
 from rich.console import Console
 
 from mts_driver.errors import UserError
-from mts_driver.inputs import Protocol
+from mts_driver.runs.input.settings import Protocol
 
 _RELAX_ABOVE_EV_A = 6.0
 """Liquid water at 300 K stays below; overlaps as packmol leaves them are far above."""
@@ -68,8 +68,8 @@ def settle(
         If forces stay too large, or the student leaves the teacher's surface.
     """
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.equilibrate import equilibrate, largest_difference
-    from mts_driver.input_xml import CLIP_EV_A
+    from mts_driver.runs.input.write import CLIP_EV_A
+    from mts_driver.simulation.equilibrate import equilibrate, largest_difference
 
     if minimise:
         atoms = _relax_if_needed(console, atoms, teacher)
@@ -103,7 +103,7 @@ def settle(
 
 def _check_equilibrated(atoms: Any, potential: Any) -> None:
     """Ask the teacher what it thinks of the structure that the student has made."""
-    from mts_driver.relax import largest_force
+    from mts_driver.simulation.relax import largest_force
 
     force = largest_force(atoms, potential)
     if not force <= 2 * _RELAX_ABOVE_EV_A:  # also true of NaN
@@ -115,7 +115,7 @@ def _check_equilibrated(atoms: Any, potential: Any) -> None:
 
 
 def _relax_if_needed(console: Console, atoms: Any, potential: Any) -> Any:
-    from mts_driver.relax import largest_force, relax
+    from mts_driver.simulation.relax import largest_force, relax
 
     before = largest_force(atoms, potential)
     if before <= _RELAX_ABOVE_EV_A:

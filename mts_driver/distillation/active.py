@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mts_driver.distillation.labels import complete_frames
-from mts_driver.distillation.student_run import Watched, run_and_watch
+from mts_driver.distillation.labels.label_file import complete_frames
 from mts_driver.errors import UserError
 from mts_driver.files import read_json
-from mts_driver.holes import HARD_FILE, HOLES_FILE, MOST_FRAMES
+from mts_driver.simulation.holes import HARD_FILE, HOLES_FILE, MOST_FRAMES
+from mts_driver.simulation.watched_run import Watched, run_and_watch
 
 SPACING_FS = 10.0
 """Frames of a run that are closer in time show the same: about one period of the O-H stretch."""

@@ -13,16 +13,16 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from mts_driver import __version__
-from mts_driver.distillation.budget import TrainingBudget, check_budget
-from mts_driver.distillation.labels import LabelFile, as_read
-from mts_driver.distillation.measure import drift_judge, force_rmse, report_on
+from mts_driver.distillation.labels.label_file import LabelFile, as_read
+from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.sample import sample
-from mts_driver.distillation.teachers import Labeller
-from mts_driver.distillation.train import Trainer, TrainingSet
+from mts_driver.distillation.sampling.budget import TrainingBudget, check_budget
+from mts_driver.distillation.student_quality import drift_judge, force_rmse, report_on
+from mts_driver.distillation.training.trainer import Trainer, TrainingSet
 from mts_driver.errors import UserError
-from mts_driver.potentials.fast_student import Student
-from mts_driver.potentials.student import StudentConfig, StudentModel, check_config
-from mts_driver.potentials.student_file import find_student, read_student, save_student
+from mts_driver.potentials.student.file import find_student, read_student, save_student
+from mts_driver.potentials.student.model import StudentConfig, StudentModel, check_config
+from mts_driver.potentials.student.potential import Student
 from mts_driver.structures.tensors import cell_of
 
 Report = Callable[[str, float, float], None]

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
-from mts_driver.distillation.big_systems import FragmentSampler
-from mts_driver.distillation.droplets import droplets
-from mts_driver.distillation.measure import milliseconds
-from mts_driver.distillation.plan import SamplingPlan, calls_for
-from mts_driver.distillation.sampling import Report, Sampler
+from mts_driver.distillation.labels.labeller import Labeller
+from mts_driver.distillation.sampling.droplets import droplets
+from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
+from mts_driver.distillation.sampling.sampler import Report, Sampler
+from mts_driver.distillation.sampling.schedule import SamplingPlan, calls_for
 from mts_driver.distillation.state_file import file_name
-from mts_driver.distillation.teachers import Labeller
+from mts_driver.distillation.student_quality import milliseconds
 from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
-from mts_driver.potentials.fast_student import Student
-from mts_driver.potentials.student import StudentModel
+from mts_driver.potentials.student.model import StudentModel
+from mts_driver.potentials.student.potential import Student
 
 if TYPE_CHECKING:
     from mts_driver.distillation.distill import Settings

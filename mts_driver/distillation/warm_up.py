@@ -14,17 +14,17 @@ import torch
 from ase import Atoms
 from numba.core import event
 
-from mts_driver.distillation.big_systems import COMPLETE_A
-from mts_driver.distillation.dataset import Graph
 from mts_driver.distillation.distill import Settings, starting_model
-from mts_driver.distillation.fragments import fragments
-from mts_driver.distillation.loss import loss
 from mts_driver.distillation.sample import fragment_radius_A
+from mts_driver.distillation.sampling.fragment_sampler import COMPLETE_A
+from mts_driver.distillation.sampling.fragments import fragments
+from mts_driver.distillation.training.dataset import Graph
+from mts_driver.distillation.training.loss import loss
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.fast_student import Student
 from mts_driver.potentials.load import spec_for
-from mts_driver.potentials.student import StudentModel
+from mts_driver.potentials.student.model import StudentModel
+from mts_driver.potentials.student.potential import Student
 from mts_driver.structures.tensors import cell_of
 
 

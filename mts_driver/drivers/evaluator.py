@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from integrators.state import Potential
+from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.first_look import FirstLook
+from mts_driver.drivers.ipi_socket.protocol import check_natoms
 from mts_driver.drivers.limits import check_cells, check_positions
-from mts_driver.drivers.protocol import check_natoms
-from mts_driver.drivers.stats import Stats
 from mts_driver.errors import UserError
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 

@@ -8,8 +8,8 @@ from mts_driver.units import BOHR_A
 FURTHEST_BOHR = 1e9
 """Of an atom from the origin, and of the ends of a cell; models lose all digits beyond."""
 THINNEST_A = 1.5
-"""Between two faces of a cell, as in `mts_driver.structures.checks`, whose libraries i-PI's process
-need not load."""
+"""Between two faces of a cell, as in `mts_driver.structures.reading.checks`, whose libraries i-PI's
+process need not load."""
 SMALLEST_A3 = 0.5
 """Volume of an atom in a cell; of hydrogen at 500 GPa it is 1.2 Å³."""
 

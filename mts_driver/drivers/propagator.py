@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from integrators.bath import counter_noise
-from integrators.inner_kernel import THERMOSTAT
-from integrators.inner_loop import Evaluate, Found, Loop, Program, Ring, Taken
+from integrators.compiled_kernel import THERMOSTAT
+from integrators.compiled_loop import Evaluate, Found, Loop, Program, Ring, Taken
 from integrators.levels import difference
 from integrators.splitting import FAST, SLOW, fast_part, respa_baoab
 from integrators.state import Evaluation

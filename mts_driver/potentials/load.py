@@ -42,11 +42,11 @@ def load_potential(
     check_device(device)
     kind, _, rest = spec.partition(":")
     if kind.partition("?")[0] == "so3lr":
-        from mts_driver.potentials.so3lr import SO3LR
+        from mts_driver.potentials.so3lr.potential import SO3LR
 
         return SO3LR(numbers, charge=spec_charge(spec) or 0.0, device=device, dtype=dtype)
     if kind == "student" and rest:
-        from mts_driver.potentials.student_file import load_student
+        from mts_driver.potentials.student.file import load_student
 
         return load_student(rest, numbers, device=device, dtype=dtype)
     if kind == "ase" and rest:

@@ -13,13 +13,13 @@ from ase import Atoms, units
 from ase.io import write
 
 from mts_driver.errors import UserError
-from mts_driver.structures.charge import read_charge
-from mts_driver.structures.checks import check_structure
-from mts_driver.structures.columns import numbers_of
 from mts_driver.structures.fixed import held_atoms, read_constraints
-from mts_driver.structures.formats import read_frames, split_index
 from mts_driver.structures.masses import PHYSICAL, read_masses
-from mts_driver.structures.other_names import refuse_other_names
+from mts_driver.structures.reading.charge import read_charge
+from mts_driver.structures.reading.checks import check_structure
+from mts_driver.structures.reading.columns import numbers_of
+from mts_driver.structures.reading.formats import read_frames, split_index
+from mts_driver.structures.reading.other_names import refuse_other_names
 from mts_driver.units import AU_TIME_FS, BOHR_A
 
 Tell = Callable[[str], None]

@@ -6,7 +6,7 @@ from ase.data import atomic_masses
 from ase.neighborlist import neighbor_list
 
 from mts_driver.errors import UserError
-from mts_driver.structures.columns import numbers_of
+from mts_driver.structures.reading.columns import numbers_of
 
 LONGEST_XH_A = 1.9
 """Å; a hydrogen further than this from every heavy atom is not bonded to any of them."""

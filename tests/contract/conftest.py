@@ -4,7 +4,7 @@ import pytest
 from ipi.engine.simulation import Simulation
 from ipi_input import simulation_xml
 
-from integrators import ipi_plugin
+from integrators.ipi import plugin as ipi_plugin
 
 
 @pytest.fixture

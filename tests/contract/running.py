@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
-from mts_driver.input_xml import ZMQ_FILE, ZMQ_TEXT, input_xml
-from mts_driver.inputs import Protocol
+from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.write import ZMQ_FILE, ZMQ_TEXT, input_xml
 from mts_driver.structures.files import write_start
 from mts_driver.structures.masses import repartitioned_masses
 
@@ -101,7 +101,7 @@ def family(folder: Path) -> dict[str, int]:
         except OSError:
             continue
         for key, sign in (
-            ("engine", "mts_driver.drivers.engine"),
+            ("engine", "mts_driver.runs.ipi_process"),
             ("student", "-student"),
             ("", ""),
         ):

@@ -9,8 +9,8 @@ import pytest
 from ase import Atoms
 from running import TEACHER, make_run, mts, toy_water
 
-from mts_driver.drivers.run_input import check_ipi_version
 from mts_driver.errors import UserError
+from mts_driver.runs.input.read import check_ipi_version
 
 STUDENTS = Path(__file__).parents[2] / "mts_driver" / "students"
 

@@ -125,7 +125,7 @@ def refused(capsys, monkeypatch, *words: str) -> str:
 WORK = (
     "mts_driver.potentials.load_potential",
     "mts_driver.distillation.distill.distill",
-    "mts_driver.distillation.molecules.starting_structures",
+    "mts_driver.distillation.starting_systems.molecules.starting_structures",
     "mts_driver.bench.kernels.measure",
 )
 # modules that are imported while a name is replaced would keep the replacement

@@ -18,17 +18,17 @@ from ase.io import read, write
 from running import LONG_S, wait_for
 from scipy.spatial.distance import cdist
 
-from mts_driver.distillation.contacts import crowd, molecules
-from mts_driver.distillation.displaced import Skeleton, stretch
-from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.plan import SamplingPlan, block
-from mts_driver.distillation.sampling import Sampler
-from mts_driver.distillation.teachers import Labeller
+from mts_driver.distillation.labels.label_file import LabelFile
+from mts_driver.distillation.labels.labeller import Labeller
+from mts_driver.distillation.sampling.contacts import crowd, molecules
+from mts_driver.distillation.sampling.displacements import Skeleton, stretch
+from mts_driver.distillation.sampling.sampler import Sampler
+from mts_driver.distillation.sampling.schedule import SamplingPlan, block
 from mts_driver.errors import UserError
-from mts_driver.input_xml import input_xml
-from mts_driver.inputs import Protocol
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.student_file import read_student
+from mts_driver.potentials.student.file import read_student
+from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.write import input_xml
 
 pytest.importorskip("so3krates_torch")
 
@@ -210,7 +210,7 @@ def test_a_full_disk_keeps_what_was_labelled(tmp_path, monkeypatch):
             file.write("3\nProperties=spec")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mts_driver.distillation.labels.write", full)
+    monkeypatch.setattr("mts_driver.distillation.labels.label_file.write", full)
     with pytest.raises(UserError, match=r"No space left .* the 1 so far are kept"):
         labels.add(molecule("H2O"), **where, forces_eV_A=np.zeros((3, 3)))
     monkeypatch.undo()

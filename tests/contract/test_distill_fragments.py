@@ -7,7 +7,7 @@ import pytest
 from ase.io import read
 from running import LONG_S, kill, mts, start, wait_for
 
-from mts_driver.distillation.report import Evaluated
+from mts_driver.distillation.report.results import Evaluated
 from mts_driver.potentials import load_potential
 
 

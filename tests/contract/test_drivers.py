@@ -17,10 +17,10 @@ from ipi.engine.forcefields import FFSocket
 from ipi.interfaces.sockets import InterfaceSocket
 from running import LONG_S, MTS, environment, wait_for
 
-from mts_driver.drivers.client import serve
+from mts_driver.drivers.counters import Stats, read_stats
 from mts_driver.drivers.evaluator import Evaluator
-from mts_driver.drivers.stats import Stats, read_stats
-from mts_driver.drivers.transport import Address
+from mts_driver.drivers.ipi_socket.client import serve
+from mts_driver.drivers.ipi_socket.transport import Address
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A

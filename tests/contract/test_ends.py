@@ -31,8 +31,8 @@ from running import (
     wait_for,
 )
 
-from mts_driver.drivers.launcher import Launcher, load
 from mts_driver.errors import UserError
+from mts_driver.runs.launcher import Launcher, load
 from mts_driver.structures.files import write_start
 from mts_driver.structures.masses import repartitioned_masses
 

@@ -12,10 +12,10 @@ from running import assert_nothing_is_left, make_run, mts
 
 from mts_driver.distillation.active import frames_of_run
 from mts_driver.errors import UserError
-from mts_driver.input_xml import input_xml
-from mts_driver.inputs import Protocol
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.student_file import find_student, read_student, save_student
+from mts_driver.potentials.student.file import find_student, read_student, save_student
+from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.write import input_xml
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 SOFT = "ase:toy_calculators:ToyWater?scale=0.0"

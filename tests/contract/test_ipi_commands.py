@@ -22,10 +22,10 @@ from ipi_input import (
 )
 from running import LONG_S
 
-from integrators import ipi_register
+from integrators.ipi import register as ipi_register
 
 I_PI = [str(Path(sysconfig.get_path("scripts")) / "i-pi")]
-WITH_PLUGIN = [sys.executable, "-m", "integrators.ipi_plugin"]
+WITH_PLUGIN = [sys.executable, "-m", "integrators.ipi.plugin"]
 
 OUTPUT = """
   <properties stride='1' filename='p'>[step, conserved, temperature, potential]</properties>

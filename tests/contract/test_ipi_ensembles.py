@@ -20,7 +20,7 @@ from ipi_input import (
     simulation_xml,
 )
 
-from integrators import ipi_plugin
+from integrators.ipi import plugin as ipi_plugin
 
 KT = Constants.kb * unit_to_internal("temperature", "kelvin", 300.0)
 STIFF, QUARTIC = 0.10, 10.0

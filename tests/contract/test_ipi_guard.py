@@ -5,8 +5,8 @@ import pytest
 from ipi.utils.depend import dstrip
 from ipi_input import FS, LANGEVIN, ONE_LEVEL, advance
 
-from integrators import ipi_guard
-from mts_driver import holes
+from integrators.ipi import guard as ipi_guard
+from mts_driver.simulation import holes
 
 
 def on_hole(action, threshold, bath=LANGEVIN):

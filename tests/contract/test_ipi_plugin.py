@@ -11,9 +11,9 @@ from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants, unit_to_internal
 from ipi_input import BAROSTAT, FS, LANGEVIN, ONE_LEVEL, PILE, REFERENCE_CELL, advance
 
-from integrators import ipi_plugin
 from integrators.bath import Bath
 from integrators.engine import step
+from integrators.ipi import plugin as ipi_plugin
 from integrators.levels import TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import initial_state

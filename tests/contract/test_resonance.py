@@ -12,8 +12,8 @@ from running import HERE, LONG_S, MTS, environment, mts, toy_water, wait_for
 
 from mts_driver.cli.console import plain_console
 from mts_driver.cli.resonance import _picture, _table
-from mts_driver.resonance.judge import faults, recommend
-from mts_driver.resonance.point import diffusion_cm2_s
+from mts_driver.validation.resonance.judge import faults, recommend
+from mts_driver.validation.resonance.point import diffusion_cm2_s
 
 ROW = {
     "outer_fs": 6.0,
@@ -145,7 +145,7 @@ def test_the_numbers_outlast_a_picture_that_fails(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mts_driver.resonance.figure.draw", fail)
+    monkeypatch.setattr("mts_driver.validation.resonance.figure.draw", fail)
     assert (
         _picture({}, tmp_path / "a.png")
         == " (no picture: OSError: [Errno 28] No space left on device)"

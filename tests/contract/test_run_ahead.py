@@ -13,8 +13,8 @@ from integrators.engine import conserved_energy, step
 from integrators.levels import TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import initial_state
+from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
-from mts_driver.drivers.stats import Stats
 from mts_driver.errors import UserError
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 
@@ -22,8 +22,8 @@ pytest.importorskip("zmq")
 
 from zmq_serving import serving
 
-from mts_driver.drivers import zmq_pes
-from mts_driver.drivers.zmq_server import Model, Server
+from mts_driver.drivers.zmq import ipi_pes as zmq_pes
+from mts_driver.drivers.zmq.server import Model, Server
 
 ATOMS, OUTER_FS, N = 6, 2.0, 4
 FRICTION = "<hydrogen_friction units='inverseps'>200</hydrogen_friction>"

@@ -9,18 +9,18 @@ import pytest
 from ase.build import molecule
 from ase.io import read
 
-from mts_driver.distillation import improve
-from mts_driver.distillation.big_systems import FragmentSampler
+from mts_driver.distillation import active_learning as improve
+from mts_driver.distillation.active_learning import until_clean
 from mts_driver.distillation.distill import Settings, distill
-from mts_driver.distillation.improve import until_clean
-from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.plan import SamplingPlan
-from mts_driver.distillation.sampling import Sampler
-from mts_driver.distillation.student_run import Watched
-from mts_driver.distillation.teachers import Labeller
+from mts_driver.distillation.labels.label_file import LabelFile
+from mts_driver.distillation.labels.labeller import Labeller
+from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
+from mts_driver.distillation.sampling.sampler import Sampler
+from mts_driver.distillation.sampling.schedule import SamplingPlan
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.student_file import read_student
+from mts_driver.potentials.student.file import read_student
+from mts_driver.simulation.watched_run import Watched
 
 TOY = "ase:toy_calculators:ToyWater"
 
@@ -38,7 +38,7 @@ class MortalWrite:
     """Writes so many frames; of the next one it leaves nothing, or a half, and dies."""
 
     def __init__(self, monkeypatch, lives):
-        from mts_driver.distillation import labels
+        from mts_driver.distillation.labels import label_file as labels
 
         self.native, self.lives, self.deaths = labels.write, lives, 0
         monkeypatch.setattr(labels, "write", self)
@@ -97,9 +97,9 @@ def test_sampling_that_is_killed_at_every_label(tmp_path, monkeypatch, runner):
 
 def test_fragments_of_snapshots_that_are_killed_on_the_way(tmp_path, monkeypatch, structures):
     """The shipped student is its own teacher here: it is the files that count."""
-    monkeypatch.setattr("mts_driver.distillation.big_systems.FIRST_PS", 0.02)
-    monkeypatch.setattr("mts_driver.distillation.big_systems.SPACING_PS", 0.02)
-    monkeypatch.setattr("mts_driver.distillation.big_systems.RELAX_STEPS", 2)
+    monkeypatch.setattr("mts_driver.distillation.sampling.fragment_sampler.FIRST_PS", 0.02)
+    monkeypatch.setattr("mts_driver.distillation.sampling.fragment_sampler.SPACING_PS", 0.02)
+    monkeypatch.setattr("mts_driver.distillation.sampling.fragment_sampler.RELAX_STEPS", 2)
     atoms = read(structures / "ethanol_water200.extxyz")
     student = load_potential("student:general", atoms.numbers)
 
@@ -133,9 +133,9 @@ def make(monkeypatch):
     def draw(report, summary, picture):
         picture.write_bytes(b"a picture takes seconds and shows nothing new here")
 
-    monkeypatch.setattr("mts_driver.distillation.report_figure.draw", draw)
-    monkeypatch.setattr("mts_driver.distillation.train.SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr("mts_driver.distillation.measure.JUDGE_PS", 0.1)
+    monkeypatch.setattr("mts_driver.distillation.report.figure.draw", draw)
+    monkeypatch.setattr("mts_driver.distillation.training.trainer.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("mts_driver.distillation.student_quality.JUDGE_PS", 0.1)
     systems = [molecule("H2O"), molecule("H2O")]
     for atoms, name in zip(systems, ("one", "two"), strict=True):
         atoms.rattle(0.02, seed=1)  # alike: only the names tell their labels apart

@@ -8,8 +8,8 @@ from ase import Atoms
 from ipi_input import LANGEVIN, ONE_LEVEL, PILE, advance
 from running import mts
 
-from integrators import ipi_plugin
-from mts_driver.drivers.monitor import _mean
+from integrators.ipi import plugin as ipi_plugin
+from mts_driver.runs.measured.measurements import _mean
 
 HCL = """2
 # CELL(abcABC): 20 20 20 90 90 90 positions{atomic_unit} cell{atomic_unit}

@@ -22,10 +22,10 @@ from running import (
 )
 
 from mts_driver.cli.serve import _load
-from mts_driver.drivers.atoms_of_run import check_systems, structure_for
-from mts_driver.drivers.launcher import Launcher, load
-from mts_driver.drivers.stats import Stats
+from mts_driver.drivers.counters import Stats
 from mts_driver.errors import UserError
+from mts_driver.runs.atoms_of_run import check_systems, structure_for
+from mts_driver.runs.launcher import Launcher, load
 from mts_driver.structures.files import read_structure, write_start
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.units import BOHR_A, HARTREE_EV
@@ -124,7 +124,7 @@ def test_two_pairs_of_different_systems_run_side_by_side_and_restart(tmp_path):
 
 def loaded(folder, monkeypatch, **options) -> Simulation:
     monkeypatch.chdir(folder)
-    from integrators.ipi_plugin import register
+    from integrators.ipi.plugin import register
 
     register()
     return Simulation.load_from_xml(simulation_xml(folder, **options))
@@ -221,8 +221,8 @@ def test_an_isolated_molecule_served(cases):
 
 def test_an_isolated_molecule_over_zmq(tmp_path):
     pytest.importorskip("zmq")
-    from mts_driver.drivers.messages import Message
-    from mts_driver.drivers.zmq_answers import Answers, Model, Request
+    from mts_driver.drivers.zmq.messages import Message
+    from mts_driver.drivers.zmq.requests import Answers, Model, Request
 
     atoms = toy_water(1)
     atoms.pbc = False

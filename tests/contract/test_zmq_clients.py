@@ -14,19 +14,19 @@ import pytest
 from analytic import Analytic
 from running import mts, wait_for
 
+from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
-from mts_driver.drivers.messages import Message
-from mts_driver.drivers.stats import Stats
+from mts_driver.drivers.zmq.messages import Message
 from mts_driver.errors import UserError
 
 zmq = pytest.importorskip("zmq")
 
-from mts_driver.drivers.zmq_client import Client  # noqa: E402
-from mts_driver.drivers.zmq_keys import check_keys, make_keys  # noqa: E402
-from mts_driver.drivers.zmq_pes import ZmqPES  # noqa: E402
-from mts_driver.drivers.zmq_rhythm import Rhythm  # noqa: E402
-from mts_driver.drivers.zmq_server import Limits, Model, Server  # noqa: E402
-from mts_driver.drivers.zmq_sockets import CONNECTION_QUEUE, check_address  # noqa: E402
+from mts_driver.drivers.zmq.batching import Rhythm  # noqa: E402
+from mts_driver.drivers.zmq.client import Client  # noqa: E402
+from mts_driver.drivers.zmq.ipi_pes import ZmqPES  # noqa: E402
+from mts_driver.drivers.zmq.keys import check_keys, make_keys  # noqa: E402
+from mts_driver.drivers.zmq.server import Limits, Model, Server  # noqa: E402
+from mts_driver.drivers.zmq.sockets import CONNECTION_QUEUE, check_address  # noqa: E402
 
 ATOMS = 5
 HELLO = Message("hello")

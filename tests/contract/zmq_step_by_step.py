@@ -1,6 +1,6 @@
 """The ZeroMQ potential without its inner loop: i-PI takes every inner step itself."""
 
-from mts_driver.drivers.zmq_pes import ZmqPES
+from mts_driver.drivers.zmq.ipi_pes import ZmqPES
 
 __DRIVER_NAME__ = "step_by_step"
 __DRIVER_CLASS__ = "StepByStep"

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from integrators.state import Evaluation
+from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
-from mts_driver.drivers.protocol import LARGEST_BATCH, LONGEST_TEXT
-from mts_driver.drivers.stats import Stats
+from mts_driver.drivers.ipi_socket.protocol import LARGEST_BATCH, LONGEST_TEXT
 from mts_driver.units import BOHR_A, HARTREE_EV
 
 ATOMS = 3

@@ -4,8 +4,8 @@ import numpy as np
 from peers import direct, evaluator, same
 from strategies import MODEL
 
-from mts_driver.drivers.messages import ANSWERS, Message
-from mts_driver.drivers.zmq_answers import Answers, Model
+from mts_driver.drivers.zmq.messages import ANSWERS, Message
+from mts_driver.drivers.zmq.requests import Answers, Model
 
 NAMES = ("energy", "forces", "virial")
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from strategies import MODEL, ODD, cells, damaged, numbers
 
-from mts_driver.drivers.messages import Message
+from mts_driver.drivers.zmq.messages import Message
 
 ODD_JSON = (
     *(None, True, False, 0, -1, 2, 2.0, 1e400, -(2**63), 2**70, "", "2", "x" * 3000, [], [[]], {}),

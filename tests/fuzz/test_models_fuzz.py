@@ -8,11 +8,11 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from strategies import cases, cells, numbers
 
+from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
-from mts_driver.drivers.stats import Stats
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.neighbors import VerletList
+from mts_driver.structures.neighbors import VerletList
 from mts_driver.units import BOHR_A
 
 WATERS = np.array(

@@ -36,9 +36,9 @@ from strategies import (
     talks,
 )
 
-from mts_driver.drivers import client
-from mts_driver.drivers.protocol import SEGMENTS, segment_shapes
-from mts_driver.drivers.transport import (
+from mts_driver.drivers.ipi_socket import client
+from mts_driver.drivers.ipi_socket.protocol import SEGMENTS, segment_shapes
+from mts_driver.drivers.ipi_socket.transport import (
     MODES,
     Address,
     SharedMemoryStream,

@@ -9,18 +9,18 @@ from peers_zmq import NAMES, both, check_answer, equal, model
 from strategies import MODEL, cases
 from strategies_zmq import any_messages, odd_frames, odd_questions, other_array, questions
 
-from mts_driver.drivers import zmq_answers
-from mts_driver.drivers.messages import Message
-from mts_driver.drivers.zmq_answers import Answers, Request
-from mts_driver.drivers.zmq_rhythm import PAUSE, REMEMBERED, Rhythm
+from mts_driver.drivers.zmq import requests as zmq_answers
+from mts_driver.drivers.zmq.batching import PAUSE, REMEMBERED, Rhythm
+from mts_driver.drivers.zmq.messages import Message
+from mts_driver.drivers.zmq.requests import Answers, Request
 from mts_driver.errors import UserError
 
 zmq = pytest.importorskip("zmq")
 
-from mts_driver.drivers.zmq_client import Client  # noqa: E402
-from mts_driver.drivers.zmq_keys import identify  # noqa: E402
-from mts_driver.drivers.zmq_pes import ZmqPES  # noqa: E402
-from mts_driver.drivers.zmq_sockets import check_address  # noqa: E402
+from mts_driver.drivers.zmq.client import Client  # noqa: E402
+from mts_driver.drivers.zmq.ipi_pes import ZmqPES  # noqa: E402
+from mts_driver.drivers.zmq.keys import identify  # noqa: E402
+from mts_driver.drivers.zmq.sockets import check_address  # noqa: E402
 
 
 @cases(80)

@@ -14,18 +14,19 @@ from peers_zmq import both, check_answer, is_equal, model
 from strategies import MODEL, cases, damaged
 from strategies_zmq import ODD_JSON, odd_frames, questions
 
-from mts_driver.drivers.messages import Message
-from mts_driver.drivers.stats import Stats
-from mts_driver.drivers.zmq_answers import Model, Request
+from mts_driver.drivers.counters import Stats
+from mts_driver.drivers.zmq.messages import Message
+from mts_driver.drivers.zmq.requests import Model, Request
 from mts_driver.errors import UserError
 
 zmq = pytest.importorskip("zmq")
 
-from mts_driver.drivers import zmq_client, zmq_front  # noqa: E402
-from mts_driver.drivers.zmq_client import Client  # noqa: E402
-from mts_driver.drivers.zmq_front import Front, _Worker  # noqa: E402
-from mts_driver.drivers.zmq_server import Limits, Server  # noqa: E402
-from mts_driver.drivers.zmq_sockets import READY, new_socket  # noqa: E402
+from mts_driver.drivers.zmq import client as zmq_client  # noqa: E402
+from mts_driver.drivers.zmq import worker_pool  # noqa: E402
+from mts_driver.drivers.zmq.client import Client  # noqa: E402
+from mts_driver.drivers.zmq.server import Limits, Server  # noqa: E402
+from mts_driver.drivers.zmq.sockets import READY, new_socket  # noqa: E402
+from mts_driver.drivers.zmq.worker_pool import Front, _Worker  # noqa: E402
 
 PATIENCE = 100
 """Looks, of 0.2 s at most, after which somebody has been forgotten; far more than any takes."""
@@ -280,7 +281,7 @@ class _FakeWorker:
 )
 def test_a_front_gives_every_question_one_answer(fates, asked, odd, tmp_path_factory, monkeypatch):
     """Whichever of its workers dies, before an answer or behind it, while others talk nonsense."""
-    monkeypatch.setattr(zmq_front, "CHECK_MS", 1)
+    monkeypatch.setattr(worker_pool, "CHECK_MS", 1)
     address = f"ipc://{tmp_path_factory.mktemp('front')}/driver"
     front = Front(address, [], stats=Stats("well"))
     workers = [_FakeWorker(front, f"w{k}", list(fate)) for k, fate in enumerate(fates)]

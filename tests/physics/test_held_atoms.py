@@ -13,9 +13,9 @@ from integrators.propagators import kinetic_energy, still_center
 from integrators.splitting import baoab, respa_baoab
 from integrators.state import initial_state
 from integrators.thermometer import Thermometer
-from mts_driver.equilibrate import equilibrate
 from mts_driver.potentials import load_potential
-from mts_driver.relax import relax
+from mts_driver.simulation.equilibrate import equilibrate
+from mts_driver.simulation.relax import relax
 from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 LJ = "ase:ase.calculators.lj:LennardJones?sigma=3.4&epsilon={}&rc=6.0&smooth=True"

@@ -6,8 +6,8 @@ import torch
 from analytic import Analytic, chain_state, stiff_springs
 
 from integrators.bath import Bath
+from integrators.compiled_loop import Loop, Program, Ring
 from integrators.engine import step
-from integrators.inner_loop import Loop, Program, Ring
 from integrators.levels import SingleLevel, TwoLevel, difference
 from integrators.splitting import FAST, OU, SLOW, baoab, fast_part, respa_baoab
 from integrators.state import initial_state

@@ -23,7 +23,7 @@ from mts_driver.bench.speedup import _ceiling, variants
 from mts_driver.cli.bench import bench
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.student import StudentConfig
+from mts_driver.potentials.student.model import StudentConfig
 from mts_driver.structures.tensors import cell_of
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"

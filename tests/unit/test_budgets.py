@@ -7,16 +7,16 @@ import pytest
 import torch
 from ase.build import molecule
 
-from mts_driver.distillation.big_systems import FragmentSampler
-from mts_driver.distillation.budget import TrainingBudget
-from mts_driver.distillation.dataset import Graph
 from mts_driver.distillation.distill import Settings, distill
-from mts_driver.distillation.labels import LabelFile, as_read, complete_frames
-from mts_driver.distillation.plan import SamplingPlan, calls_for
-from mts_driver.distillation.sampling import Sampler
-from mts_driver.distillation.train import Trainer, TrainingSet
+from mts_driver.distillation.labels.label_file import LabelFile, as_read, complete_frames
+from mts_driver.distillation.sampling.budget import TrainingBudget
+from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
+from mts_driver.distillation.sampling.sampler import Sampler
+from mts_driver.distillation.sampling.schedule import SamplingPlan, calls_for
+from mts_driver.distillation.training.dataset import Graph
+from mts_driver.distillation.training.trainer import Trainer, TrainingSet
 from mts_driver.errors import UserError
-from mts_driver.potentials.student import StudentConfig, StudentModel
+from mts_driver.potentials.student.model import StudentConfig, StudentModel
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def judge_of(answers):
 @pytest.mark.parametrize("answers", [None, (1.0, 0.2, 0.3, 0.1, 5.0, 6.0), (1.0, 3.0, 4.0)])
 def test_a_killed_training_ends_with_the_same_bits(tmp_path, monkeypatch, answers):
     """Killed after every update, also where it ended early because the student got worse."""
-    monkeypatch.setattr("mts_driver.distillation.train.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("mts_driver.distillation.training.trainer.SAVE_EVERY_S", 0.0)
     budget = TrainingBudget(updates=20)
 
     def run(folder, report, trainer=None):
@@ -185,7 +185,9 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, monkeypatch, answer
 
 def test_training_in_seconds_is_cut_by_the_clock(tmp_path, monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr("mts_driver.distillation.train.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(
+        "mts_driver.distillation.training.trainer.time.monotonic", lambda: next(clock)
+    )
     trainer, spent = training(tmp_path, TrainingBudget(seconds=7.0)), []
     trainer.run(lambda seconds, *_: spent.append(seconds))
     assert spent == [1, 2, 3, 4, 5, 6, 7] and trainer.share == 1.0

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from integrators.state import Evaluation, initial_state
 from mts_driver.cli.check import check as command
-from mts_driver.distillation.check import STATE_FILE, Settings, check, finish
-from mts_driver.distillation.groups import force_groups, solute_weights
-from mts_driver.distillation.tally import Tally
-from mts_driver.distillation.verdict import problems
 from mts_driver.errors import UserError
 from mts_driver.structures.files import read_structure
+from mts_driver.structures.solutes import force_groups, solute_weights
+from mts_driver.validation.averages import Tally
+from mts_driver.validation.check import STATE_FILE, Settings, check, finish
+from mts_driver.validation.criteria import problems
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from mts_driver.drivers.checkpoints import write_checkpoints_well
+from mts_driver.runs.checkpoints import write_checkpoints_well
 
 
 @pytest.mark.parametrize(

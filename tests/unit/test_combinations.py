@@ -10,12 +10,12 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
-from mts_driver.drivers.run_input import read_input
 from mts_driver.errors import UserError
-from mts_driver.input_xml import input_xml
-from mts_driver.inputs import Protocol
-from mts_driver.runs.asked import OPTIONS, TAGS, Asked
-from mts_driver.runs.combinations import REFUSED, check
+from mts_driver.runs.input.asked import OPTIONS, TAGS, Asked
+from mts_driver.runs.input.combinations import REFUSED, check
+from mts_driver.runs.input.read import read_input
+from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.write import input_xml
 
 PLAIN = {
     "teacher": "so3lr",
@@ -160,7 +160,7 @@ def test_every_message_is_complete_in_both_languages(words, refused):
     asked = Asked(words=words, pressure=1.0, replicas=("300 K", "300 K"))
     always = replace(refused, applies=lambda _: True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mts_driver.runs.combinations.REFUSED", (always,))
+        patch.setattr("mts_driver.runs.input.combinations.REFUSED", (always,))
         with pytest.raises(UserError) as error:
             check(asked)
     assert str(error.value).endswith(".") and "{" not in str(error.value)

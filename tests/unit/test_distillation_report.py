@@ -13,16 +13,16 @@ from ase import Atoms
 from ase.io import read
 
 from integrators.state import Evaluation
-from mts_driver.distillation.contacts import crowd
-from mts_driver.distillation.drift import Drift, nve_respa_drift
-from mts_driver.distillation.force_constants import ForceConstants, bond_force_constants
-from mts_driver.distillation.report import (
+from mts_driver.distillation.report.results import (
     DistillationReport,
     Evaluated,
     milliseconds_per_call,
 )
-from mts_driver.distillation.stretch import StretchCurve, stretch_curves, unsafe_lengths
+from mts_driver.distillation.sampling.contacts import crowd
 from mts_driver.potentials import load_potential
+from mts_driver.validation.drift import Drift, nve_respa_drift
+from mts_driver.validation.force_constants import ForceConstants, bond_force_constants
+from mts_driver.validation.stretch import StretchCurve, stretch_curves, unsafe_lengths
 
 START = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 

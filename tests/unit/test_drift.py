@@ -13,13 +13,13 @@ from ase.constraints import FixAtoms
 from integrators.engine import conserved_energy
 from integrators.levels import TwoLevel
 from integrators.state import Evaluation
-from mts_driver.distillation.drift import (
+from mts_driver.errors import UserError
+from mts_driver.simulation.nve import _energy_per_atom, thermal_state
+from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+from mts_driver.validation.drift import (
     nve_respa_drift,
     predicted_heating_K,
 )
-from mts_driver.distillation.nve import _energy_per_atom, thermal_state
-from mts_driver.errors import UserError
-from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 
 OH_EV_A2 = 48.0
 """With hydrogens of 4 Da the period is 16.2 fs: an outer step of 8 fs meets half of it."""

@@ -13,10 +13,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial.distance import cdist
 
-from mts_driver.distillation.fragments import centers, cut, fragments
-from mts_driver.distillation.topology import formal_charge, topology
+from mts_driver.distillation.sampling.fragments import centers, cut, fragments
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
+from mts_driver.structures.topology import formal_charge, topology
 
 COMPLETE_A = 3.5
 

@@ -7,11 +7,11 @@ import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from mts_driver.drivers.run_input import read_input
 from mts_driver.errors import UserError
-from mts_driver.input_xml import input_xml
-from mts_driver.inputs import Protocol
-from mts_driver.structures.ipi_labels import element_of
+from mts_driver.runs.input.read import read_input
+from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.write import input_xml
+from mts_driver.structures.reading.ipi_labels import element_of
 
 WATER = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], cell=[9, 9, 9], pbc=True)
 PLAIN = {"outer_fs": 4.0, "inner_fs": 1.0, "hydrogen_mass": 4.0, "temperature_K": 300.0}

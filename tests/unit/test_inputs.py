@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mts_driver.drivers.run_input import read_input
 from mts_driver.errors import UserError
-from mts_driver.input_xml import input_xml
-from mts_driver.inputs import Protocol
+from mts_driver.runs.input.read import read_input
+from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.write import input_xml
 
 PLAIN = {
     "teacher": "so3lr",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from mts_driver.potentials.lanes import (
+from mts_driver.potentials.student.cpu.simd import (
     exponential,
     inverse,
     largest,

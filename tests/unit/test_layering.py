@@ -21,9 +21,9 @@ WRAPPERS = {
     "torch_geometric": ("mts_driver/potentials/so3lr", "mts_driver/bench/"),
     "mpi4py": ("mts_driver/drivers/mpi",),
     "zmq": ("mts_driver/drivers/zmq",),
-    "rdkit": ("mts_driver/distillation/molecules.py",),
-    "packmol": ("mts_driver/distillation/packing.py",),
-    "h5py": ("mts_driver/distillation/spice.py",),
+    "rdkit": ("mts_driver/distillation/starting_systems/molecules.py",),
+    "packmol": ("mts_driver/distillation/starting_systems/packing.py",),
+    "h5py": ("mts_driver/distillation/starting_systems/spice.py",),
     "openmm": ("mts_driver/bench/peer_openmm.py",),
 }
 # import names that are not the names of their distributions
@@ -95,7 +95,7 @@ def test_integrators_stand_alone(path):
 
 
 def test_the_protocol_is_bytes_and_arrays():
-    path = ROOT / "mts_driver/drivers/protocol.py"
+    path = ROOT / "mts_driver/drivers/ipi_socket/protocol.py"
     assert third_party(path) <= {"numpy"}
     assert "socket" not in roots(path)
     ours = {module for module in imports(path) if module.split(".")[0] in PACKAGES}
@@ -137,7 +137,7 @@ def test_analysis_reads_files_and_nothing_else(path):
     "module",
     [
         *("mts_driver.analysis.report", "mts_driver.cli.main"),
-        *("mts_driver.drivers.launcher", "mts_driver.structures.files"),
+        *("mts_driver.runs.launcher", "mts_driver.structures.files"),
     ],
 )
 def test_torch_is_not_loaded_in_passing(module):
@@ -167,7 +167,7 @@ def test_every_import_is_a_declared_dependency():
 
 
 def test_pip_installs_the_ipi_that_the_plugin_works_with():
-    from integrators.ipi_versions import requirement
+    from integrators.ipi.versions import requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert requirement() in project["dependencies"]
@@ -181,10 +181,11 @@ def test_files_stay_short(path):
 def test_constants_that_two_layers_hold_agree():
     from ipi.utils.units import Constants, unit_to_internal, unit_to_user
 
-    from integrators import bath, ipi_integrator, levels
+    from integrators import bath, levels
+    from integrators.ipi import integrator as ipi_integrator
     from mts_driver import units
     from mts_driver.drivers import limits
-    from mts_driver.structures import checks
+    from mts_driver.structures.reading import checks
 
     assert bath.BOLTZMANN_EV_K == units.BOLTZMANN_EV_K
     assert limits.THINNEST_A == checks.THINNEST_A

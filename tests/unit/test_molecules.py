@@ -15,8 +15,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 import mts_driver.cli.molecules as cli
-from mts_driver.distillation.contacts import molecules as bonded
-from mts_driver.distillation.molecules import (
+from mts_driver.distillation.sampling.contacts import molecules as bonded
+from mts_driver.distillation.starting_systems.molecules import (
     CONTACT_A,
     ELEMENTS,
     KINDS,
@@ -24,7 +24,7 @@ from mts_driver.distillation.molecules import (
     peptide,
     starting_structures,
 )
-from mts_driver.distillation.packing import box, gas, in_contact
+from mts_driver.distillation.starting_systems.packing import box, gas, in_contact
 from mts_driver.errors import UserError
 
 rdkit_needed = pytest.mark.skipif(find_spec("rdkit") is None, reason="RDKit is not installed")

@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from mts_driver.errors import UserError
-from mts_driver.potentials.neighbors import VerletList, _in_small_cell, _vesin
+from mts_driver.structures.neighbors import VerletList, _in_small_cell, _vesin
 
 
 def box(n=60, length=7.0, seed=0):

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 
-from mts_driver.drivers import protocol
+from mts_driver.drivers.ipi_socket import protocol
 
 
 def reader(data: bytes):

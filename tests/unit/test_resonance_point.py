@@ -6,10 +6,10 @@ from analytic import Analytic
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from mts_driver.resonance.judge import faults
-from mts_driver.resonance.point import Point, run_point
-from mts_driver.resonance.scan import Settings, _heating_K, scan
 from mts_driver.units import BOLTZMANN_EV_K
+from mts_driver.validation.resonance.judge import faults
+from mts_driver.validation.resonance.point import Point, run_point
+from mts_driver.validation.resonance.scan import Settings, _heating_K, scan
 
 STIFF_EV_A2 = 32.0
 HCL = Atoms("HCl", [[0, 0, 0], [0, 0, 1.3]])
@@ -107,7 +107,7 @@ def test_a_scan_of_a_single_atom_is_safe_and_leaves_heating_out(tmp_path):
 
 
 def test_variance_is_over_bonds_and_time():
-    from mts_driver.resonance.point import _variance
+    from mts_driver.validation.resonance.point import _variance
 
     lengths = np.random.default_rng(2).normal(1.0, 0.03, size=(500, 3))
     found = _variance(list(lengths.mean(1)), list((lengths**2).mean(1)))

@@ -11,8 +11,8 @@ from integrators.engine import run
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
 from integrators.state import initial_state
-from mts_driver.resonance.spectrum import Velocities
 from mts_driver.units import EV_FS2_A2_PER_AMU
+from mts_driver.validation.resonance.spectrum import Velocities
 
 C_CM_PER_FS = 2.99792458e-5
 

@@ -7,8 +7,8 @@ import pytest
 from ase.build import molecule
 from ase.io import read, write
 
-from mts_driver.distillation.packing import gas
-from mts_driver.distillation.spice import formal_charge, read_spice
+from mts_driver.distillation.starting_systems.packing import gas
+from mts_driver.distillation.starting_systems.spice import formal_charge, read_spice
 from mts_driver.errors import UserError
 from mts_driver.units import BOHR_A
 

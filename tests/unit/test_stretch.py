@@ -7,10 +7,10 @@ from ase.build import molecule
 from ase.io import read
 
 from integrators.state import Evaluation
-from mts_driver.distillation.bonds import Molecules, find_bonds
-from mts_driver.distillation.force_constants import ForceConstants, bond_force_constants
-from mts_driver.distillation.stretch import StretchCurve, stretch_curves, unsafe_lengths
 from mts_driver.potentials import load_potential
+from mts_driver.structures.bonds import Molecules, find_bonds
+from mts_driver.validation.force_constants import ForceConstants, bond_force_constants
+from mts_driver.validation.stretch import StretchCurve, stretch_curves, unsafe_lengths
 
 
 def so3lr(atoms):

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.fast_student import Student
-from mts_driver.potentials.student import StudentConfig, StudentModel
-from mts_driver.potentials.student_file import read_student, save_student
+from mts_driver.potentials.student.file import read_student, save_student
+from mts_driver.potentials.student.model import StudentConfig, StudentModel
+from mts_driver.potentials.student.potential import Student
 
 WATER = [8, 1, 1]
 

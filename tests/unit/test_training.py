@@ -8,15 +8,20 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from mts_driver.distillation.budget import TrainingBudget
-from mts_driver.distillation.dataset import Graph, StiffPair, collate, normalise
-from mts_driver.distillation.displaced import STIFF_STEP_A, Skeleton, stiff_steps, stretch
-from mts_driver.distillation.forces import reference_forces, student_forces
-from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.loss import loss
-from mts_driver.distillation.train import Trainer, TrainingSet
+from mts_driver.distillation.labels.label_file import LabelFile
+from mts_driver.distillation.sampling.budget import TrainingBudget
+from mts_driver.distillation.sampling.displacements import (
+    STIFF_STEP_A,
+    Skeleton,
+    stiff_steps,
+    stretch,
+)
+from mts_driver.distillation.training.dataset import Graph, StiffPair, collate, normalise
+from mts_driver.distillation.training.loss import loss
+from mts_driver.distillation.training.student_forces import reference_forces, student_forces
+from mts_driver.distillation.training.trainer import Trainer, TrainingSet
 from mts_driver.errors import UserError
-from mts_driver.potentials.student import StudentConfig, StudentModel
+from mts_driver.potentials.student.model import StudentConfig, StudentModel
 
 
 def labelled(name="CH3CH2OH", seed=0, **arrays):

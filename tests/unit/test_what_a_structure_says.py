@@ -9,10 +9,10 @@ from ase.build import bulk, molecule
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixScaled
 from ase.io import read, write
 
-from mts_driver.distillation.big_systems import FragmentSampler
-from mts_driver.distillation.labels import LabelFile
-from mts_driver.distillation.plan import SamplingPlan
-from mts_driver.distillation.teachers import Labeller
+from mts_driver.distillation.labels.label_file import LabelFile
+from mts_driver.distillation.labels.labeller import Labeller
+from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
+from mts_driver.distillation.sampling.schedule import SamplingPlan
 from mts_driver.errors import UserError
 from mts_driver.potentials.load import spec_for
 from mts_driver.structures.files import (
@@ -25,8 +25,8 @@ from mts_driver.structures.files import (
     write_velocities,
 )
 from mts_driver.structures.fixed import held_atoms
-from mts_driver.structures.formats import ISOTOPES
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.reading.formats import ISOTOPES
 from mts_driver.units import BOHR_A
 
 HYDROXIDE = "2\n{}\nO 0 0 0\nH 0 0 0.97\n"

@@ -8,11 +8,11 @@ import pytest
 from analytic import Analytic
 
 from mts_driver.cli.serve_zmq import Options, share_out
+from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
-from mts_driver.drivers.messages import Message
-from mts_driver.drivers.stats import Stats
-from mts_driver.drivers.zmq_answers import Answers, Model, Request
-from mts_driver.drivers.zmq_rhythm import PAUSE, Rhythm
+from mts_driver.drivers.zmq.batching import PAUSE, Rhythm
+from mts_driver.drivers.zmq.messages import Message
+from mts_driver.drivers.zmq.requests import Answers, Model, Request
 from mts_driver.errors import UserError
 
 ATOMS = 4

@@ -1,0 +1,1 @@
+"""What the teacher says of structures, kept in a file."""

@@ -1,0 +1,1 @@
+"""What a distillation has given: numbers, pictures and a page."""

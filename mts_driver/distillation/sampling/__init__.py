@@ -1,0 +1,1 @@
+"""Which structures the teacher is asked about."""

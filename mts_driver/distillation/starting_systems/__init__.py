@@ -1,0 +1,1 @@
+"""Molecules and boxes that a general student is distilled from."""

@@ -1,0 +1,172 @@
+"""Kernels for training: network inputs, their change along a direction, the gradient of both.
+
+Matching forces needs ∂θ Σ w·F for given weights w, and F = −∇E: it is −∂θ of the derivative of E
+along w. These kernels carry that directional derivative through the sums over neighbours and the
+invariants, so that no derivative by the positions is ever taken twice and nothing of the size of
+the pair list times the channels is stored. A name with a d before it is the derivative along w.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from mts_driver.distillation.training import tangent_sums
+from mts_driver.distillation.training.tangent_sums import (
+    dinvariants_back,
+    put_inputs_and_change,
+    shapes,
+    unbound,
+    weighted,
+)
+from mts_driver.potentials.student.cpu import neighbor_sums
+from mts_driver.potentials.student.cpu.neighbor_sums import (
+    grid_cell,
+    invariants_back,
+    load_ten,
+    spline,
+    store_ten,
+)
+from mts_driver.potentials.student.cpu.simd import load, stamp, store, zeros
+
+CHUNKS = 4
+"""Blocks of atoms that threads share; fixed, so that sums don't depend on the thread count."""
+
+
+class Kernels(NamedTuple):
+    """Both directions, compiled for a number of channels."""
+
+    tangents: Any
+    tangents_back: Any
+
+
+@lru_cache
+def kernels(channels: int) -> Kernels:
+    """Return the kernels for this number of channels.
+
+    Their arguments: ``near`` (`mts_driver.potentials.student.cpu.evaluator.Near`), the direction
+    ``along`` (M, 3), ``row`` (M,), where the inputs of an atom go, ``radial`` (``table``
+    (E, E, G, 4, C) and its grid ``r0``, ``inverse_h``), ``scaling`` (``shift`` and ``scale``
+    (E, 10, C), 1/bound²) and what atoms tell their neighbours, ``sent`` and ``dsent`` (M, C), empty
+    in the first sum.
+    """
+    called = stamp(neighbor_sums, tangent_sums)
+
+    @njit(parallel=True, cache=True, fastmath=True)
+    def tangents(near, along, row, radial, scaling, sent, dsent):
+        """Moments and network inputs, each followed by its derivative, all (M, 10, C)."""
+        _ = called
+        first, last, neighbors, vectors, kind = near
+        (table, r0, inverse_h), (shift, scale, weaker) = radial, scaling
+        atoms, kinds, cells = kind.size, table.shape[0], table.shape[2]
+        moments = np.empty((atoms, 10, channels), table.dtype)
+        dmoments = np.empty((atoms, 10, channels), table.dtype)
+        inputs = np.empty((atoms, 10, channels), table.dtype)
+        dinputs = np.empty((atoms, 10, channels), table.dtype)
+        for chunk in prange(CHUNKS):
+            like = zeros(table, channels)
+            for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
+                m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = m8 = m9 = like
+                d0 = d1 = d2 = d3 = d4 = d5 = d6 = d7 = d8 = d9 = like
+                for p in range(first[a], last[a]):
+                    b = neighbors[p]
+                    x, dx, dr = shapes(vectors[p], along[a], along[b], table)
+                    k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
+                    at = ((kind[a] * kinds + kind[b]) * cells + k) * 4 * channels
+                    ds = table.dtype.type(dr * inverse_h)
+                    f, slope = spline(table, at, s, like)
+                    df = ds * slope
+                    if sent.size:
+                        heard, dheard = (
+                            load(sent, b * channels, like),
+                            load(dsent, b * channels, like),
+                        )
+                        df = df * heard + f * dheard
+                        f = f * heard
+                    m0 += x[0] * f
+                    m1 += x[1] * f
+                    m2 += x[2] * f
+                    m3 += x[3] * f
+                    m4 += x[4] * f
+                    m5 += x[5] * f
+                    m6 += x[6] * f
+                    m7 += x[7] * f
+                    m8 += x[8] * f
+                    m9 += x[9] * f
+                    d0 += x[0] * df
+                    d1 += dx[1] * f + x[1] * df
+                    d2 += dx[2] * f + x[2] * df
+                    d3 += dx[3] * f + x[3] * df
+                    d4 += dx[4] * f + x[4] * df
+                    d5 += dx[5] * f + x[5] * df
+                    d6 += dx[6] * f + x[6] * df
+                    d7 += dx[7] * f + x[7] * df
+                    d8 += dx[8] * f + x[8] * df
+                    d9 += dx[9] * f + x[9] * df
+                m = m0, m1, m2, m3, m4, m5, m6, m7, m8, m9
+                d = d0, d1, d2, d3, d4, d5, d6, d7, d8, d9
+                here, there = a * 10 * channels, row[a] * 10 * channels
+                store_ten(moments, here, m)
+                store_ten(dmoments, here, d)
+                of_kind = kind[a] * 10 * channels
+                put_inputs_and_change(m, d, inputs, dinputs, there, shift, scale, of_kind, weaker)
+        return moments, dmoments, inputs, dinputs
+
+    @njit(parallel=True, cache=True, fastmath=True)
+    def tangents_back(near, along, row, radial, scaling, sent, dsent, results, grad, dgrad):
+        """Gradients by ``table``, ``sent`` and ``dsent`` from those by the inputs."""
+        _ = called
+        first, last, neighbors, vectors, kind = near
+        (table, r0, inverse_h), (_, scale, weaker) = radial, scaling
+        moments, dmoments, inputs, dinputs = results
+        atoms, kinds, cells = kind.size, table.shape[0], table.shape[2]
+        to_table = np.zeros((CHUNKS, kinds, kinds, cells, 4, channels), table.dtype)
+        to_sent = np.zeros((CHUNKS, sent.shape[0], channels), table.dtype)
+        to_dsent = np.zeros((CHUNKS, sent.shape[0], channels), table.dtype)
+        for chunk in prange(CHUNKS):
+            number = table.dtype.type
+            one = number(1)
+            like = zeros(table, channels)
+            for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
+                here, there = a * 10 * channels, row[a] * 10 * channels
+                m, d = load_ten(moments, here, like), load_ten(dmoments, here, like)
+                of_kind = kind[a] * 10 * channels
+                unbound(inputs, dinputs, grad, dgrad, there, scale, of_kind, weaker, like)
+                h, dh = load_ten(grad, there, like), load_ten(dgrad, there, like)
+                dg = invariants_back(m, dh)
+                g = dinvariants_back(m, d, dh, invariants_back(m, h))
+                for p in range(first[a], last[a]):
+                    b = neighbors[p]
+                    x, dx, dr = shapes(vectors[p], along[a], along[b], table)
+                    f_bar = weighted(x, g) + weighted(dx, dg)
+                    df_bar = weighted(x, dg)
+                    k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
+                    at = ((kind[a] * kinds + kind[b]) * cells + k) * 4 * channels
+                    ds = number(dr * inverse_h)
+                    if sent.size:
+                        f, slope = spline(table, at, s, like)
+                        df = ds * slope
+                        n = (chunk * atoms + b) * channels
+                        q = load(to_sent, n, like) + f_bar * f + df_bar * df
+                        store(to_sent, n, q)
+                        store(to_dsent, n, load(to_dsent, n, like) + df_bar * f)
+                        heard, dheard = (
+                            load(sent, b * channels, like),
+                            load(dsent, b * channels, like),
+                        )
+                        f_bar = f_bar * heard + df_bar * dheard
+                        df_bar = df_bar * heard
+                    to = chunk * table.size + at
+                    store(to_table, to, load(to_table, to, like) + f_bar)
+                    to += channels
+                    store(to_table, to, load(to_table, to, like) + s * f_bar + ds * df_bar)
+                    to += channels
+                    more = (s * s) * f_bar + ((s + s) * ds) * df_bar
+                    store(to_table, to, load(to_table, to, like) + more)
+                    to += channels
+                    more = (s * s * s) * f_bar + ((one + one + one) * s * s * ds) * df_bar
+                    store(to_table, to, load(to_table, to, like) + more)
+        return to_table.sum(0), to_sent.sum(0), to_dsent.sum(0)
+
+    return Kernels(tangents, tangents_back)

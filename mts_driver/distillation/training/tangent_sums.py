@@ -1,0 +1,149 @@
+"""The student's sums and invariants together with their change along a direction, for training.
+
+numba functions on lanes, one a channel, beside those of
+`mts_driver.potentials.student.cpu.neighbor_sums`. A name with a d before it is the derivative along
+the direction.
+"""
+
+from numba import njit
+
+from mts_driver.potentials.student.cpu.neighbor_sums import (
+    contracted,
+    dot,
+    double_dot,
+    invariants,
+    of_products,
+    through_contraction,
+)
+from mts_driver.potentials.student.cpu.simd import inverse, largest, load, roll, root, size, store
+
+
+@njit(fastmath=True)
+def shapes(vector, here, there, table):
+    """1, u and u⊗u − 1/3 of a pair, their change as its ends move, and that of its length."""
+    number = table.dtype.type
+    w = number(1) / number(vector[3])
+    x, y, z = number(vector[0]) * w, number(vector[1]) * w, number(vector[2]) * w
+    dx, dy, dz = there[0] - here[0], there[1] - here[1], there[2] - here[2]
+    dr = x * dx + y * dy + z * dz
+    dx, dy, dz = (dx - x * dr) * w, (dy - y * dr) * w, (dz - z * dr) * w
+    third, zero = number(1) / number(3), number(0)
+    shape = (
+        *(number(1), x, y, z),
+        *(x * x - third, y * y - third, z * z - third, x * y, x * z, y * z),
+    )
+    xdx, ydy, zdz = x * dx, y * dy, z * dz
+    dshape = (
+        *(zero, dx, dy, dz, xdx + xdx, ydy + ydy, zdz + zdz),
+        *(x * dy + y * dx, x * dz + z * dx, y * dz + z * dy),
+    )
+    return shape, dshape, dr
+
+
+@njit(fastmath=True)
+def weighted(x, g):
+    """Σ_k x_k g_k of ten numbers and ten lanes."""
+    s = x[0] * g[0] + x[1] * g[1] + x[2] * g[2] + x[3] * g[3] + x[4] * g[4]
+    return s + x[5] * g[5] + x[6] * g[6] + x[7] * g[7] + x[8] * g[8] + x[9] * g[9]
+
+
+@njit(fastmath=True)
+def _dcontracted(m, d):
+    """Change of A2·A1."""
+    one = contracted((m[0], m[1], m[2], m[3], d[4], d[5], d[6], d[7], d[8], d[9]))
+    two = contracted((m[0], d[1], d[2], d[3], m[4], m[5], m[6], m[7], m[8], m[9]))
+    return one[0] + two[0], one[1] + two[1], one[2] + two[2]
+
+
+@njit(fastmath=True)
+def dinvariants(m, d):
+    """Change of the invariants of one atom as its moments ``m`` move by ``d``, ten lanes each."""
+    x, y, z = contracted(m)
+    dx, dy, dz = _dcontracted(m, d)
+    quartic = x * dx + y * dy + z * dz
+    return (
+        d[0],
+        dot(m, d, 0) + dot(d, m, 0),
+        dot(m, d, 1) + dot(d, m, 1),
+        dot(m, d, 2) + dot(d, m, 2),
+        double_dot(m, d, 0) + double_dot(d, m, 0),
+        double_dot(m, d, 1) + double_dot(d, m, 1),
+        double_dot(m, d, 2) + double_dot(d, m, 2),
+        (d[1] * x + d[2] * y + d[3] * z) + (m[1] * dx + m[2] * dy + m[3] * dz),
+        (roll(d[1], 1) * x + roll(d[2], 1) * y + roll(d[3], 1) * z)
+        + (roll(m[1], 1) * dx + roll(m[2], 1) * dy + roll(m[3], 1) * dz),
+        quartic + quartic,
+    )
+
+
+@njit(fastmath=True)
+def dinvariants_back(m, d, h, g):
+    """Add to ten lanes ``g`` the gradient by ``m`` of Σ h · `dinvariants`."""
+    x, y, z = contracted(m)
+    dx, dy, dz = _dcontracted(m, d)
+    twice = h[9] + h[9]
+    # through A2·A1 and its change
+    f = through_contraction(
+        m,
+        h[7] * d[1] + h[8] * roll(d[1], 1) + twice * dx,
+        h[7] * d[2] + h[8] * roll(d[2], 1) + twice * dy,
+        h[7] * d[3] + h[8] * roll(d[3], 1) + twice * dz,
+    )
+    e = through_contraction(
+        d,
+        h[7] * m[1] + h[8] * roll(m[1], 1) + twice * x,
+        h[7] * m[2] + h[8] * roll(m[2], 1) + twice * y,
+        h[7] * m[3] + h[8] * roll(m[3], 1) + twice * z,
+    )
+    g7 = of_products(d[7], h[4], h[5], h[6])
+    g8 = of_products(d[8], h[4], h[5], h[6])
+    g9 = of_products(d[9], h[4], h[5], h[6])
+    return (
+        g[0],
+        g[1] + of_products(d[1], h[1], h[2], h[3]) + h[7] * dx + roll(h[8] * dx, -1) + f[0] + e[0],
+        g[2] + of_products(d[2], h[1], h[2], h[3]) + h[7] * dy + roll(h[8] * dy, -1) + f[1] + e[1],
+        g[3] + of_products(d[3], h[1], h[2], h[3]) + h[7] * dz + roll(h[8] * dz, -1) + f[2] + e[2],
+        g[4] + of_products(d[4], h[4], h[5], h[6]) + f[3] + e[3],
+        g[5] + of_products(d[5], h[4], h[5], h[6]) + f[4] + e[4],
+        g[6] + of_products(d[6], h[4], h[5], h[6]) + f[5] + e[5],
+        g[7] + g7 + g7 + f[6] + e[6],
+        g[8] + g8 + g8 + f[7] + e[7],
+        g[9] + g9 + g9 + f[8] + e[8],
+    )
+
+
+@njit(fastmath=True)
+def put_inputs_and_change(m, d, inputs, dinputs, at, shift, scale, of_kind, weaker):
+    """Do as `mts_driver.potentials.student.cpu.neighbor_sums.put_inputs`, and give the change."""
+    one, channels = inputs.dtype.type(1), size(m[0])
+    found, change = invariants(m), dinvariants(m, d)
+    for k in range(10):
+        here = k * channels
+        steep = load(scale, of_kind + here, m[0])
+        y = (found[k] - load(shift, of_kind + here, m[0])) * steep
+        s = inverse(root(one + weaker * (y * y)))
+        store(inputs, at + here, y * s)
+        store(dinputs, at + here, change[k] * steep * s * s * s)
+
+
+@njit(fastmath=True)
+def unbound(inputs, dinputs, grad, dgrad, at, scale, of_kind, weaker, like):
+    """Turn gradients by inputs and their change into those by the invariants, in place.
+
+    With s² = 1 − (x/b)²: dx/dy = s³ and d²x/dy² = −3 s⁴ x/b².
+    """
+    number, channels = inputs.dtype.type, size(like)
+    one, least = number(1), like + number(1e-12)
+    for k in range(10):
+        here = k * channels
+        x, steep = load(inputs, at + here, like), load(scale, of_kind + here, like)
+        ss = largest(one - weaker * (x * x), least)
+        slope = ss * root(ss)
+        curved = number(-3) * weaker * ss * ss * x * load(dinputs, at + here, like)
+        d = load(dgrad, at + here, like)
+        store(
+            grad,
+            at + here,
+            steep * (slope * load(grad, at + here, like) + curved * inverse(slope) * d),
+        )
+        store(dgrad, at + here, steep * slope * d)

@@ -1,0 +1,1 @@
+"""i-PI's protocol: bytes, transports, and the client that answers."""

@@ -1,0 +1,1 @@
+"""SO3LR, with lists and kernels of its own."""

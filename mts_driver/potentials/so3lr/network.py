@@ -1,0 +1,229 @@
+"""SO3LR's equivariant transformer on half neighbour lists.
+
+Source: the layers of So3krates (Frank et al., Nat. Commun. 15, 6539 (2024)) and SO3LR (Kabylda
+et al., J. Am. Chem. Soc. 2025), with the weights of the package ``so3krates-torch``. Its filters
+depend on a pair only through r_ij and |ev_i − ev_j|², both symmetric, so that they are computed
+once a pair instead of twice; spherical harmonics of the reversed pair follow from (−1)^l.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mts_driver.potentials.so3lr.attention import FusedAttention
+
+
+class HalfListTransformer:
+    """Atomic energies, partial charges and Hirshfeld ratios from pairs listed once.
+
+    Parameters
+    ----------
+    packaged : torch.nn.Module
+        The model from ``so3krates_torch``; its layers are used as they are.
+    numbers : Tensor, shape (N,)
+        Atomic numbers of one replica.
+    charge : float
+        Total charge of a replica, e.
+    """
+
+    def __init__(self, packaged: Any, numbers: Tensor, charge: float) -> None:
+        dtype = next(packaged.parameters()).dtype
+        degrees = torch.tensor(packaged.degrees)
+        self.charge = charge
+        self.cutoff = packaged.cutoff_fn
+        self.rbf = packaged.radial_embedding
+        self.layers = packaged.euclidean_transformers
+        self.fused: list[FusedAttention | None] = [None] * len(self.layers)
+        if numbers.device.type == "cpu":
+            blocks = [layer.euclidean_attention_block for layer in self.layers]
+            self.fused = [FusedAttention(b, self.rbf, float(packaged.r_max)) for b in blocks]
+        self.energy = packaged.atomic_energy_output_block
+        self.charges = packaged.partial_charges_output_block
+        self.volumes = packaged.hirshfeld_output_block
+        self.zbl = packaged.zbl_repulsion
+        self.numbers = numbers
+        parity = ((-1.0) ** degrees).repeat_interleave(2 * degrees + 1)
+        self.parity = parity.to(numbers.device, dtype)
+        # what depends on the elements and the charge alone: a constant of the run
+        one_hot = nn.functional.one_hot(numbers - 1, packaged.num_elements).to(dtype)
+        segment = torch.zeros_like(numbers)
+        with torch.no_grad():
+            embedding = packaged.inv_feature_embedding(one_hot).clone()
+            for block, psi in ((packaged.charge_embedding, charge), (packaged.spin_embedding, 0.0)):
+                value = torch.tensor([psi], dtype=dtype, device=numbers.device)
+                embedding = embedding + block(one_hot, value, segment, 1)
+            self.embedding = embedding / packaged.embedding_scale
+            self.energy_scale = self.energy.energy_scales(one_hot)[:, 0]
+            self.charge_bias = self.charges.atomic_embedding(numbers)[:, 0]
+            self.volume_bias = self.volumes.v_shift_embedding(numbers)[:, 0]
+            self.volume_query = self.volumes.q_embedding(numbers)
+
+    def __call__(
+        self, i: Tensor, j: Tensor, vectors: Tensor, *, replicas: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies without offsets, partial charges and volume ratios, each of shape (R, N).
+
+        Parameters
+        ----------
+        i, j : Tensor, shape (P,)
+            Pairs within the short cutoff; atom n of replica r has the index r·N + n.
+        vectors : Tensor, shape (P, 3)
+            x_j − x_i, Å.
+        replicas : int
+            R, the number of copies of the atoms.
+        """
+        r = vectors.norm(dim=-1, keepdim=True)
+        # So3krates points its harmonics from the sender to the receiver: x_i − x_j for atom i
+        to_i = harmonics(-vectors / r)
+        rbf = self.rbf(r) if self.fused[0] is None else r
+        edges = _Edges(i, j, r, rbf, self.cutoff(r), to_i, self.parity)
+        inv = self.embedding.repeat(replicas, 1)
+        ev = to_i.new_zeros(inv.shape[0], to_i.shape[1])
+        for layer, fused in zip(self.layers, self.fused, strict=True):
+            inv, ev = _layer(layer, fused, inv, ev, edges)
+
+        hidden = inv
+        for linear in self.energy.layers:
+            hidden = self.energy.non_linearity(linear(hidden))
+        energy = self.energy.final_layer(hidden)[:, 0] * self.energy_scale.repeat(replicas)
+        repulsion = _zbl(self.zbl, self.numbers.repeat(replicas), edges)
+        energy = energy.index_add(0, i, repulsion)
+
+        charge = self.charges.transform_inv_features(inv)[:, 0].view(replicas, -1)
+        charge = charge + self.charge_bias
+        charge = charge + (self.charge - charge.sum(-1, keepdim=True)) / charge.shape[-1]
+
+        key = self.volumes.transform_features(inv).view(replicas, *self.volume_query.shape)
+        volume = self.volume_bias + (self.volume_query * key).sum(-1) / key.shape[-1] ** 0.5
+        return energy.view(replicas, -1), charge, volume.abs()
+
+
+class _Edges(NamedTuple):
+    i: Tensor
+    j: Tensor
+    r: Tensor
+    rbf: Tensor
+    cutoff: Tensor
+    to_i: Tensor
+    parity: Tensor
+
+
+def _layer(
+    layer: Any, fused: FusedAttention | None, inv: Tensor, ev: Tensor, edges: _Edges
+) -> tuple[Tensor, Tensor]:
+    """One Euclidean transformer layer (Frank et al. 2024, Eqs. 13-27)."""
+    d_inv, d_ev = _attention(layer.euclidean_attention_block, fused, inv, ev, edges)
+    inv, ev = inv + d_inv, ev + d_ev
+    if layer.layer_normalization_1:
+        inv = layer.layer_norm_inv_1(inv)
+    if layer.residual_mlp_1:
+        inv = inv + layer.mlp_1(inv)
+    d_inv, d_ev = layer.interaction_block(inv, ev)
+    inv, ev = inv + d_inv, ev + d_ev
+    if layer.residual_mlp_2:
+        inv = inv + layer.mlp_2(inv)
+    if layer.layer_normalization_2:
+        inv = layer.layer_norm_inv_2(inv)
+    return inv, ev
+
+
+def _attention(
+    block: Any, fused: FusedAttention | None, inv: Tensor, ev: Tensor, e: _Edges
+) -> tuple[Tensor, Tensor]:
+    """Attention of every atom to its neighbours; both directions of a pair share a filter."""
+
+    def project(weight: Tensor) -> Tensor:
+        heads = inv.view(-1, weight.shape[0], weight.shape[1])
+        return torch.einsum("nhd,hde->nhe", heads, weight).reshape(inv.shape)
+
+    activation = block.qk_non_linearity
+    query, key = activation(project(block.W_q_inv)), activation(project(block.W_k_inv))
+    query_ev, key_ev = activation(project(block.W_q_ev)), activation(project(block.W_k_ev))
+    atoms = torch.cat((query, query_ev, key, key_ev, project(block.W_v_inv)), -1)
+
+    # Euclidean features start at zero: before the first layer all pairs share one filter
+    difference = ev.index_select(0, e.i) - ev.index_select(0, e.j) if ev.requires_grad else ev[:1]
+    shape = block.so3_conv_invariants(difference)
+    nets = (block.filter_net_inv, block.filter_net_ev)
+    ev_filter = torch.cat([net.mlp_ev(shape) for net in nets], -1)
+    if fused is not None:
+        return fused(e.i, e.j, e.r, e.cutoff, e.to_i, e.parity, atoms, ev_filter)
+    return attention(
+        block, torch.cat([net.mlp_rbf(e.rbf) for net in nets], -1) + ev_filter, atoms, e
+    )
+
+
+def attention(block: Any, filters: Tensor, atoms: Tensor, e: _Edges) -> tuple[Tensor, Tensor]:
+    """Compute the attention in plain torch: for GPUs, and to test the fused kernel against."""
+    size = filters.shape[1] // 2
+    filter_inv, filter_ev = filters.split(size, -1)
+    filter_inv = filter_inv * (e.cutoff / block.att_norm_inv)
+    filter_ev = filter_ev * (e.cutoff / block.att_norm_ev)
+    q_i, qe_i, k_i, ke_i, v_i = atoms.index_select(0, e.i).split(size, -1)
+    q_j, qe_j, k_j, ke_j, v_j = atoms.index_select(0, e.j).split(size, -1)
+
+    def heads(product: Tensor, count: int) -> Tensor:
+        return product.view(-1, count, size // count).sum(-1)
+
+    def message(a: Tensor, count: int, values: Tensor) -> Tensor:
+        return (a[:, :, None] * values.view(-1, count, size // count)).reshape(-1, size)
+
+    def spread(a: Tensor) -> Tensor:
+        return a.repeat_interleave(block.degree_repeats, -1, output_size=e.to_i.shape[1])
+
+    n = block.inv_heads
+    d_inv = atoms.new_zeros(atoms.shape[0], size)
+    d_inv = d_inv.index_add(0, e.i, message(heads(q_i * filter_inv * k_j, n), n, v_j))
+    d_inv = d_inv.index_add(0, e.j, message(heads(q_j * filter_inv * k_i, n), n, v_i))
+    n = block.ev_heads
+    d_ev = atoms.new_zeros(atoms.shape[0], e.to_i.shape[1])
+    d_ev = d_ev.index_add(0, e.i, spread(heads(qe_i * filter_ev * ke_j, n)) * e.to_i)
+    d_ev = d_ev.index_add(0, e.j, spread(heads(qe_j * filter_ev * ke_i, n)) * e.to_i * e.parity)
+    return d_inv, d_ev
+
+
+def _zbl(zbl: Any, numbers: Tensor, e: _Edges) -> Tensor:
+    """Ziegler-Biersack-Littmark repulsion of every pair, eV, shape (P,)."""
+    r, softplus = e.r, nn.functional.softplus
+    decay = softplus(torch.cat((zbl.a1_raw, zbl.a2_raw, zbl.a3_raw, zbl.a4_raw)))
+    share = softplus(torch.cat((zbl.c1_raw, zbl.c2_raw, zbl.c3_raw, zbl.c4_raw)))
+    power, length = softplus(zbl.p_raw), softplus(zbl.d_raw)
+    z_i, z_j = numbers[e.i].to(r.dtype)[:, None], numbers[e.j].to(r.dtype)[:, None]
+    screening = torch.exp(-decay * r * (z_i**power + z_j**power) * length) @ (share / share.sum())
+    pair = zbl.ke * e.cutoff * z_i * z_j / r * switch_off(r, 0.0, 1.5)
+    return pair[:, 0] * screening
+
+
+def harmonics(unit: Tensor) -> Tensor:
+    """Real spherical harmonics of degrees 1 to 4 of unit vectors (P, 3), shape (P, 24)."""
+    x, y, z = unit.unbind(-1)
+    xx, yy, zz, xy, xz, yz = x * x, y * y, z * z, x * y, x * z, y * z
+    d, s = xx - yy, 7 * zz - 1
+    table = (
+        (3 / 4, (y, z, x)),
+        (15 / 4, (xy, yz, (3 * zz - 1) / 12**0.5, xz, d / 2)),
+        (105 / 4, (
+            y * (3 * xx - yy) / 24**0.5, xy * z, y * (5 * zz - 1) / 40**0.5,
+            z * (5 * zz - 3) / 60**0.5, x * (5 * zz - 1) / 40**0.5, d * z / 2,
+            x * (xx - 3 * yy) / 24**0.5,
+        )),
+        (315 / 16, (
+            xy * d, yz * (3 * xx - yy) / 2**0.5, xy * s / 7**0.5, yz * (s - 2) / 14**0.5,
+            (35 * zz * zz - 30 * zz + 3) / 560**0.5, xz * (s - 2) / 14**0.5, d * s / 28**0.5,
+            xz * (xx - 3 * yy) / 2**0.5, (d * d - 4 * xy * xy) / 4,
+        )),
+    )  # fmt: skip
+    return torch.stack([(c / math.pi) ** 0.5 * f for c, parts in table for f in parts], -1)
+
+
+def switch_off(r: Tensor, start: float, end: float) -> Tensor:
+    """Smooth step from 1 at ``start`` to 0 at ``end``, all derivatives continuous."""
+    x = (r - start) / (end - start)
+    rise, fall = _sigma(x), _sigma(1.0 - x)
+    return fall / (fall + rise + 1e-12)
+
+
+def _sigma(x: Tensor) -> Tensor:
+    return torch.where(x > 0, torch.exp(-1.0 / x.clamp_min(1e-12)), torch.zeros_like(x))

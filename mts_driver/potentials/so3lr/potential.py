@@ -1,0 +1,123 @@
+"""The teacher by default: SO3LR, with the weights of the PyPI package ``so3krates-torch``.
+
+The package's ASE calculator spends most of its time outside the network: it rebuilds a 12 Å list
+and a DataLoader at every call and computes every pair twice. Here the same weights run on Verlet
+lists with every pair listed once; tests hold the forces to the packaged calculator's.
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from integrators.state import Evaluation
+from mts_driver.errors import UserError
+from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
+from mts_driver.potentials.so3lr.network import HalfListTransformer
+from mts_driver.structures.neighbors import VerletList
+
+ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl")
+SKIN_A, SMALL_SKIN_A, MANY_ATOMS = 4.0, 1.0, 5000
+"""Outer steps move hydrogens by half an ångström, and a list costs half a call to build; above
+5000 atoms the memory for so many pairs counts more."""
+
+
+class SO3LR:
+    """SO3LR bound to one set of atoms; ``so3lr(positions, cell) -> Evaluation``.
+
+    Parameters
+    ----------
+    numbers : sequence of int, length N
+        Atomic numbers.
+    charge : float
+        Total charge of the system, e.
+    device, dtype : str
+        Torch device; ``float32`` or ``float64``. Energies are always summed in float64, the
+        free-atom offsets apart, since |E| is some 10⁴ eV where kT is 0.03.
+
+    Raises
+    ------
+    UserError
+        If so3krates-torch is not installed or an element is not one of SO3LR's.
+    """
+
+    def __init__(
+        self,
+        numbers: Sequence[int],
+        *,
+        charge: float = 0.0,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        check_elements(numbers, ELEMENTS, model="SO3LR")
+        self.numbers = np.array(numbers, np.int64)
+        self.device = torch.device(device)
+        self.dtype = getattr(torch, dtype)
+        packaged, alphas, c6 = _packaged_model()
+        packaged = packaged.to(self.device, self.dtype).requires_grad_(False).eval()
+        z = torch.as_tensor(self.numbers, device=self.device)
+        self._network = HalfListTransformer(packaged, z, charge)
+        self._long_range = LongRange(self.numbers, alphas, c6)
+        shifts = packaged.atomic_energy_output_block.energy_shifts
+        self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
+        self._short_A = float(packaged.r_max)
+        self._lists: list[VerletList] = []
+
+    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
+        """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
+        shape = positions.shape[:-2]
+        x = positions.detach().reshape(-1, len(self.numbers), 3).double().cpu().numpy()
+        cells = cell.detach().double().cpu().expand(*shape, 3, 3).reshape(-1, 3, 3).numpy()
+        i, j, vectors, r = self._pairs(x, cells)
+        short = (r < self._short_A).nonzero()[:, 0]
+        short_vectors = vectors[short].to(self.dtype).requires_grad_()
+        r.requires_grad_()
+        with torch.enable_grad():
+            energy, q, h = self._network(i[short], j[short], short_vectors, replicas=len(x))
+            energy = energy.double().sum(-1) + self._long_range(i, j, r, q, h)
+            d_short, d_r = torch.autograd.grad(energy.sum(), (short_vectors, r))
+        pull = vectors * (d_r / r.detach())[:, None]
+        pull[short] += d_short.double()
+        forces = torch.zeros(x.shape[0] * x.shape[1], 3, dtype=pull.dtype, device=self.device)
+        forces = forces.index_add(0, i, pull).index_add(0, j, -pull).view(x.shape)
+        replica = i // len(self.numbers)
+        virial = forces.new_zeros(len(x), 9)
+        virial -= virial.index_add(0, replica, (vectors[:, :, None] * pull[:, None]).flatten(1))
+        return Evaluation(
+            (energy.detach() + self.offset_eV).reshape(shape).to(positions.device),
+            forces.reshape(positions.shape).to(positions),
+            virial.reshape(*shape, 3, 3).to(positions),
+        )
+
+    def _pairs(self, x: np.ndarray, cells: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Pairs of all replicas within the long cutoff, atoms numbered through."""
+        skin_A = SKIN_A if x.shape[1] <= MANY_ATOMS else SMALL_SKIN_A
+        while len(self._lists) < len(x):
+            self._lists.append(VerletList(cutoff_A=CUTOFF_A, skin_A=skin_A))
+        found = [p.pairs(*a) for p, *a in zip(self._lists, x, cells, strict=False)]
+        n = len(self.numbers)
+        i = np.concatenate([pairs.i + k * n for k, pairs in enumerate(found)])
+        j = np.concatenate([pairs.j + k * n for k, pairs in enumerate(found)])
+        vectors = np.concatenate([pairs.vectors for pairs in found])
+        r = np.concatenate([pairs.distances for pairs in found])
+        moved = [torch.from_numpy(a).to(self.device) for a in (i, j, vectors, r)]
+        return moved[0], moved[1], moved[2], moved[3]
+
+
+def _packaged_model() -> tuple[Any, Tensor, Tensor]:
+    try:
+        from so3krates_torch.blocks.physical_potentials import ALPHAS, C6_COEF
+    except ImportError as error:
+        raise UserError(
+            "potential 'so3lr' needs the package so3krates-torch, which cannot be imported "
+            f"({error}): pip install 'mts-driver[so3lr]'"
+        ) from error
+    path = resources.files("so3krates_torch") / "pretrained" / "so3lr" / "so3lr.model"
+    with resources.as_file(path) as file:
+        # the one pickle that the project loads: it comes with the package that defines its classes
+        packaged = torch.load(file, map_location="cpu", weights_only=False)
+    return packaged, ALPHAS, C6_COEF

@@ -1,0 +1,1 @@
+"""The student: the model, its file, and the potential."""

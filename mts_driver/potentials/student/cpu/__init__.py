@@ -1,0 +1,1 @@
+"""Kernels of the student on the CPU."""

@@ -1,0 +1,1 @@
+"""What an input says, and whether it can work."""

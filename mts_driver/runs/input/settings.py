@@ -1,0 +1,145 @@
+"""The choices that ``mts prepare`` offers, checked before anything is written."""
+
+import math
+from dataclasses import dataclass, replace
+
+from mts_driver.errors import UserError
+from mts_driver.runs.input.asked import Asked
+from mts_driver.runs.input.combinations import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """The choices that an input is made of.
+
+    Attributes
+    ----------
+    teacher, student : str
+        Specifications of the potentials; no student (None) for single time steps.
+    outer_fs, inner_fs : float
+        Outer and inner time step, fs; the first is a multiple of the second.
+    hydrogen_mass : float
+        Da; 0 for the natural one. Only for the comment, the masses are in the start.
+    temperature_K, friction_per_ps : float
+        Of the Langevin thermostat, K and 1/ps.
+    hydrogen_friction_per_ps : float or None
+        The same for hydrogens; None: as all atoms.
+    steps : int
+        Outer steps.
+    stride : int
+        Outer steps between frames of the trajectory.
+    seed : int
+        Of velocities and thermostat.
+    beads : int
+        Of the ring polymers.
+    teacher_beads : int or None
+        On how many of them, by contraction, teacher - student is evaluated; None: on all.
+    pressure_bar : float or None
+        For constant pressure; None: constant volume.
+    exchange_K : tuple of float
+        More temperatures, one replica each, exchanged with the first.
+    on_hole : str
+        ``log``, ``stop`` or ``shorten`` the outer step, when the student is wrong.
+    mode : str
+        ``unix``, ``shm`` or ``zmq``.
+    device : str
+        Of both potentials.
+    device_steps : int
+        Outer steps that one driver with both models takes at a time; 0: i-PI takes them.
+    periodic : bool
+        Whether the models see the cell; i-PI itself always has one.
+    held : tuple of int
+        Atoms that do not move.
+    keep_velocities : bool
+        Start from those of the structure, instead of thermal ones.
+    hydrogens : int or None
+        How many hydrogens move; None: not known.
+    """
+
+    teacher: str
+    student: str | None
+    outer_fs: float
+    inner_fs: float
+    hydrogen_mass: float
+    temperature_K: float
+    friction_per_ps: float
+    steps: int
+    stride: int
+    seed: int
+    hydrogen_friction_per_ps: float | None = None
+    beads: int = 1
+    teacher_beads: int | None = None
+    pressure_bar: float | None = None
+    exchange_K: tuple[float, ...] = ()
+    on_hole: str = "log"
+    mode: str = "unix"
+    device: str = "cpu"
+    device_steps: int = 0
+    periodic: bool = True
+    held: tuple[int, ...] = ()
+    keep_velocities: bool = False
+    hydrogens: int | None = None
+
+    def __post_init__(self) -> None:
+        positive = [
+            ("--outer-fs", self.outer_fs),
+            ("--inner-fs", self.inner_fs),
+            ("--temperature-K", self.temperature_K),
+            ("--friction-per-ps", self.friction_per_ps),
+            *(("--exchange-K", kelvin) for kelvin in self.exchange_K),
+        ]
+        for name, value in positive:
+            if not value > 0:
+                raise UserError(f"{name} is {value:g}: give a number above 0.")
+        hydrogen = self.hydrogen_friction_per_ps
+        if hydrogen is not None and not self.friction_per_ps <= hydrogen < math.inf:
+            raise UserError(
+                f"--hydrogen-friction-per-ps is {hydrogen:g}: give at least the "
+                f"{self.friction_per_ps:g} of --friction-per-ps."
+            )
+        if abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9 or self.n_inner < 1:
+            raise UserError(
+                f"--outer-fs {self.outer_fs:g} is no multiple of --inner-fs {self.inner_fs:g}: the "
+                "outer step is made of whole inner steps."
+            )
+        if self.student is None and self.n_inner != 1:
+            raise UserError(
+                f"--student none with --outer-fs {self.outer_fs:g} and --inner-fs "
+                f"{self.inner_fs:g}: without a student both time steps are the same."
+            )
+        if self.beads < 1:
+            raise UserError(f"--beads is {self.beads}: give 1 or more.")
+        if not 1 <= self.slow_beads <= self.beads:
+            raise UserError(
+                f"--teacher-beads is {self.teacher_beads}: give 1 to the {self.beads} of --beads."
+            )
+        if self.on_hole not in ("log", "stop", "shorten"):
+            raise UserError(f"--on-hole {self.on_hole!r}: use log, stop or shorten.")
+        for name, spec in (("--teacher", self.teacher), ("--student", self.student or "")):
+            if "," in spec or "{" in spec:
+                raise UserError(
+                    f"{name} {spec!r} has a comma or brace, which i-PI's <parameters> cannot hold: "
+                    "rename the file, or wrap the calculator in a function of your own."
+                )
+        check(Asked.of_options(self))
+
+    def require_virials(self, teacher: bool, student: bool) -> None:
+        """Refuse constant pressure if one of the models, now that they are loaded, has no virial.
+
+        Raises
+        ------
+        UserError
+            See `mts_driver.runs.input.combinations`.
+        """
+        asked = Asked.of_options(self)
+        check(replace(asked, teacher_virial=teacher, student_virial=student))
+
+    @property
+    def n_inner(self) -> int:
+        """Inner steps per outer step."""
+        return round(self.outer_fs / self.inner_fs)
+
+    @property
+    def slow_beads(self) -> int:
+        """Beads on which the teacher is evaluated."""
+        return self.beads if self.teacher_beads is None else self.teacher_beads

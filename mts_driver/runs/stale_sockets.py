@@ -1,0 +1,67 @@
+"""Stale and busy sockets: settled before i-PI opens them."""
+
+import errno
+import os
+import socket
+import sys
+from pathlib import Path
+
+from mts_driver.drivers.ipi_socket.transport import Address
+from mts_driver.errors import UserError
+
+
+def free_address(address: Address) -> bool:
+    """Remove the socket file of a dead server.
+
+    Returns
+    -------
+    bool
+        Whether a stale file was removed.
+
+    Raises
+    ------
+    UserError
+        If a live server uses the address.
+    """
+    if address.mode == "inet":
+        _check_port(address)
+        return False
+    if not os.path.lexists(address.path):
+        return False
+    if _is_live(address.path):
+        raise UserError(
+            f"the socket {address.path} is in use by another run: wait for it or stop it, or give "
+            "this input another <address>."
+        )
+    os.unlink(address.path)
+    return True
+
+
+def _is_live(path: str) -> bool:
+    if sys.platform == "linux":
+        # the kernel's table: asking there does not disturb the server, where connecting would
+        # make i-PI take us for a driver
+        lines = Path("/proc/net/unix").read_text().splitlines()
+        return any(line.rsplit(None, 1)[-1] == path for line in lines)
+    probe = socket.socket(socket.AF_UNIX)
+    try:
+        probe.connect(path)
+    except OSError:
+        return False
+    finally:
+        probe.close()
+    return True
+
+
+def _check_port(address: Address) -> None:
+    probe = socket.socket(socket.AF_INET)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((address.host, address.port))
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"is refused ({error})"
+        raise UserError(
+            f"port {address} {reason}: give the <ffsocket> another <port> or <address>."
+        ) from error
+    finally:
+        probe.close()

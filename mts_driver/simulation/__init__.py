@@ -1,0 +1,1 @@
+"""Molecular dynamics in this process."""
