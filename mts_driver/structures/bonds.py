@@ -1,14 +1,21 @@
 """Covalent bonds of a frame: which atoms they join, and what moves when one is stretched."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
+from ase.data import covalent_radii
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from mts_driver.structures.neighbors import Pairs, VerletList
 
 BOND_FACTOR = 1.15
 """A pair is bonded if it is closer than this many times the sum of its covalent radii."""
+LARGEST_MOLECULE = 40
+"""Atoms; what is larger, such as a protein, is cut into pieces, and not turned round as a whole."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,44 @@ class Bond:
         return atoms.get_distance(self.fixed, self.moving, mic=periodic, vector=True)
 
 
+def bonded_pairs(atoms: Atoms, *, ions: Sequence[int] = ()) -> Pairs:
+    """Return the pairs of atoms with a bond, each once (i < j), in lexical order.
+
+    Parameters
+    ----------
+    ions : sequence of int
+        Atomic numbers of elements that bond to nothing, however near.
+    """
+    radii = np.where(np.isin(atoms.numbers, ions), -np.inf, covalent_radii[atoms.numbers])
+    reach_A = max(2.0 * BOND_FACTOR * float(radii.max(initial=0.0)), 1.0)
+    search = VerletList(cutoff_A=reach_A, skin_A=0.0)
+    pairs = search.pairs(atoms.positions, atoms.cell.array * atoms.pbc[:, None])
+    bonded = are_bonded(pairs, radii)
+    return Pairs(*(of_each[bonded] for of_each in pairs))
+
+
+def are_bonded(pairs: Pairs, radii_A: np.ndarray) -> np.ndarray:
+    """Tell which pairs are as near as in a bond, shape (P,), by covalent radii (N,), Å."""
+    i, j, _, distances = pairs
+    return np.asarray((distances < BOND_FACTOR * (radii_A[i] + radii_A[j])) & (i < j))
+
+
+def molecules(atoms: Atoms) -> np.ndarray:
+    """Return the number of the molecule of every atom, shape (N,)."""
+    return connected(bonded_pairs(atoms), len(atoms))
+
+
+def connected(pairs: Pairs, atoms: int) -> np.ndarray:
+    """Return the number of the part that every atom is in, shape (N,), where pairs join parts."""
+    graph = coo_matrix((np.ones(len(pairs.i)), (pairs.i, pairs.j)), shape=(atoms, atoms))
+    return np.asarray(connected_components(graph, directed=False)[1])
+
+
 def find_bonds(atoms: Atoms) -> list[Bond]:
-    """Return all bonds, once each, from covalent radii."""
-    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BOND_FACTOR))
-    symbols = atoms.get_chemical_symbols()
+    """Return all bonds, once each."""
+    pairs, symbols = bonded_pairs(atoms), atoms.get_chemical_symbols()
     bonds = []
-    for a, b in zip(i[i < j].tolist(), j[i < j].tolist(), strict=True):
+    for a, b in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True):
         fixed, moving = sorted((a, b), key=lambda k: (symbols[k] == "H", symbols[k], k))
         bonds.append(Bond(kind_of(symbols[fixed], symbols[moving]), moving, fixed))
     return bonds
