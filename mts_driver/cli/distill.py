@@ -124,8 +124,8 @@ def distill(
     """
     from mts_driver.cli.stages import StageProgress
     from mts_driver.distillation.active_learning import frames_to_learn, unfinished, until_clean
-    from mts_driver.distillation.distill import Settings
     from mts_driver.distillation.distill import distill as make
+    from mts_driver.distillation.settings import Settings
     from mts_driver.distillation.training.trainer import PLAIN_KINDS
     from mts_driver.distillation.warm_up import compilations, compiled
     from mts_driver.errors import UserError

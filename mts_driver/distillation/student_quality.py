@@ -1,29 +1,25 @@
 """What a student is worth: drift, force constants and stretched bonds on held-out frames."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
-from mts_driver.distillation.report.results import (
-    DistillationReport,
-    Evaluated,
-    milliseconds_per_call,
-)
-from mts_driver.distillation.sampling.budget import TrainingBudget
+from mts_driver.distillation.report.results import DistillationReport
+from mts_driver.distillation.settings import Progress, Settings
+from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.trainer import CHECKS, Judge
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.potentials.student.potential import Student
+from mts_driver.potentials.timing import milliseconds_per_call
 from mts_driver.validation.drift import Drift, nve_respa_drift
+from mts_driver.validation.evaluation import Evaluated
 from mts_driver.validation.force_constants import ForceConstants, bond_force_constants
 from mts_driver.validation.stretch import StretchCurve, stretch_curves
-
-if TYPE_CHECKING:
-    from mts_driver.distillation.distill import Settings
 
 OUTER_STEPS_FS = (4.0, 6.0, 8.0, 10.0)
 SCAN_SEEDS = (1, 2, 3)
@@ -35,19 +31,12 @@ SCAN_CALLS_A_FRAME = 1.0
 FRAMES_FOR_CONSTANTS = 2
 STRETCHED_SYSTEMS = 4
 
-Report = Callable[[str, float, float], None]
-
-
-def milliseconds(potential: Any, atoms: Atoms) -> float:
-    """Median time of a call, ms."""
-    return milliseconds_per_call(potential, atoms, calls=6)
-
 
 def drift_judge(
     labels: LabelFile,
     labeller: Labeller,
-    settings: "Settings",
-    report: Report,
+    settings: Settings,
+    report: Progress,
     budget: TrainingBudget,
 ) -> Judge | None:
     """Return a function that measures |drift| at the target outer step from held-out frames.
@@ -64,7 +53,7 @@ def drift_judge(
         return None
     if (
         budget.seconds is not None
-        and 1e-3 * calls * milliseconds(teacher, frames[0]) > JUDGE_SHARE * budget.seconds
+        and 1e-3 * calls * milliseconds_per_call(teacher, frames[0]) > JUDGE_SHARE * budget.seconds
     ):
         return None
 
@@ -89,11 +78,11 @@ def report_on(
     model: StudentModel,
     labels: LabelFile,
     labeller: Labeller,
-    settings: "Settings",
+    settings: Settings,
     facts: Mapping[str, Any],
     *,
     title: str,
-    report: Report,
+    report: Progress,
 ) -> DistillationReport:
     """Measure the student, as it will run, on frames and systems that were held out."""
 
@@ -103,7 +92,7 @@ def report_on(
     test = _held_out(labels)
     frames = _drift_frames(labels)
     largest = frames[0] if frames else max(test, key=len)
-    teacher_ms = milliseconds_per_call(labeller.teacher(largest), largest)
+    teacher_ms = milliseconds_per_call(labeller.teacher(largest), largest, calls=12)
     drifts: dict[float, Drift] = {}
     if frames:
         outer_fs = sorted({*OUTER_STEPS_FS, settings.outer_fs})
@@ -144,7 +133,7 @@ def report_on(
         constants=ForceConstants.joined(constants),
         curves=list(curves.values()),
         drifts=drifts,
-        student_ms=milliseconds_per_call(student_for(largest), largest),
+        student_ms=milliseconds_per_call(student_for(largest), largest, calls=12),
         teacher_ms=teacher_ms,
         facts={"atoms": len(largest), **facts},
     )

@@ -7,8 +7,8 @@ import pytest
 from ase.io import read
 from running import LONG_S, kill, mts, start, wait_for
 
-from mts_driver.distillation.report.results import Evaluated
 from mts_driver.potentials import load_potential
+from mts_driver.validation.evaluation import Evaluated
 
 
 def test_killed_continued_and_better_than_the_general_student(structures, tmp_path, monkeypatch):

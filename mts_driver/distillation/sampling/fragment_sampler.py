@@ -12,10 +12,11 @@ from integrators.state import Potential
 from mts_driver.distillation.labels.label_file import append, complete_frames, drop_what_follows
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.sampling.fragments import fragments
-from mts_driver.distillation.sampling.sampler import HYDROGEN_MASS_DA, TIMESTEP_FS, Report, Sampler
+from mts_driver.distillation.sampling.sampler import HYDROGEN_MASS_DA, TIMESTEP_FS, Sampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan
-from mts_driver.distillation.student_quality import milliseconds
+from mts_driver.distillation.settings import Progress
 from mts_driver.errors import UserError
+from mts_driver.potentials.timing import milliseconds_per_call
 from mts_driver.simulation.equilibrate import equilibrate
 from mts_driver.simulation.relax import relax
 from mts_driver.structures.masses import repartitioned_masses
@@ -54,7 +55,7 @@ class FragmentSampler(Sampler):
         plan: SamplingPlan,
         *,
         seed: int,
-        report: Report,
+        report: Progress,
         student: Potential,
         radius_A: float,
         snapshots: Path,
@@ -71,7 +72,7 @@ class FragmentSampler(Sampler):
         """Time of all snapshots, s, and of one label, ms, most of it for lists that serve once."""
         picoseconds = FIRST_PS + (SNAPSHOTS - 1) * SPACING_PS
         steps = RELAX_STEPS + 1e3 * picoseconds / TIMESTEP_FS
-        snapshots_s = 1e-3 * steps * milliseconds(student, atoms)
+        snapshots_s = 1e-3 * steps * milliseconds_per_call(student, atoms)
         times = []
         for piece in fragments(
             atoms, count=TIMED_PIECES, seed=0, radius_A=radius_A, complete_A=COMPLETE_A

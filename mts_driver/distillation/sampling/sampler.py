@@ -6,7 +6,7 @@ are bent away from equilibrium on purpose, and pairs of frames that differ only 
 displacements along bonds carry the stiffness, on which the usable outer step depends.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -23,13 +23,13 @@ from mts_driver.distillation.labels.labeller import Labeller, kept_info
 from mts_driver.distillation.sampling.contacts import crowd
 from mts_driver.distillation.sampling.displacements import Skeleton, shake, stiff_steps, stretch
 from mts_driver.distillation.sampling.schedule import SamplingPlan, block
+from mts_driver.distillation.settings import Progress
 from mts_driver.distillation.state_file import StateFile
 from mts_driver.simulation.holes import HOLE_EV_A
 from mts_driver.simulation.relax import relax
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
-Report = Callable[[str, float, float], None]
 """``report(stage, done, total)``: called after every teacher call or two."""
 
 TIMESTEP_FS = 2.0
@@ -78,7 +78,7 @@ class Sampler:
         plan: SamplingPlan,
         *,
         seed: int,
-        report: Report,
+        report: Progress,
         runner: Potential | None = None,
         settling_steps: int = 0,
     ) -> None:

@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 
 from mts_driver.distillation.labels.label_file import LabelFile
-from mts_driver.distillation.sampling.budget import TrainingBudget
+from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.dataset import (
     Graph,
     StiffPair,
