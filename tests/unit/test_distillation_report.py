@@ -14,6 +14,7 @@ from ase.io import read
 
 from integrators.state import Evaluation
 from mts_driver.distillation.report.results import DistillationReport
+from mts_driver.distillation.report.write import write_report
 from mts_driver.distillation.sampling.contacts import crowd
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.timing import milliseconds_per_call
