@@ -20,6 +20,8 @@ from running import (
     steps_done,
 )
 
+from mts_driver.runs.input.write import ZMQ_FILE, ZMQ_TEXT
+
 NO_ZMQ = find_spec("zmq") is None
 ZMQ = pytest.param("zmq", marks=pytest.mark.skipif(NO_ZMQ, reason="pyzmq is not installed"))
 SUMMARY_KEYS = {
@@ -71,6 +73,17 @@ def test_the_baseline_leaves_no_trace_in_the_trajectory(tmp_path):
     summary = json.loads((other.parent / "summary.json").read_text())
     assert summary["speedup_vs_single_step"] is None
     assert "switched off" in summary["speedup_vs_single_step_reason"]
+
+
+def test_a_run_folder_of_before_the_modules_moved_runs_and_restarts(tmp_path):
+    input_xml = make_run(tmp_path / "run", steps=4, mode="zmq")
+    text = ZMQ_TEXT.replace("mts_driver.drivers.zmq.ipi_pes", "mts_driver.drivers.zmq_pes")
+    assert text != ZMQ_TEXT
+    (input_xml.parent / ZMQ_FILE).write_text(text)
+    for more in (("--steps", 2), ("--restart",)):
+        done = mts("run", input_xml, "--baseline-steps", 0, *more)
+        assert done.returncode == 0, done.stderr
+    assert properties(input_xml.parent)[:, 0].tolist() == list(range(5))
 
 
 @pytest.mark.parametrize(
