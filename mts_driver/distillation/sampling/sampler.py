@@ -8,6 +8,7 @@ displacements along bonds carry the stiffness, on which the usable outer step de
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from integrators.bath import Bath
 from integrators.engine import StepObserver, run
 from integrators.levels import FULL, SingleLevel, TwoLevel
 from integrators.splitting import FAST, baoab, respa_baoab
-from integrators.state import Evaluation, MDState, Potential, initial_state
+from integrators.state import Evaluation, MDState, Potential
 from mts_driver.distillation.labels.labeller import Labeller, kept_info
 from mts_driver.distillation.sampling.contacts import crowd
 from mts_driver.distillation.sampling.displacements import Skeleton, shake, stiff_steps, stretch
@@ -27,8 +28,8 @@ from mts_driver.distillation.settings import Progress
 from mts_driver.distillation.state_file import StateFile
 from mts_driver.simulation.holes import HOLE_EV_A
 from mts_driver.simulation.relax import relax
+from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 """``report(stage, done, total)``: called after every teacher call or two."""
 
@@ -259,14 +260,12 @@ class Sampler:
     def _state(self, atoms: Atoms, temperature_K: float, step: int) -> MDState:
         has_hydrogen = bool((atoms.numbers == 1).any())
         masses_Da = repartitioned_masses(self.atoms, HYDROGEN_MASS_DA if has_hydrogen else 0.0)
-        masses = inertial_masses(self.atoms, masses_Da)
+        here = self.atoms.copy()  # whose constraints labels lack
+        here.positions = atoms.positions
+        state = thermal_state(here, masses_Da, temperature_K=temperature_K, seed=self.seed)
         if atoms.has("velocities_A_fs"):
-            velocities = torch.tensor(atoms.get_array("velocities_A_fs"))
-        else:
-            velocities = thermal_velocities(masses, temperature_K, self.seed)
-        cell = cell_of(self.atoms)
-        state = initial_state(torch.tensor(atoms.positions), velocities, masses, cell)
-        return MDState(**{**state.__dict__, "step": step})
+            state = replace(state, velocities=torch.tensor(atoms.get_array("velocities_A_fs")))
+        return replace(state, step=step)
 
     def _frame(self, state: MDState) -> Atoms:
         frame = self.atoms.copy()
