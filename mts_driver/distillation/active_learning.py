@@ -10,6 +10,7 @@ from ase import Atoms
 
 from mts_driver.distillation.active import frames_of_run
 from mts_driver.distillation.distill import distill
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.rounds import MOST_ROUNDS, Rounds
@@ -163,7 +164,7 @@ def _look_for_holes(
     found, holes = {}, []
     for atoms in systems:
         name = str(atoms.info["system"])
-        start = labels.of("md", name)[-1]
+        start = labels.of(Kind.MD, name)[-1]
         watched = _watch(start, model, labeller, settings, picoseconds, number, report)
         found[name] = {
             "clean_ps": watched.clean_ps,

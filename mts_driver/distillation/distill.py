@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from mts_driver import __version__
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import LabelFile, as_read
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.report.write import write_report
@@ -182,10 +183,10 @@ def starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[Studen
 
 def _label_extra(extra: Sequence[Atoms], labeller: Labeller, report: Progress) -> None:
     """Add frames of runs to the labels, with the forces that they carry or new ones."""
-    known = labeller.labels.of("hole")
+    known = labeller.labels.of(Kind.HOLE)
     for k, atoms in enumerate(extra):
         if not any(_is_label_of(label, atoms) for label in known):
-            info = {"kind": "hole", "split": "train", "system": atoms.info["system"]}
+            info = {"kind": Kind.HOLE, "split": "train", "system": atoms.info["system"]}
             labeller.label(atoms, **info, origin=atoms.info["origin"])
         report("frames of the run", k + 1, len(extra))
 
@@ -200,7 +201,7 @@ def _is_label_of(label: Atoms, frame: Atoms) -> bool:
 
 def set_offsets(model: StudentModel, labels: LabelFile) -> None:
     """Set the free-atom energies of the model, so that energies are near the teacher's."""
-    frames, elements = labels.of("md")[::5], model.config.elements
+    frames, elements = labels.of(Kind.MD)[::5], model.config.elements
     counts = [[f.get_chemical_symbols().count(e) for e in elements] for f in frames]
     model.offset.zero_()
     students: dict[bytes, Student] = {}

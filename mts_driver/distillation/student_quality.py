@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.report.results import DistillationReport
@@ -129,7 +130,7 @@ def report_on(
     return DistillationReport(
         title=f"{title}, a student of {settings.teacher}",
         forces=Evaluated.on_frames(test, student_for),
-        contacts=Evaluated.on_frames(labels.of("contacts-test"), student_for),
+        contacts=Evaluated.on_frames(labels.of(Kind.CONTACTS_TEST), student_for),
         constants=ForceConstants.joined(constants),
         curves=list(curves.values()),
         drifts=drifts,
@@ -147,7 +148,7 @@ def force_rmse(model: StudentModel, labels: LabelFile) -> dict[str, float] | Non
 
 
 def _held_out(labels: LabelFile) -> list[Atoms]:
-    return [a for a in labels.of("md") if a.info["split"] == "test"]
+    return [a for a in labels.of(Kind.MD) if a.info["split"] == "test"]
 
 
 def one_of_each(frames: Sequence[Atoms], most: int = 8) -> list[Atoms]:
@@ -158,7 +159,9 @@ def one_of_each(frames: Sequence[Atoms], most: int = 8) -> list[Atoms]:
 
 def _drift_frames(labels: LabelFile) -> list[Atoms]:
     """Held-out frames of the system that is run without a thermostat: the first periodic one."""
-    whole = [f for f in labels.of("md") if f.info["split"] == "test" and not f.has("force_weight")]
+    whole = [
+        f for f in labels.of(Kind.MD) if f.info["split"] == "test" and not f.has("force_weight")
+    ]
     chosen = [f for f in whole if f.pbc.all()] or whole
     frames = [f for f in chosen if f.info["system"] == chosen[0].info["system"]]
     return frames[:: max(1, len(frames) // 3)]

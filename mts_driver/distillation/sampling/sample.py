@@ -8,6 +8,7 @@ from typing import Any
 
 from ase import Atoms
 
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.sampling.droplets import droplets
 from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
@@ -73,7 +74,7 @@ def sample(
 
         radius_A = fragment_radius_A(atoms, settings)
         runner = _runner(base, atoms) if base is not None or radius_A else None
-        sampler: Callable[..., Sampler] = Sampler
+        sampler: Callable[..., Sampler | FragmentSampler] = Sampler
         if radius_A:
             assert runner is not None
             snapshots = work / f"{file_name(name)}-snapshots.extxyz"
@@ -89,7 +90,7 @@ def sample(
         calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
         sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
         if base is not None and not radius_A:
-            settled = labeller.labels.of("equil", name)[-1:] or [atoms]
+            settled = labeller.labels.of(Kind.EQUIL, name)[-1:] or [atoms]
             queue += droplets(settled)
         spent[student] = spent.get(student, 0.0) + time.monotonic() - started
         write_json(plan_file, plan)
@@ -133,7 +134,7 @@ def _check_frames(systems: Sequence[Atoms], settings: Settings, parts: int) -> N
         )
 
 
-def _sampler(radius_A: float) -> type[Sampler]:
+def _sampler(radius_A: float) -> type[Sampler | FragmentSampler]:
     return FragmentSampler if radius_A else Sampler
 
 
