@@ -130,8 +130,8 @@ def distill(
     from mts_driver.distillation.warm_up import compilations, compiled
     from mts_driver.errors import UserError
     from mts_driver.files import check_output, require_writable
-    from mts_driver.memory import keep_memory
     from mts_driver.potentials.devices import check_device
+    from mts_driver.processes import keep_memory
     from mts_driver.structures.files import read_systems
 
     work = work or output.with_suffix("")

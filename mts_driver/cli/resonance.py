@@ -75,10 +75,10 @@ def resonance(
     """
     from mts_driver.cli.stages import StageProgress
     from mts_driver.files import check_output, write_json
-    from mts_driver.memory import keep_memory
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import spec_for
     from mts_driver.potentials.student.file import find_student
+    from mts_driver.processes import keep_memory
     from mts_driver.structures.files import read_structure
     from mts_driver.validation.resonance.scan import Settings, scan
 

@@ -107,7 +107,7 @@ def serve(
     Example: mts serve so3lr --address teacher --structure start.extxyz
     """
     if parent:
-        from mts_driver.drivers.lifeline import die_with_parent
+        from mts_driver.processes import die_with_parent
 
         die_with_parent(parent)
     # SIGTERM unwinds the stack, so that sockets and statistics are closed properly

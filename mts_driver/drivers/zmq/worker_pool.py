@@ -17,12 +17,12 @@ from typing import Any
 
 import zmq
 
-from mts_driver.drivers.children import Child
 from mts_driver.drivers.counters import Stats, read_stats
 from mts_driver.drivers.zmq.keys import guard
 from mts_driver.drivers.zmq.messages import Message
 from mts_driver.drivers.zmq.sockets import READY, bind, check_address, new_socket
 from mts_driver.errors import UserError
+from mts_driver.processes import Child
 
 CHECK_MS = 200
 PATIENCE_S = 5.0
