@@ -124,7 +124,7 @@ class Child:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel send SIGTERM to this process when the parent dies, so that a kill -9 leaves no orphan.
+    """Have the kernel send SIGTERM to this process when the parent dies: kill -9 leaves no orphan.
 
     Parameters
     ----------
@@ -144,6 +144,20 @@ def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def use_threads(threads: int = 0) -> int:
+    """Have torch and numba, if they are not loaded yet, take so many threads; return the number.
+
+    Parameters
+    ----------
+    threads : int
+        0: as OMP_NUM_THREADS says, which numba by itself does not look at, or one a core.
+    """
+    told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the rest is for nested loops
+    threads = threads or (int(told) if told.isdigit() else 0) or os.cpu_count() or 1
+    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(threads)
+    return threads
 
 
 def keep_memory() -> None:

@@ -1,6 +1,5 @@
 """``mts serve``: a driver for i-PI (or any server that speaks its protocol)."""
 
-import os
 import signal
 import sys
 import time
@@ -52,7 +51,10 @@ def serve(
     ] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     threads: Annotated[
-        int, typer.Option(help="CPU threads, of all workers; 0 takes all cores.", min=0)
+        int,
+        typer.Option(
+            help="CPU threads, of all workers; 0: as OMP_NUM_THREADS says, or all cores.", min=0
+        ),
     ] = 0,
     workers: Annotated[
         int,
@@ -106,15 +108,14 @@ def serve(
 
     Example: mts serve so3lr --address teacher --structure start.extxyz
     """
-    if parent:
-        from mts_driver.processes import die_with_parent
+    from mts_driver.processes import die_with_parent, use_threads
 
+    if parent:
         die_with_parent(parent)
     # SIGTERM unwinds the stack, so that sockets and statistics are closed properly
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # before torch is imported, which reads them once
-    threads = threads or os.cpu_count() or 1
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    threads = use_threads(threads)
 
     from mts_driver.drivers.counters import Stats
     from mts_driver.drivers.ipi_socket.transport import Address
