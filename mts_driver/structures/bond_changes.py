@@ -23,7 +23,7 @@ class BondLengths:
     """
 
     def __init__(self, atoms: Atoms) -> None:
-        self._i, self._j, vectors, _ = bonded_pairs(atoms)
+        self._i, self._j, vectors = bonded_pairs(atoms)
         # positions are not wrapped later, so a bond keeps the image that it starts in
         self._shifts = vectors - (atoms.positions[self._j] - atoms.positions[self._i])
         self.to_hydrogen = (atoms.numbers[self._i] == 1) | (atoms.numbers[self._j] == 1)
@@ -64,6 +64,6 @@ class NewBonds:
 
     def _bonded(self, positions: np.ndarray) -> np.ndarray:
         """All bonded pairs, each as one number."""
-        pairs = self._list.pairs(positions, self._cell)
-        bonded = are_bonded(pairs, self._radii)
-        return pairs.i[bonded] * len(self._radii) + pairs.j[bonded]
+        i, j, _, distances = self._list.pairs(positions, self._cell)
+        bonded = are_bonded(i, j, distances, self._radii)
+        return i[bonded] * len(self._radii) + j[bonded]

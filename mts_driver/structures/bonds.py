@@ -3,19 +3,35 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-
-from mts_driver.structures.neighbors import Pairs, VerletList
 
 BOND_FACTOR = 1.15
 """A pair is bonded if it is closer than this many times the sum of its covalent radii."""
 LARGEST_MOLECULE = 40
 """Atoms; what is larger, such as a protein, is cut into pieces, and not turned round as a whole."""
+
+
+class BondedPairs(NamedTuple):
+    """Pairs of atoms with a bond.
+
+    Attributes
+    ----------
+    i, j : array of int, shape (P,)
+        The two atoms.
+    vectors : array, shape (P, 3)
+        From i to the image of j that is bonded to it, Å.
+    """
+
+    i: np.ndarray
+    j: np.ndarray
+    vectors: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class Bond:
         return atoms.get_distance(self.fixed, self.moving, mic=periodic, vector=True)
 
 
-def bonded_pairs(atoms: Atoms, *, ions: Sequence[int] = ()) -> Pairs:
+def bonded_pairs(atoms: Atoms, *, ions: Sequence[int] = ()) -> BondedPairs:
     """Return the pairs of atoms with a bond, each once (i < j), in lexical order.
 
     Parameters
@@ -53,18 +69,16 @@ def bonded_pairs(atoms: Atoms, *, ions: Sequence[int] = ()) -> Pairs:
     ions : sequence of int
         Atomic numbers of elements that bond to nothing, however near.
     """
-    radii = np.where(np.isin(atoms.numbers, ions), -np.inf, covalent_radii[atoms.numbers])
-    reach_A = max(2.0 * BOND_FACTOR * float(radii.max(initial=0.0)), 1.0)
-    search = VerletList(cutoff_A=reach_A, skin_A=0.0)
-    pairs = search.pairs(atoms.positions, atoms.cell.array * atoms.pbc[:, None])
-    bonded = are_bonded(pairs, radii)
-    return Pairs(*(of_each[bonded] for of_each in pairs))
+    radii_A, alone = covalent_radii[atoms.numbers], np.isin(atoms.numbers, ions)
+    i, j, vectors = neighbor_list("ijD", atoms, BOND_FACTOR * radii_A)
+    kept = np.flatnonzero((i < j) & ~alone[i] & ~alone[j])
+    kept = kept[np.lexsort((j[kept], i[kept]))]
+    return BondedPairs(i[kept], j[kept], vectors[kept])
 
 
-def are_bonded(pairs: Pairs, radii_A: np.ndarray) -> np.ndarray:
-    """Tell which pairs are as near as in a bond, shape (P,), by covalent radii (N,), Å."""
-    i, j, _, distances = pairs
-    return np.asarray((distances < BOND_FACTOR * (radii_A[i] + radii_A[j])) & (i < j))
+def are_bonded(i: np.ndarray, j: np.ndarray, distances_A: np.ndarray, radii_A: np.ndarray) -> Any:
+    """Tell which pairs (P,) are as near as in a bond, by covalent radii (N,), Å."""
+    return (distances_A < BOND_FACTOR * (radii_A[i] + radii_A[j])) & (i < j)
 
 
 def molecules(atoms: Atoms) -> np.ndarray:
@@ -72,7 +86,7 @@ def molecules(atoms: Atoms) -> np.ndarray:
     return connected(bonded_pairs(atoms), len(atoms))
 
 
-def connected(pairs: Pairs, atoms: int) -> np.ndarray:
+def connected(pairs: BondedPairs, atoms: int) -> np.ndarray:
     """Return the number of the part that every atom is in, shape (N,), where pairs join parts."""
     graph = coo_matrix((np.ones(len(pairs.i)), (pairs.i, pairs.j)), shape=(atoms, atoms))
     return np.asarray(connected_components(graph, directed=False)[1])
