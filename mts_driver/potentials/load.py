@@ -41,8 +41,8 @@ def load_potential(
 
     Notes
     -----
-    ``so3lr`` is the network of Kabylda et al., J. Am. Chem. Soc. 2025 (10.1021/jacs.5c09558), with the
-    weights of the package ``so3krates-torch``.
+    ``so3lr`` is the network of Kabylda et al., J. Am. Chem. Soc. 2025 (10.1021/jacs.5c09558), with
+    the weights of the package ``so3krates-torch``.
     """
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")

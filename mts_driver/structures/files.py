@@ -140,8 +140,8 @@ def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[
         atoms.set_velocities(velocities)
     elif velocities is not None:
         notes.append(
-            "its velocities are drawn anew at the temperature of the run (mts prepare "
-            "--velocities keep --equilibrate-ps 0 keeps them)"
+            "its velocities are drawn anew at the temperature of the run (`mts prepare "
+            "--velocities keep --equilibrate-ps 0` keeps them)"
         )
     if atoms.pbc.all() and atoms.cell.handedness < 0:
         atoms.set_cell(atoms.cell.array[[1, 0, 2]], scale_atoms=False)

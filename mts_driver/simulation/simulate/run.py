@@ -290,9 +290,7 @@ class _Run:
         return np.array([time.perf_counter() - self._began, slow[0], fast[0], slow[1], fast[1]])
 
     def _frame(self, forces: np.ndarray, energy_eV: float) -> Atoms:
-        return self._start.frame(
-            self._positions, self._momenta, energy_eV=energy_eV, forces=forces
-        )
+        return self._start.frame(self._positions, self._momenta, energy_eV=energy_eV, forces=forces)
 
     def _write(self, frames: TrajectoryFile | None, teacher: Any) -> None:
         if frames is None:
@@ -325,8 +323,8 @@ class _Run:
 
     def _text(self) -> str:
         wall = self._spent[0]
-        fs = 1e-6 * self._settings.outer_fs * self._step
-        parts = [f"{fs / wall * 86400:.3f} ns/day"] if wall > 0 else []
+        ns = 1e-6 * self._settings.outer_fs * self._step
+        parts = [f"{ns / wall * 86400:.3f} ns/day"] if wall > 0 else []
         temperatures = self._record.temperatures_K
         parts += [f"T({k}) {temperatures[k]:.0f} K" for k in ("H", "heavy") if k in temperatures]
         return "  ".join([*parts, f"max|ΔF| {self._record.largest_eV_A:.2f} eV/Å"])

@@ -32,6 +32,7 @@ class TrajectoryFile:
         check_output(path, name="trajectory")
         if continue_at is None:
             keep_backup(path)
+            path.unlink(missing_ok=True)  # what is kept may be the same file under another name
             self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
             return
         size = path.stat().st_size if path.is_file() else 0
