@@ -7,6 +7,8 @@ from typer.core import TyperCommand
 
 from mts_driver.cli.ending import status_asked_for
 from mts_driver.cli.help_page import show_help
+from mts_driver.cli.parameter_names import as_options
+from mts_driver.errors import UserError
 
 OLD_NAMES = {"--hmr": "--hydrogen-mass-Da", "--hydrogen-mass": "--hydrogen-mass-Da"}
 """Options that were renamed: they go on working, and only the new name is shown."""
@@ -33,9 +35,14 @@ class Command(TyperCommand):
         show_help(self, ctx)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
-        """Run the command; Ctrl-C ends it in a line, with the status that shells expect."""
+        """Run the command; Ctrl-C ends it in a line, with the status that shells expect.
+
+        Errors that name parameters of functions come out with the options of the command.
+        """
         try:
             return super().invoke(ctx)
+        except UserError as error:
+            raise UserError(as_options(str(error), self.params)) from error
         except (KeyboardInterrupt, Exception) as error:
             if status_asked_for(error) != 130:
                 raise

@@ -3,7 +3,7 @@
 import ast
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class AsePotential(ArrayPotential):
         Atomic numbers.
     name : str
         How to call it in messages.
+    info : mapping, optional
+        What ``info`` of the atoms holds that the calculator is asked about, such as a charge.
 
     Notes
     -----
@@ -38,8 +40,16 @@ class AsePotential(ArrayPotential):
     restarted run would leave the uninterrupted one, and a failure would spoil the frame after it.
     """
 
-    def __init__(self, calculator: Any, numbers: Sequence[int], *, name: str = "ase") -> None:
+    def __init__(
+        self,
+        calculator: Any,
+        numbers: Sequence[int],
+        *,
+        name: str = "ase",
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
         self.calculator = calculator
+        self._info = dict(info or {})
         self.numbers = np.asarray(numbers, int)
         self.name = name
         self.has_virial: bool | None = None  # until a periodic structure has been evaluated
@@ -114,7 +124,7 @@ class AsePotential(ArrayPotential):
         self, positions: np.ndarray, cell: np.ndarray
     ) -> tuple[float, np.ndarray, np.ndarray]:
         periodic = bool(np.any(cell))
-        atoms = Atoms(self.numbers, positions, cell=cell, pbc=periodic)
+        atoms = Atoms(self.numbers, positions, cell=cell, pbc=periodic, info=self._info)
         if hasattr(self.calculator, "reset"):
             self.calculator.reset()
         try:

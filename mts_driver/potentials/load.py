@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mts_driver.errors import UserError
@@ -34,12 +35,18 @@ def load_potential(
     Returns
     -------
     Potential
-        Callable ``(positions (..., N, 3), cell (3, 3) or (..., 3, 3)) -> Evaluation``.
+        Callable ``(positions (..., N, 3), cell (3, 3) or (..., 3, 3)) -> Evaluation``: tensors in
+        Å; energies (...,) in eV, forces (..., N, 3) in eV/Å and virials (..., 3, 3) in eV.
 
     Raises
     ------
     UserError
         If the specification, an element, the device or the precision is not supported.
+
+    Notes
+    -----
+    ``so3lr`` is the network of Kabylda et al., J. Am. Chem. Soc. 2025 (10.1021/jacs.5c09558), with
+    the weights of the package ``so3krates-torch``.
     """
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
@@ -61,6 +68,74 @@ def load_potential(
         f"potential {spec!r} is not known: use 'so3lr', 'student:FILE' or "
         "'ase:MODULE:CALLABLE?key=value'."
     )
+
+
+def as_potential(
+    model: Any, atoms: Any, *, device: str = "cpu", dtype: str = "float32", name: str = "model"
+) -> Potential:
+    """Return a potential for atoms from whatever a user may have.
+
+    Parameters
+    ----------
+    model : str, ase.calculators.calculator.BaseCalculator or Potential
+        A specification, which is loaded for the charge and spin of the atoms; a calculator, which
+        finds both in ``info`` of the atoms that it is asked about; or a potential for these atoms,
+        which is taken as it is.
+    atoms : ase.Atoms
+        As `spec_for` takes them.
+    device, dtype : str
+        Of a model that is loaded; see `load_potential`.
+    name : str
+        Of the parameter, for messages.
+
+    Raises
+    ------
+    UserError
+        If it is none of these, or cannot be loaded.
+    """
+    if isinstance(model, str):
+        spec = model if model.startswith("student:") else spec_for(model, atoms)
+        return load_potential(spec, atoms.numbers.tolist(), device=device, dtype=dtype)
+    if hasattr(model, "get_property") and not isinstance(model, type):
+        from mts_driver.potentials.ase import AsePotential
+
+        told = {key: atoms.info[key] for key in ("charge", "multiplicity") if key in atoms.info}
+        return AsePotential(model, atoms.numbers, name=type(model).__name__, info=told)
+    if callable(model) and not isinstance(model, type):
+        found: Potential = model
+        return found
+    raise UserError(
+        f"{name}={model!r} is no model: give a specification such as 'so3lr', an ASE calculator "
+        "(an object, not its class), or a potential of load_potential."
+    )
+
+
+def student_spec(student: str) -> tuple[str | None, Path | None]:
+    """Return the specification of a student (None: there is none) and a file of the user's.
+
+    Parameters
+    ----------
+    student : str
+        ``none``, a file, the name of a packaged student, or a specification.
+
+    Raises
+    ------
+    UserError
+        If a file does not exist.
+    """
+    if student == "none":
+        return None, None
+    rest = student.removeprefix("student:")
+    if Path(rest).is_file():
+        return f"student:{rest}", Path(rest)
+    if rest == student and student.partition(":")[0].partition("?")[0] in ("ase", "so3lr"):
+        return student, None
+    if "/" in rest or rest.endswith(".safetensors"):
+        raise UserError(
+            f"student={student!r} does not exist: make one with `mts distill`, or use the "
+            "packaged one, water."
+        )
+    return f"student:{rest}", None
 
 
 def spec_for(spec: str, atoms: Any) -> str:

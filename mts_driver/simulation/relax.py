@@ -1,45 +1,13 @@
 """Take the worst overlaps out of a structure before dynamics start."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 from ase.optimize import FIRE
 
 from integrators.state import Potential
-
-
-class PotentialCalculator(Calculator):
-    """A potential of this package as an ASE calculator (energy and forces).
-
-    Parameters
-    ----------
-    potential : Potential
-        Built for the atoms that the calculator is used with.
-    """
-
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own type)
-
-    def __init__(self, potential: Potential) -> None:
-        super().__init__()
-        self.potential = potential
-
-    def calculate(
-        self,
-        atoms: Any = None,
-        properties: Any = ("energy",),
-        system_changes: Any = all_changes,
-    ) -> None:
-        """Evaluate the potential; ASE calls this."""
-        super().calculate(atoms, properties, system_changes)
-        now = self.atoms  # the copy that the base class has just made
-        assert isinstance(now, Atoms)
-        cell = now.cell.array * now.pbc[:, None]
-        found = self.potential(torch.from_numpy(now.positions), torch.from_numpy(cell))
-        self.results = {"energy": float(found.energy), "forces": found.forces.numpy()}
+from mts_driver.interfaces.ase import PotentialCalculator
 
 
 def relax(

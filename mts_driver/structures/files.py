@@ -98,6 +98,35 @@ def read_systems(path: Path | str, *, tell: Tell = lambda _: None) -> list[Atoms
     return frames
 
 
+def read_atoms(
+    atoms: Atoms, *, name: str = "atoms", tell: Tell = lambda _: None, keep_velocities: bool = True
+) -> Atoms:
+    """Return a copy of atoms in the terms of `read_structure`: what they say is kept or refused.
+
+    Parameters
+    ----------
+    name : str
+        What messages call them.
+    tell : callable
+        Takes a sentence about each thing that was converted.
+    keep_velocities : bool
+        Whether the caller uses their velocities.
+
+    Raises
+    ------
+    UserError
+        As `read_structure`.
+    """
+    if not isinstance(atoms, Atoms):
+        raise UserError(f"{name} is {type(atoms).__name__}: give ase.Atoms, or a file of them.")
+    if len(atoms) == 0:
+        raise UserError(f"{name} is empty: give at least one atom.")
+    copy = atoms.copy()
+    for note in _understand(copy, name, keep_velocities):
+        tell(f"{name}: {note}")
+    return copy
+
+
 def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[str]:
     """Bring a frame to the terms of `read_structure`, in place; sentences for the user."""
     notes: list[str] = []
@@ -111,8 +140,8 @@ def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[
         atoms.set_velocities(velocities)
     elif velocities is not None:
         notes.append(
-            "its velocities are drawn anew at the temperature of the run (mts prepare "
-            "--velocities keep --equilibrate-ps 0 keeps them)"
+            "its velocities are drawn anew at the temperature of the run (`mts prepare "
+            "--velocities keep --equilibrate-ps 0` keeps them)"
         )
     if atoms.pbc.all() and atoms.cell.handedness < 0:
         atoms.set_cell(atoms.cell.array[[1, 0, 2]], scale_atoms=False)

@@ -44,7 +44,7 @@ def hydrogen_bonds_to_heavy(atoms: Atoms) -> np.ndarray:
         raise UserError(
             f"hydrogen {lonely[0]} has no heavy atom within {LONGEST_XH_A} Å (nor have "
             f"{len(lonely) - 1} others): check the structure and its cell, or prepare it without "
-            "repartitioning (--hydrogen-mass-Da 0)."
+            "repartitioning (hydrogen_mass_Da=0)."
         )
     return np.column_stack([hydrogens, owner[hydrogens]])
 
@@ -162,4 +162,4 @@ def repartitioned_masses(atoms: Atoms, hydrogen_mass_Da: float) -> np.ndarray:
             atoms.numbers, masses, bonds, hydrogen_mass=hydrogen_mass_Da
         )
     except ValueError as error:
-        raise UserError(f"--hydrogen-mass-Da {hydrogen_mass_Da:g}: {error}") from error
+        raise UserError(f"hydrogen_mass_Da={hydrogen_mass_Da:g}: {error}") from error

@@ -9,9 +9,10 @@ from integrators.state import MDState
 from mts_driver.simulation.dynamics import Protocol
 from mts_driver.simulation.frame_file import FrameFile
 from mts_driver.simulation.holes import HARD_FILE, HOLES_FILE
+from mts_driver.simulation.resumable_watch import ResumableWatch
 from mts_driver.simulation.watched_run import Report, Watcher
 from mts_driver.validation.averages import Tally
-from mts_driver.validation.check_state import ResumableWatch, StateFile
+from mts_driver.validation.check_state import StateFile
 
 
 class CheckRun:

@@ -181,7 +181,7 @@ def test_the_table_cuts_no_number(width, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--outer-fs", "0"], "--outer-fs is 0"),
+        (["--outer-fs", "0"], "--outer-fs 0"),
         (["--ps", "0.05"], "the outer step of 10 fs needs at least 0.1"),
         (["--hydrogen-friction-per-ps", "0.5"], "give at least the 1 of --friction-per-ps"),
         (["--json", "scan.txt"], "must end in .json"),

@@ -10,7 +10,6 @@ from ase.io import read
 
 from mts_driver.bench import peer_openmm, peer_runs
 from mts_driver.bench.boxes import back_and_forth, box_of, write_trajectory
-from mts_driver.bench.calculators import PotentialCalculator
 from mts_driver.bench.calls import forces_of, time_calls
 from mts_driver.bench.eager import EagerStudent
 from mts_driver.bench.fresh import call_fresh
@@ -22,6 +21,7 @@ from mts_driver.bench.settings import Settings
 from mts_driver.bench.speedup import _ceiling, variants
 from mts_driver.cli.bench import bench
 from mts_driver.errors import UserError
+from mts_driver.interfaces.ase import PotentialCalculator
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.model import StudentConfig
 from mts_driver.structures.tensors import cell_of

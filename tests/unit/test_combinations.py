@@ -34,38 +34,38 @@ PRESSURE, DEVICE = {"pressure_bar": 1.0}, {"mode": "zmq", "device_steps": 5}
 SINGLE = {"student": None, "outer_fs": 1.0}
 FEW = {"beads": 8, "teacher_beads": 2}
 BY_PREPARE = {
-    "constant pressure, isolated system": (PRESSURE | {"periodic": False}, "--pressure-bar 1 for"),
+    "constant pressure, isolated system": (PRESSURE | {"periodic": False}, "pressure_bar=1 for"),
     "constant pressure, held atoms": (PRESSURE | {"held": (1,)}, "that the structure holds"),
     "path integrals, heavy hydrogens": ({"beads": 4, "hydrogen_mass": 4.0}, "is physics"),
-    "contraction, no student": (FEW | SINGLE, "--teacher-beads 2 with --student none"),
+    "contraction, no student": (FEW | SINGLE, "teacher_beads=2 with student='none'"),
     "hydrogen friction, no hydrogens": (
         {"hydrogen_friction_per_ps": 20.0, "hydrogens": 0},
-        "leave --hydrogen-friction-per-ps out",
+        "leave hydrogen_friction_per_ps out",
     ),
     "what to do about a student, no student": (
         SINGLE | {"on_hole": "stop"},
-        "--on-hole stop with --student none",
+        "on_hole='stop' with student='none'",
     ),
     "shortened outer step, one inner step": (
         {"outer_fs": 1.0, "on_hole": "shorten"},
-        "shorter --inner-fs",
+        "shorter inner_fs",
     ),
-    "ZeroMQ, no student": (SINGLE | {"mode": "zmq"}, "--mode zmq with --student none"),
+    "ZeroMQ, no student": (SINGLE | {"mode": "zmq"}, "mode='zmq' with student='none'"),
     "whole outer steps, no driver for them": ({"device_steps": 5}, "give --mode zmq"),
-    "whole outer steps, constant pressure": (DEVICE | PRESSURE, "--device-steps 5 with --pressure"),
-    "whole outer steps, contraction": (DEVICE | FEW, "--device-steps 5 with --teacher-beads 2"),
-    "whole outer steps, held atoms": (DEVICE | {"held": (1,)}, "leave --device-steps out"),
+    "whole outer steps, constant pressure": (DEVICE | PRESSURE, "device_steps=5 with pressure"),
+    "whole outer steps, contraction": (DEVICE | FEW, "device_steps=5 with teacher_beads=2"),
+    "whole outer steps, held atoms": (DEVICE | {"held": (1,)}, "leave device_steps out"),
     "several whole outer steps, exchange": (
         DEVICE | {"exchange_K": (310.0,)},
-        "give --device-steps 1",
+        "give device_steps=1",
     ),
     "velocities that are kept, path integrals": (
         {"keep_velocities": True, "beads": 4},
-        "--velocities keep with --beads 4",
+        "velocities='keep' with beads=4",
     ),
     "velocities that are kept, exchange": (
         {"keep_velocities": True, "exchange_K": (310.0,)},
-        "--velocities keep with --exchange-K",
+        "velocities='keep' with exchange_K",
     ),
     "exchange of equal replicas": ({"exchange_K": (310.0, 300.0)}, "temperature (300 K)"),
 }

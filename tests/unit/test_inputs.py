@@ -80,18 +80,18 @@ def test_replica_exchange_has_a_system_for_each_temperature():
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"hydrogen_friction_per_ps": 0.5}, "--hydrogen-friction-per-ps is 0.5: give at least"),
-        ({"beads": 0}, "--beads is 0"),
-        ({"beads": 4, "teacher_beads": 5}, "--teacher-beads is 5: give 1 to the 4"),
+        ({"hydrogen_friction_per_ps": 0.5}, "hydrogen_friction_per_ps=0.5: give at least"),
+        ({"beads": 0}, "beads=0"),
+        ({"beads": 4, "teacher_beads": 5}, "teacher_beads=5: give 1 to beads=4"),
         ({"beads": 4, "hydrogen_mass": 4.0}, "the mass of hydrogens is physics"),
         (
             {"beads": 4, "teacher_beads": 2, "student": None, "outer_fs": 1.0},
             "contraction needs a student",
         ),
-        ({"exchange_K": (0.0,)}, "--exchange-K is 0"),
+        ({"exchange_K": (0.0,)}, "exchange_K=0"),
         ({"on_hole": "panic"}, "use log, stop or shorten"),
-        ({"friction_per_ps": 0.0}, "--friction-per-ps is 0"),
-        ({"outer_fs": 6.5}, "no multiple of --inner-fs"),
+        ({"friction_per_ps": 0.0}, "friction_per_ps=0"),
+        ({"outer_fs": 6.5}, "no multiple of inner_fs"),
     ],
 )
 def test_choices_that_make_no_sense_are_refused(choices, message):

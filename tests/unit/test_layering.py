@@ -61,7 +61,7 @@ def test_every_import_is_a_declared_dependency():
 def test_files_and_folders_stay_small():
     for path in FILES:
         assert len(path.read_text().splitlines()) <= LONGEST_FILE, path
-    for folder in {path.parent for path in FILES}:
+    for folder in {path.parent for path in FILES if "mts_driver" in path.parts}:
         modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(modules) <= MOST_MODULES or folder.name in ("cli", "bench"), folder
 

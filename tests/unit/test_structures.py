@@ -28,9 +28,9 @@ def test_masses_move_to_the_hydrogens_and_none_is_lost():
 
 
 def test_a_lonely_hydrogen_and_too_heavy_hydrogens_are_errors():
-    with pytest.raises(UserError, match=r"hydrogen 1 has no heavy .*--hydrogen-mass-Da 0"):
+    with pytest.raises(UserError, match=r"hydrogen 1 has no heavy .*hydrogen_mass_Da=0"):
         repartitioned_masses(Atoms("OH", [[0, 0, 0], [3, 0, 0]]), 4.0)
-    with pytest.raises(UserError, match="--hydrogen-mass-Da 7"):
+    with pytest.raises(UserError, match="hydrogen_mass_Da=7"):
         repartitioned_masses(molecule("CH4"), 7.0)
 
 

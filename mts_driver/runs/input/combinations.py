@@ -128,8 +128,8 @@ REFUSED = (
         "ZeroMQ, no student",
         # an input may well have a teacher over ZeroMQ, but these options make none
         lambda a: a.words is OPTIONS and a.mode == "zmq" and not a.student,
-        "--mode zmq with {no_student}: it hands inner steps to the student's driver; leave --mode "
-        "out.",
+        "mode='zmq' with {no_student}: it hands inner steps to the student's driver; use "
+        "mode='unix'.",
     ),
     Refused(
         "whole outer steps, no driver for them",

@@ -82,43 +82,41 @@ class Protocol:
 
     def __post_init__(self) -> None:
         positive = [
-            ("--outer-fs", self.outer_fs),
-            ("--inner-fs", self.inner_fs),
-            ("--temperature-K", self.temperature_K),
-            ("--friction-per-ps", self.friction_per_ps),
-            *(("--exchange-K", kelvin) for kelvin in self.exchange_K),
+            ("outer_fs", self.outer_fs),
+            ("inner_fs", self.inner_fs),
+            ("temperature_K", self.temperature_K),
+            ("friction_per_ps", self.friction_per_ps),
+            *(("exchange_K", kelvin) for kelvin in self.exchange_K),
         ]
         for name, value in positive:
             if not value > 0:
-                raise UserError(f"{name} is {value:g}: give a number above 0.")
+                raise UserError(f"{name}={value:g}: give a number above 0.")
         hydrogen = self.hydrogen_friction_per_ps
         if hydrogen is not None and not self.friction_per_ps <= hydrogen < math.inf:
             raise UserError(
-                f"--hydrogen-friction-per-ps is {hydrogen:g}: give at least the "
-                f"{self.friction_per_ps:g} of --friction-per-ps."
+                f"hydrogen_friction_per_ps={hydrogen:g}: give at least the "
+                f"{self.friction_per_ps:g} of friction_per_ps."
             )
         if abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9 or self.n_inner < 1:
             raise UserError(
-                f"--outer-fs {self.outer_fs:g} is no multiple of --inner-fs {self.inner_fs:g}: the "
+                f"outer_fs={self.outer_fs:g} is no multiple of inner_fs={self.inner_fs:g}: the "
                 "outer step is made of whole inner steps."
             )
         if self.student is None and self.n_inner != 1:
             raise UserError(
-                f"--student none with --outer-fs {self.outer_fs:g} and --inner-fs "
-                f"{self.inner_fs:g}: without a student both time steps are the same."
+                f"student='none' with outer_fs={self.outer_fs:g} and inner_fs={self.inner_fs:g}: "
+                "without a student both time steps are the same."
             )
         if self.beads < 1:
-            raise UserError(f"--beads is {self.beads}: give 1 or more.")
+            raise UserError(f"beads={self.beads}: give 1 or more.")
         if not 1 <= self.slow_beads <= self.beads:
-            raise UserError(
-                f"--teacher-beads is {self.teacher_beads}: give 1 to the {self.beads} of --beads."
-            )
+            raise UserError(f"teacher_beads={self.teacher_beads}: give 1 to beads={self.beads}.")
         if self.on_hole not in ("log", "stop", "shorten"):
-            raise UserError(f"--on-hole {self.on_hole!r}: use log, stop or shorten.")
-        for name, spec in (("--teacher", self.teacher), ("--student", self.student or "")):
+            raise UserError(f"on_hole={self.on_hole!r}: use log, stop or shorten.")
+        for name, spec in (("teacher", self.teacher), ("student", self.student or "")):
             if "," in spec or "{" in spec:
                 raise UserError(
-                    f"{name} {spec!r} has a comma or brace, which i-PI's <parameters> cannot hold: "
+                    f"{name}={spec!r} has a comma or brace, which i-PI's <parameters> cannot hold: "
                     "rename the file, or wrap the calculator in a function of your own."
                 )
         check(self.asked())

@@ -67,27 +67,27 @@ class Settings:
 
     def __post_init__(self) -> None:
         positive: list[tuple[str, float]] = [
-            *(("--outer-fs", value) for value in self.outer_fs),
-            ("--inner-fs", self.inner_fs),
-            ("--temperature-K", self.temperature_K),
-            ("--friction-per-ps", self.friction_per_ps),
-            ("--ps", self.picoseconds),
-            ("--replicas", self.replicas),
+            *(("outer_fs", value) for value in self.outer_fs),
+            ("inner_fs", self.inner_fs),
+            ("temperature_K", self.temperature_K),
+            ("friction_per_ps", self.friction_per_ps),
+            ("picoseconds", self.picoseconds),
+            ("replicas", self.replicas),
         ]
         for name, value in positive:
             if not (math.isfinite(value) and value > 0):
-                raise UserError(f"{name} is {value:g}: give a finite number above 0.")
+                raise UserError(f"{name}={value:g}: give a finite number above 0.")
         for value in self.hydrogen_friction_per_ps:
             if not self.friction_per_ps <= value < math.inf:
                 raise UserError(
-                    f"--hydrogen-friction-per-ps is {value:g}: give at least the "
-                    f"{self.friction_per_ps:g} of --friction-per-ps."
+                    f"hydrogen_friction_per_ps={value:g}: give at least the "
+                    f"{self.friction_per_ps:g} of friction_per_ps."
                 )
         longest = max(self.outer_fs, default=0.0)
         if 1e3 * self.picoseconds < FEWEST_STEPS * longest:
             raise UserError(
-                f"--ps is {self.picoseconds:g}: the outer step of {longest:g} fs needs at least "
-                f"{1e-3 * FEWEST_STEPS * longest:g}."
+                f"picoseconds={self.picoseconds:g}: the outer step of {longest:g} fs needs at "
+                f"least {1e-3 * FEWEST_STEPS * longest:g}."
             )
 
     def points(self) -> Iterator[Point]:
@@ -309,7 +309,7 @@ def _load(file: Path, identity: dict[str, Any]) -> list[dict[str, Any]]:
         if before.get(name) != identity[name]:
             raise UserError(
                 f"'{file}' is a scan with {name}={before.get(name)}, not {identity[name]}: give "
-                "another --json, or remove it to start anew."
+                "another json_file, or remove it to start anew."
             )
     assert isinstance(rows, list)
     return rows

@@ -1,0 +1,197 @@
+"""Outer steps of RESPA-BAOAB with the compiled loop, for one set of atoms with both models here.
+
+The same steps as :func:`integrators.engine.step` takes, on arrays. Atoms of infinite mass are held
+in place: the loop does not see them, the models do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from integrators.bath import Noise
+from integrators.compiled_kernel import THERMOSTAT
+from integrators.compiled_loop import Evaluate, Found, Loop, Program
+from integrators.levels import difference
+from integrators.splitting import FAST, SLOW, baoab, respa_baoab
+from integrators.state import Evaluation
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """Where an outer step ends.
+
+    Attributes
+    ----------
+    positions, momenta : ndarray, shape (N, 3)
+        Of all atoms; held ones have no momentum.
+    teacher, student : Found
+        Energies (1,), forces (1, N, 3) and virials (1, 3, 3) there; without a student both are the
+        teacher's.
+    heat : float
+        Energy that thermostat and centre of mass have brought in.
+    twice_kinetic : ndarray, shape (n, G)
+        Σ p²/m of every group behind every thermostat step.
+    """
+
+    positions: np.ndarray
+    momenta: np.ndarray
+    teacher: Found
+    student: Found
+    heat: float
+    twice_kinetic: np.ndarray
+
+    @property
+    def force_difference(self) -> np.ndarray:
+        """Teacher - student before it is clipped, shape (N, 3)."""
+        difference: np.ndarray = self.teacher[1][0] - self.student[1][0]
+        return difference
+
+
+class OuterSteps:
+    """Takes outer steps of one kind.
+
+    Parameters
+    ----------
+    teacher : callable
+        An `Evaluate` for one structure, in any consistent units.
+    student : callable, optional
+        The same, for the inner steps; without it the teacher takes single steps of BAOAB.
+    masses : ndarray, shape (N,)
+        Positive; infinite for atoms that are held.
+    n : int
+        Inner steps an outer one.
+    timestep : float
+        Of the outer step.
+    kT : float
+        Of the thermostat.
+    friction : ndarray, shape (N,)
+        Of every atom; where it is zero there is no thermostat, exactly.
+    groups : ndarray of bool, shape (G, N)
+        Atoms whose kinetic energy is reported together; held ones do not count.
+    clip : float, optional
+        Bound on the norm of teacher - student of an atom; None for no bound.
+    fixcom : bool
+        Whether the centre of mass is kept still, after every kick and every thermostat step.
+
+    Raises
+    ------
+    ValueError
+        If a mass is not positive, or there are inner steps and no student.
+    """
+
+    def __init__(
+        self,
+        teacher: Evaluate,
+        student: Evaluate | None = None,
+        *,
+        masses: np.ndarray,
+        n: int,
+        timestep: float,
+        kT: float,
+        friction: np.ndarray,
+        groups: np.ndarray,
+        clip: float | None,
+        fixcom: bool,
+    ) -> None:
+        if not (masses > 0).all():
+            raise ValueError(f"masses must be positive; the smallest is {masses.min():g}")
+        if student is None and n != 1:
+            raise ValueError(f"n is {n}; without a student an outer step is one inner step")
+        self._moves = np.isfinite(masses)
+        self._masses = masses[self._moves]
+        self._teacher = _Remembering(teacher)
+        self._student = self._teacher if student is None else _Remembering(student)
+        self._program = Program.of(baoab() if student is None else respa_baoab(n))
+        self._levels = {FAST: self._fast} | ({} if student is None else {SLOW: self._slow})
+        self._timestep, self._kT, self._clip, self._fixcom = timestep, kT, clip, fixcom
+        self._friction = friction[None, self._moves].astype(float)
+        self._groups = np.ascontiguousarray(groups[:, self._moves])
+        self._at = np.zeros((1, len(masses), 3))
+
+    @property
+    def thermostat_steps(self) -> np.ndarray:
+        """Places in the splitting of the thermostat steps of an outer step, shape (n,)."""
+        places: np.ndarray = (self._program.kinds == THERMOSTAT).nonzero()[0]
+        return places
+
+    def draw(self, noise: Noise, step: int) -> np.ndarray:
+        """Draw what `take` needs from a counter-based noise, shape (n, N, 3)."""
+        like = torch.empty(self._at.shape[1:], dtype=torch.float64)
+        return np.stack([noise(step, int(op), like).numpy() for op in self.thermostat_steps])
+
+    def look(self, positions: np.ndarray, cell: np.ndarray) -> tuple[Found, Found]:
+        """Evaluate teacher and student at positions (N, 3); free where a step has ended."""
+        cells = cell[None]
+        return self._teacher(positions[None], cells), self._student(positions[None], cells)
+
+    def take(
+        self, positions: np.ndarray, momenta: np.ndarray, cell: np.ndarray, noise: np.ndarray
+    ) -> Stepped:
+        """Take one outer step.
+
+        Parameters
+        ----------
+        positions, momenta : ndarray, shape (N, 3)
+            Left as they are.
+        cell : ndarray, shape (3, 3)
+            Rows are lattice vectors; zeros for an isolated system.
+        noise : ndarray, shape (n, N, 3)
+            Standard normal numbers of the thermostat steps.
+        """
+        moves = self._moves
+        self._at[0] = positions
+        loop = Loop(
+            *(positions[None, moves], momenta[None, moves], self._masses, cell),
+            self._levels,
+            kT=self._kT,
+            friction=self._friction,
+            groups=self._groups,
+            fixcom=self._fixcom,
+        )
+        drawn = np.ascontiguousarray(noise[:, None, moves])
+        taken = loop.take(self._program, timestep=self._timestep, noise=drawn)
+        after, moving = positions.copy(), np.zeros_like(momenta)
+        after[moves], moving[moves] = taken.positions[0], taken.momenta[0]
+        teacher, student = self.look(after, cell)
+        return Stepped(after, moving, teacher, student, taken.heat, taken.twice_kinetic)
+
+    def _whole(self, positions: np.ndarray) -> np.ndarray:
+        """Positions of all atoms, from those that the loop moves."""
+        self._at[:, self._moves] = positions
+        return self._at
+
+    def _of_moving(self, found: Found) -> Found:
+        energy, forces, virial = found
+        return energy, np.ascontiguousarray(forces[:, self._moves]), virial
+
+    def _fast(self, positions: np.ndarray, cells: np.ndarray) -> Found:
+        return self._of_moving(self._student(self._whole(positions), cells))
+
+    def _slow(self, positions: np.ndarray, cells: np.ndarray) -> Found:
+        whole = self._whole(positions)
+        both = (
+            Evaluation(*map(torch.from_numpy, model(whole, cells)))
+            for model in (self._teacher, self._student)
+        )
+        found, _ = difference(*both, clip=self._clip)
+        return self._of_moving((found.energy.numpy(), found.forces.numpy(), found.virial.numpy()))
+
+
+class _Remembering:
+    """A model that is free where it was asked last."""
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        self._evaluate = evaluate
+        self._last: tuple[np.ndarray, np.ndarray, Found] | None = None
+
+    def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Found:
+        if self._last is not None:
+            at, in_cells, found = self._last
+            if np.array_equal(at, positions) and np.array_equal(in_cells, cells):
+                return found
+        found = self._evaluate(positions, cells)
+        self._last = positions.copy(), cells.copy(), found
+        return found

@@ -1,0 +1,1 @@
+"""Other people's codes: what they bring, and what they can use of this one."""

@@ -1,0 +1,1 @@
+"""One trajectory in this process, from atoms to a result: what `mts_driver.simulate` does."""

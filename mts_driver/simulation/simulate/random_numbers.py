@@ -1,0 +1,36 @@
+"""Velocities and seeds as i-PI draws them, so that one seed gives one trajectory in both."""
+
+import numpy as np
+
+from mts_driver.units import BOLTZMANN_EV_K
+
+
+class RandomNumbers:
+    """What a run draws, in the order of `mts run` with whole outer steps in a driver.
+
+    Parameters
+    ----------
+    seed : int
+        Of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        (sequence,) = np.random.SeedSequence(seed).spawn(1)
+        self._generator = np.random.Generator(np.random.MT19937(sequence))
+
+    def velocities(self, masses: np.ndarray, temperature_K: float) -> np.ndarray:
+        """Draw Maxwell-Boltzmann velocities (N, 3), Å/fs, for masses (N,) in eV fs²/Å².
+
+        Atoms of infinite mass are at rest.
+        """
+        normal = self._generator.standard_normal((len(masses), 3))
+        speeds: np.ndarray = np.sqrt(BOLTZMANN_EV_K * temperature_K / masses)
+        return normal * speeds[:, None]
+
+    def skip(self, steps: int) -> None:
+        """Pass over the seeds of steps that have been taken."""
+        self._generator.uniform(size=steps)
+
+    def seed(self) -> int:
+        """Draw the seed of an outer step's noise."""
+        return int(self._generator.uniform() * 2**53)

@@ -1,0 +1,67 @@
+"""The choices that a trajectory is made of, checked before any work."""
+
+import math
+from dataclasses import dataclass
+
+from mts_driver.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How atoms are moved.
+
+    Attributes
+    ----------
+    outer_fs, inner_fs : float
+        Time steps of teacher and student, fs; the same without a student.
+    temperature_K : float
+        Of the thermostat and of velocities that are drawn, K.
+    friction_per_ps, hydrogen_friction_per_ps : float
+        Of all atoms, and of hydrogens, 1/ps; 0: none.
+    hydrogen_mass_Da : float
+        Da, taken from heavy atoms; 0: natural masses.
+    steps, stride, checkpoint_stride : int
+        Outer steps in all, between frames and records, and between checkpoints.
+    seed : int
+        Of velocities and thermostat.
+
+    Raises
+    ------
+    UserError
+        If one of them is out of range, or the outer step is no multiple of the inner one.
+    """
+
+    outer_fs: float
+    inner_fs: float
+    temperature_K: float
+    friction_per_ps: float
+    hydrogen_friction_per_ps: float
+    hydrogen_mass_Da: float
+    steps: int
+    stride: int
+    checkpoint_stride: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("outer_fs", "inner_fs", "temperature_K"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name}={getattr(self, name)!r}: give a finite number above 0.")
+        for name in ("friction_per_ps", "hydrogen_friction_per_ps", "hydrogen_mass_Da"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(
+                    f"{name}={getattr(self, name)!r}: give a finite number, 0 or above."
+                )
+        for name, least in (("steps", 1), ("stride", 1), ("checkpoint_stride", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UserError(f"{name}={value!r}: give a whole number, {least} or above.")
+        if self.n_inner < 1 or abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9:
+            raise UserError(
+                f"outer_fs={self.outer_fs:g} is no multiple of inner_fs={self.inner_fs:g}: the "
+                "outer step is made of whole inner steps."
+            )
+
+    @property
+    def n_inner(self) -> int:
+        """Inner steps an outer one."""
+        return round(self.outer_fs / self.inner_fs)

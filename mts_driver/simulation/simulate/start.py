@@ -1,0 +1,96 @@
+"""From what a user gives to atoms, masses and velocities that a trajectory starts from."""
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from mts_driver.simulation.simulate.random_numbers import RandomNumbers
+from mts_driver.simulation.simulate.settings import Settings
+from mts_driver.structures.files import fingerprint, read_atoms, read_structure
+from mts_driver.structures.masses import PHYSICAL, repartitioned_masses
+from mts_driver.structures.tensors import cell_of, inertial_masses
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a trajectory starts.
+
+    Attributes
+    ----------
+    atoms : ase.Atoms
+        As `mts_driver.structures.files.read_structure` returns them, with velocities if kept.
+    masses_Da : ndarray, shape (N,)
+        Those of the run.
+    masses : ndarray, shape (N,)
+        The same in eV fs²/Å²; infinite for atoms that are held.
+    cell : ndarray, shape (3, 3)
+        Å, rows are lattice vectors; zeros for an isolated system.
+    momenta : ndarray, shape (N, 3)
+        eV fs/Å.
+    random : RandomNumbers
+        As it is after the velocities.
+    """
+
+    atoms: Atoms
+    masses_Da: np.ndarray
+    masses: np.ndarray
+    cell: np.ndarray
+    momenta: np.ndarray
+    random: RandomNumbers
+
+    @classmethod
+    def of(cls, given: Atoms | str | Path, settings: Settings) -> "Start":
+        """Read atoms or a file; velocities that they have are kept, others are drawn.
+
+        Raises
+        ------
+        UserError
+            If something that they say cannot be honoured.
+        """
+        tell = partial(warnings.warn, stacklevel=4)
+        if isinstance(given, str | Path):
+            atoms = read_structure(given, tell=tell, keep_velocities=True)
+        else:
+            atoms = read_atoms(given, tell=tell)
+        masses_Da = repartitioned_masses(atoms, settings.hydrogen_mass_Da)
+        masses = inertial_masses(atoms, masses_Da).numpy()
+        random = RandomNumbers(settings.seed)
+        moves = np.isfinite(masses)[:, None]
+        if atoms.has("momenta"):
+            velocities = atoms.get_velocities() * units.fs
+        else:
+            velocities = random.velocities(masses, settings.temperature_K)
+        momenta = np.where(moves, velocities * np.where(moves, masses[:, None], 0.0), 0.0)
+        return cls(atoms, masses_Da, masses, cell_of(atoms).numpy(), momenta, random)
+
+    def fingerprint(self) -> str:
+        """Return a digest of all that the trajectory depends on."""
+        kept = self.atoms.arrays.get("momenta", np.zeros(0))
+        return sha256(fingerprint(self.atoms).encode() + kept.tobytes()).hexdigest()
+
+    def frame(
+        self, positions: np.ndarray, momenta: np.ndarray, *, energy_eV: float, forces: np.ndarray
+    ) -> Atoms:
+        """Return the atoms on their way, with velocities, and the teacher's energy and forces.
+
+        Masses are those of the run, as in a start of `mts prepare`; the physical ones are kept
+        beside where they differ, for the next reader.
+        """
+        atoms = self.atoms.copy()
+        atoms.set_positions(positions, apply_constraint=False)
+        physical = atoms.get_masses()
+        atoms.set_masses(self.masses_Da)
+        if np.abs(physical - self.masses_Da).max() > 0:
+            atoms.set_array(PHYSICAL, physical)
+        moves = np.isfinite(self.masses)
+        velocities = np.zeros_like(momenta)
+        velocities[moves] = momenta[moves] / self.masses[moves, None]
+        atoms.set_velocities(velocities / units.fs)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy_eV, forces=forces)
+        return atoms

@@ -1,0 +1,67 @@
+"""A potential as the compiled loop asks it: arrays, counted, timed and checked."""
+
+import time
+
+import numpy as np
+import torch
+
+from integrators.compiled_loop import Found
+from integrators.state import Potential
+from mts_driver.errors import UserError
+
+FURTHEST_A = 1e6
+"""From the origin, of atoms that have not flown away."""
+BLOWN_UP = (
+    "the trajectory has blown up. Use a shorter outer_fs, relax the structure first (`mts prepare` "
+    "does), or teach the student this system (`mts distill`)."
+)
+
+
+class TimedModel:
+    """Evaluates one structure in Å and eV.
+
+    Parameters
+    ----------
+    potential : Potential
+        Bound to the atoms.
+    name : str
+        For messages.
+
+    Attributes
+    ----------
+    calls, seconds : int, float
+        Since the last `reset`.
+    """
+
+    def __init__(self, potential: Potential, name: str) -> None:
+        self._potential, self._name = potential, name
+        self.reset()
+
+    def reset(self) -> None:
+        """Count from zero again."""
+        self.calls, self.seconds = 0, 0.0
+
+    def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Found:
+        """Energies (1,), forces (1, N, 3) and virials (1, 3, 3) at positions (1, N, 3), Å.
+
+        Raises
+        ------
+        UserError
+            If positions or results are not finite.
+        """
+        if not np.abs(positions).max() < FURTHEST_A:
+            raise UserError(f"atoms are not finite, or beyond {FURTHEST_A:g} Å: {BLOWN_UP}")
+        start = time.perf_counter()
+        # copies: a potential may keep what it gets, the loop goes on with its own
+        at, cell = torch.from_numpy(positions[0].copy()), torch.from_numpy(cells[0].copy())
+        found = self._potential(at, cell)
+        energy, forces, virial = (part.detach().cpu().double().numpy() for part in found)
+        self.calls, self.seconds = self.calls + 1, self.seconds + time.perf_counter() - start
+        if forces.shape != positions.shape[1:]:
+            raise UserError(
+                f"{self._name} returned forces of shape {forces.shape} for {positions.shape[1]} "
+                "atoms: it is a potential of other atoms."
+            )
+        if not np.isfinite(forces.sum()) or not np.isfinite(energy.sum()):
+            raise UserError(f"{self._name} returned forces that are not finite: {BLOWN_UP}")
+        return energy.reshape(1), forces[None], virial.reshape(1, 3, 3)
