@@ -116,10 +116,7 @@ def _connections() -> Iterator[Finding]:
     yield _tried("unix sockets", UNIX_PREFIX + "*", _unix_socket, "give another --prefix")
     yield _tried("inet sockets", "localhost", _inet_socket, "see to the loopback device")
     yield _tried("shared memory", "/dev/shm", _shared_memory, "use --mode unix")
-    if find_spec("zmq") is None:
-        yield Finding("connections", "ZeroMQ", "not installed", "pip install 'mts-driver[zmq]'")
-    else:
-        yield _tried("ZeroMQ", "ipc://", _zmq_socket, "use --mode unix")
+    yield _tried("ZeroMQ", "ipc://", _zmq_socket, "use --mode unix")
     if find_spec("mpi4py") is None:
         yield Finding("connections", "MPI", "mpi4py is not installed; nothing needs it yet")
     else:

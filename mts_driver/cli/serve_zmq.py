@@ -50,11 +50,9 @@ def serve_zmq(
     worker : str
         Name of a worker, which connects to its front.
     """
-    try:
-        from mts_driver.drivers.zmq.keys import check_keys
-        from mts_driver.drivers.zmq.sockets import check_address
-    except ImportError as error:
-        raise UserError(f"--zmq needs pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
+    from mts_driver.drivers.zmq.keys import check_keys
+    from mts_driver.drivers.zmq.sockets import check_address
+
     check_address(options.address, keys=options.keys)  # before a model is loaded
     if options.keys is not None:
         check_keys(options.keys)

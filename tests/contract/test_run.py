@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -22,8 +21,6 @@ from running import (
 
 from mts_driver.runs.input.write import ZMQ_FILE, ZMQ_TEXT
 
-NO_ZMQ = find_spec("zmq") is None
-ZMQ = pytest.param("zmq", marks=pytest.mark.skipif(NO_ZMQ, reason="pyzmq is not installed"))
 SUMMARY_KEYS = {
     "steps",
     "outer_timestep_fs",
@@ -44,7 +41,7 @@ SUMMARY_KEYS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["shm", ZMQ])
+@pytest.mark.parametrize("mode", ["shm", "zmq"])
 def test_a_run_counts_its_calls_and_sums_itself_up(tmp_path, mode):
     input_xml = make_run(tmp_path / "run", steps=12, mode=mode)
     done = mts("run", input_xml, "--json", tmp_path / "copy.json")
@@ -91,8 +88,8 @@ def test_a_run_folder_of_before_the_modules_moved_runs_and_restarts(tmp_path):
     [
         ("teacher", "unix"),
         ("student", "unix"),
-        pytest.param("student", "zmq", marks=ZMQ.marks),
-        pytest.param("teacher", "device", marks=ZMQ.marks),
+        ("student", "zmq"),
+        ("teacher", "device"),
     ],
 )
 def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(
