@@ -11,9 +11,8 @@ import numpy as np
 from ase import Atoms
 
 from mts_driver.runs.input.settings import Protocol
-from mts_driver.runs.input.write import ZMQ_FILE, ZMQ_TEXT, input_xml
 from mts_driver.runs.launcher import Launcher, load
-from mts_driver.structures.files import write_start
+from mts_driver.runs.run_folder import write_run_folder
 from mts_driver.structures.masses import repartitioned_masses
 
 TEMPERATURE_K, FRICTION_PER_PS = 300.0, 1.0
@@ -93,18 +92,17 @@ class Variant:
 
 def write_input(folder: Path, atoms: Atoms, variant: Variant, steps: int) -> Path:
     """Write ``input.xml`` and what it needs; the path of the first."""
+
+    def edit(xml: str) -> str:
+        if variant.threads:
+            end = " } </parameters>"
+            xml = xml.replace(end, f", threads: {variant.threads}{end}")
+        # a checkpoint takes a third of an outer step, and would come more often than in a real run
+        xml = re.sub(r"(<checkpoint[^>]* stride=)'\d+'", r"\1'1000000'", xml)
+        return xml.replace("</output>", f"  {_FORCES}\n  </output>")
+
     masses = repartitioned_masses(atoms, variant.hydrogen_mass)
-    write_start(folder / "start.extxyz", atoms, masses)
-    xml = input_xml(variant.protocol(steps), folder)
-    if variant.threads:
-        end = " } </parameters>"
-        xml = xml.replace(end, f", threads: {variant.threads}{end}")
-    # a checkpoint takes a third of an outer step, and would come more often than in a real run
-    xml = re.sub(r"(<checkpoint[^>]* stride=)'\d+'", r"\1'1000000'", xml)
-    (folder / "input.xml").write_text(xml.replace("</output>", f"  {_FORCES}\n  </output>"))
-    if variant.mode in ("zmq", "device"):
-        (folder / ZMQ_FILE).write_text(ZMQ_TEXT)
-    return folder / "input.xml"
+    return write_run_folder(folder, atoms, masses, variant.protocol(steps), edit=edit)
 
 
 def run_under_ipi(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:

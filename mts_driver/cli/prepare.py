@@ -1,17 +1,12 @@
 """``mts prepare``: from a structure to a folder that ``mts run`` and i-PI understand."""
 
 import shlex
-import shutil
-import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mts_driver.cli.console import plain_console
-from mts_driver.errors import UserError
-from mts_driver.files import require_writable
 
 
 def prepare(
@@ -25,7 +20,7 @@ def prepare(
     inner_fs: Annotated[
         float, typer.Option(help="Inner time step (student), fs; ignored without a student.")
     ] = 1.0,
-    hmr: Annotated[
+    hydrogen_mass_Da: Annotated[
         float | None,
         typer.Option(
             "--hydrogen-mass-Da",
@@ -33,7 +28,9 @@ def prepare(
             "--beads).",
         ),
     ] = None,
-    temperature: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = 300.0,
+    temperature_K: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = (
+        300.0
+    ),
     friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
     hydrogen_friction_per_ps: Annotated[
         float | None,
@@ -96,107 +93,43 @@ def prepare(
 
     Example: mts prepare water.xyz --student water -o run && mts run run/input.xml
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())) and not force:
-        raise UserError(
-            f"-o {output} exists and is not empty: give a new folder, or --force to write into it."
-        )
-    require_writable(output, name=f"-o {output}")
-    # what loads torch comes after what takes no time
-    from mts_driver.cli.settle import find, framed, settle
-    from mts_driver.potentials import load_potential
-    from mts_driver.potentials.load import spec_for
-    from mts_driver.potentials.virial import gives_virial
-    from mts_driver.runs.input.settings import Protocol
-    from mts_driver.runs.input.write import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
-    from mts_driver.structures.files import read_structure, write_start, write_velocities
-    from mts_driver.structures.fixed import held_atoms, moving_atoms
-    from mts_driver.structures.masses import repartitioned_masses
+    from mts_driver.cli.stages import StageProgress
+    from mts_driver.runs.prepare import prepare as write
 
     console = plain_console(stderr=True, quiet=quiet)
-    if mode not in ("unix", "shm", "zmq"):
-        raise UserError(f"--mode {mode!r} is not supported here: use unix, shm or zmq.")
-    if mode == "zmq" and find_spec("zmq") is None:
-        raise UserError("--mode zmq needs pyzmq: pip install 'mts-driver[zmq]'.")
-    if velocities not in ("redraw", "keep"):
-        raise UserError(f"--velocities {velocities!r}: use redraw or keep.")
-    keep = velocities == "keep"
-    atoms = read_structure(structure, tell=console.print, keep_velocities=keep)
-    if keep and not atoms.has("momenta"):
-        raise UserError(
-            f"--velocities keep: {structure} has no velocities (ASE's column momenta): leave the "
-            "option out for thermal ones."
+    with StageProgress(console) as progress:
+        made = write(
+            structure,
+            output,
+            teacher=teacher,
+            student=student,
+            outer_fs=outer_fs,
+            inner_fs=inner_fs,
+            hydrogen_mass_Da=hydrogen_mass_Da,
+            temperature_K=temperature_K,
+            friction_per_ps=friction_per_ps,
+            hydrogen_friction_per_ps=hydrogen_friction_per_ps,
+            pressure_bar=pressure_bar,
+            beads=beads,
+            teacher_beads=teacher_beads,
+            exchange_K=exchange_K or (),
+            steps=steps,
+            stride=stride,
+            seed=seed,
+            on_hole=on_hole,
+            mode=mode,
+            device_steps=device_steps,
+            device=device,
+            minimise=minimise,
+            equilibrate_ps=equilibrate_ps,
+            velocities=velocities,
+            force=force,
+            tell=console.print,
+            report=progress,
         )
-    atoms = framed(console, structure, atoms)
-    teacher = spec_for(teacher, atoms)
-    spec, file = find(student)
-    if spec and not spec.startswith("student:"):
-        spec = spec_for(spec, atoms)
-    inner_fs = inner_fs if spec else outer_fs
-    if hmr is None:
-        hmr = 4.0 if beads == 1 else 0.0
-    protocol = Protocol(
-        teacher=teacher,
-        student=f"student:{file.name}" if file else spec,
-        outer_fs=outer_fs,
-        inner_fs=inner_fs,
-        hydrogen_mass=hmr,
-        temperature_K=temperature,
-        friction_per_ps=friction_per_ps,
-        hydrogen_friction_per_ps=hydrogen_friction_per_ps,
-        beads=beads,
-        teacher_beads=teacher_beads,
-        pressure_bar=pressure_bar,
-        exchange_K=tuple(exchange_K or ()),
-        steps=steps,
-        stride=stride,
-        seed=seed,
-        on_hole=on_hole,
-        mode=mode,
-        device_steps=device_steps,
-        device=device,
-        periodic=bool(atoms.pbc.all()),
-        held=tuple(held_atoms(atoms).tolist()),
-        keep_velocities=keep,
-        hydrogens=int((moving_atoms(atoms) & (atoms.numbers == 1)).sum()),
-    )
-    if keep and equilibrate_ps and spec:
-        raise UserError(
-            f"--velocities keep with --equilibrate-ps {equilibrate_ps:g}: after an equilibration "
-            "the velocities are others; give --equilibrate-ps 0."
-        )
-    masses = repartitioned_masses(atoms, hmr)
-    # loading both now finds unknown elements before anything is written
-    numbers = atoms.numbers.tolist()
-    fast = load_potential(spec, numbers, device=device) if spec else None
-    potential = load_potential(teacher, numbers, device=device)
-    if pressure_bar is not None:
-        student_too = fast is None or gives_virial(fast, atoms)
-        protocol.require_virials(gives_virial(potential, atoms), student_too)
-    atoms = settle(
-        console,
-        atoms,
-        masses,
-        potential,
-        fast,
-        minimise=minimise,
-        equilibrate_ps=equilibrate_ps,
-        protocol=protocol,
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        # everything is complete before the folder sees the first file
-        write_start(Path(scratch) / "start.extxyz", atoms, masses)
-        (Path(scratch) / "input.xml").write_text(input_xml(protocol, output))
-        if keep:
-            write_velocities(Path(scratch) / VELOCITIES_FILE, atoms)
-        if file:
-            shutil.copy(file, scratch)
-        if mode == "zmq" and spec:
-            (Path(scratch) / ZMQ_FILE).write_text(ZMQ_TEXT)
-        output.mkdir(parents=True, exist_ok=True)
-        for made in sorted(Path(scratch).iterdir()):
-            shutil.copyfile(made, output / made.name)
+    inner_steps = round(made.outer_fs / made.inner_fs)
     console.print(
-        f"{output}: {len(atoms)} atoms, {protocol.n_inner} × {inner_fs:g} fs inside {outer_fs:g} "
-        f"fs, {steps * outer_fs / 1000:g} ps. Run it with: "
-        f"{shlex.join(['mts', 'run', str(output / 'input.xml')])}"
+        f"{output}: {len(made.atoms)} atoms, {inner_steps} × {made.inner_fs:g} fs inside "
+        f"{outer_fs:g} fs, {made.picoseconds:g} ps. Run it with: "
+        f"{shlex.join(['mts', 'run', str(made.input)])}"
     )

@@ -29,8 +29,8 @@ def newest_checkpoint(run: RunInput) -> tuple[Path, int]:
     steps = [(step, path) for path in candidates if (step := _steps_done(path)) is not None]
     if not steps:
         raise UserError(
-            f"--restart: {folder.resolve()} holds no complete checkpoint "
-            f"({', '.join(sorted(names))}): start without --restart."
+            f"restart=True: {folder.resolve()} holds no complete checkpoint "
+            f"({', '.join(sorted(names))}): start anew without it."
         )
     step, path = max(steps, key=lambda pair: (pair[0], pair[1].stat().st_mtime))
     return path, step

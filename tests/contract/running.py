@@ -14,8 +14,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from mts_driver.runs.input.settings import Protocol
-from mts_driver.runs.input.write import ZMQ_FILE, ZMQ_TEXT, input_xml
-from mts_driver.structures.files import write_start
+from mts_driver.runs.run_folder import write_run_folder
 from mts_driver.structures.masses import repartitioned_masses
 
 HERE = Path(__file__).parent
@@ -44,18 +43,18 @@ def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(),
     folder.mkdir(parents=True, exist_ok=True)
     options = {"outer_fs": 4.0, "inner_fs": 1.0, "hydrogen_mass": 4.0, "temperature_K": 300.0}
     options |= {"friction_per_ps": 1.0, "steps": 20, "stride": 1, "seed": 7} | choices
-    xml = input_xml(Protocol(teacher=teacher, student=student, **options), folder)
-    for old, new in replace:
-        assert old in xml, old
-        xml = xml.replace(old, new)
-    (folder / "input.xml").write_text(xml)
-    if choices.get("mode") == "zmq":
-        (folder / ZMQ_FILE).write_text(ZMQ_TEXT)
+    protocol = Protocol(teacher=teacher, student=student, **options)
+
+    def edit(xml):
+        for old, new in replace:
+            assert old in xml, old
+            xml = xml.replace(old, new)
+        return xml
+
     atoms = toy_water(n)
     masses = repartitioned_masses(atoms, options["hydrogen_mass"])
-    write_start(folder / "start.extxyz", atoms, masses)
     shutil.copy(HERE / "toy_calculators.py", folder)
-    return folder / "input.xml"
+    return write_run_folder(folder, atoms, masses, protocol, edit=edit)
 
 
 def environment() -> dict[str, str]:

@@ -71,7 +71,8 @@ def test_it_takes_the_steps_of_the_engine_on_the_same_noise(held, fixcom, scale)
     levels = TwoLevel(*(AsePotential(ToyWater(s), atoms.numbers) for s in (1.0, scale)))
     hydrogen, moves = torch.tensor(atoms.numbers == 1), masses.isfinite()
     thermometer = Thermometer({"H": hydrogen, "heavy": ~hydrogen}, moves)
-    for _ in range(10):
+    steps = 10 if scale < 2 else 3  # what is clipped all the time is soon chaos
+    for _ in range(steps):
         drawn = iter(torch.tensor(rng.standard_normal((4, len(atoms), 3))))
         state = step(
             state,
@@ -83,7 +84,7 @@ def test_it_takes_the_steps_of_the_engine_on_the_same_noise(held, fixcom, scale)
             on_op=thermometer,
             fixcom=fixcom and not held,
         )
-    dyn.run(10)
+    dyn.run(steps)
     for ours, theirs in (
         (atoms.positions, state.positions),
         (atoms.get_velocities(), state.velocities),

@@ -107,8 +107,10 @@ class Protocol:
                 f"student='none' with outer_fs={self.outer_fs:g} and inner_fs={self.inner_fs:g}: "
                 "without a student both time steps are the same."
             )
-        if self.beads < 1:
-            raise UserError(f"beads={self.beads}: give 1 or more.")
+        whole = (("steps", self.steps, 1), ("stride", self.stride, 1), ("seed", self.seed, 0))
+        for name, number, least in (*whole, ("beads", self.beads, 1)):
+            if number < least:
+                raise UserError(f"{name}={number}: give {least} or more.")
         if not 1 <= self.slow_beads <= self.beads:
             raise UserError(f"teacher_beads={self.teacher_beads}: give 1 to beads={self.beads}.")
         if self.on_hole not in ("log", "stop", "shorten"):
