@@ -1,0 +1,54 @@
+"""The page of commands, made from the commands themselves, so that it cannot be out of date."""
+
+import re
+from typing import Any
+
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from mts_driver.cli.help_page import PANELS, panel_of
+from mts_driver.cli.main import SUBCOMMANDS, application
+
+PAGE = "reference/commands.md"
+_HEAD = """\
+# Commands
+
+`mts COMMAND --help` prints the same on a terminal.
+"""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the page."""
+    commands: Any = typer.main.get_command(application())
+    sections = [described(commands.commands[name]) for name in SUBCOMMANDS]
+    files.append(File.generated(config, PAGE, content="\n".join([_HEAD, *sections])))
+    return files
+
+
+def described(command: Any) -> str:
+    """Return the section of a command: usage, what it does, and its parameters in their panels."""
+    usage = command.get_usage(command.make_context(command.name, [], resilient_parsing=True))
+    lines = [f"## mts {command.name}", "", "```text", f"mts {usage.removeprefix('Usage: ')}", "```"]
+    lines += ["", _text(command.help), ""]
+    shown = [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
+    for title in ("Arguments", *PANELS, "Options"):
+        rows = [_row(p) for p in shown if panel_of(p) == title]
+        if rows:
+            lines += [f"**{title}**", "", *rows, ""]
+    return "\n".join(lines)
+
+
+def _row(parameter: Any) -> str:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    if parameter.param_type_name == "argument":
+        names = [parameter.metavar or parameter.name.upper()]
+    named = ", ".join(f"`{name}`" for name in names)
+    default = parameter.default
+    is_said = default in (None, "", False, ()) or callable(default)
+    return f"- {named}: {_text(parameter.help or '')}" + ("" if is_said else f" (`{default}`)")
+
+
+def _text(text: str) -> str:
+    """Return a help text as Markdown, in which an i-PI tag is code and a star is no mark."""
+    return re.sub(r"(?<!`)(<[a-z_]+>)", r"`\1`", text).replace("*", r"\*")
