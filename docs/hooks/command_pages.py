@@ -1,29 +1,25 @@
-"""The page of commands, made from the commands themselves, so that it cannot be out of date."""
+"""The page of commands is filled in from the commands themselves: it cannot be out of date."""
 
 import re
 from typing import Any
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
 
 from mts_driver.cli.help_page import PANELS, panel_of
 from mts_driver.cli.main import SUBCOMMANDS, application
 
-PAGE = "reference/commands.md"
-_HEAD = """\
-# Commands
-
-`mts COMMAND --help` prints the same on a terminal.
-"""
+PAGE, MARK = "reference/commands.md", "<!-- commands -->"
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put the commands where the mark is."""
+    if page.file.src_uri != PAGE:
+        return markdown
     commands: Any = typer.main.get_command(application())
-    sections = [described(commands.commands[name]) for name in SUBCOMMANDS]
-    files.append(File.generated(config, PAGE, content="\n".join([_HEAD, *sections])))
-    return files
+    return markdown.replace(MARK, "\n".join(described(commands.commands[n]) for n in SUBCOMMANDS))
 
 
 def described(command: Any) -> str:

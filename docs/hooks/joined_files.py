@@ -1,7 +1,7 @@
 """Files of the repository that pages link to join the site, at ``repository/`` and their path.
 
-Pages are read in two places. Among the sources a link leads out of ``docs/`` to the file itself; the
-site gets a copy of it, and the link leads there. Folders have no page: they are named, not linked.
+Pages are read in two places. Among the sources a link leads out of ``docs/`` to the file itself; in
+the site there is a copy of it, and the link leads there. Folders have no page: they are named only.
 """
 
 import posixpath
