@@ -25,6 +25,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def described(command: Any) -> str:
     """Return the section of a command: usage, what it does, and its parameters in their panels."""
     usage = command.get_usage(command.make_context(command.name, [], resilient_parsing=True))
+    usage = re.sub(r"\{(\w+)\}", lambda name: name.group(1).upper(), usage)
     lines = [f"## mts {command.name}", "", "```text", f"mts {usage.removeprefix('Usage: ')}", "```"]
     lines += ["", _text(command.help), ""]
     shown = [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
@@ -40,7 +41,7 @@ def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         names = [parameter.metavar or parameter.name.upper()]
     named = ", ".join(f"`{name}`" for name in names)
-    default = parameter.default
+    default = names[0] if parameter.default is True else parameter.default
     is_said = default in (None, "", False, ()) or callable(default)
     return f"- {named}: {_text(parameter.help or '')}" + ("" if is_said else f" (`{default}`)")
 
