@@ -16,6 +16,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
+from ase.io import read
 from documents import DOCUMENTS, README, ROOT, blocks, examples, section, shell_commands
 
 from integrators.engine import run
@@ -26,6 +27,7 @@ from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 
 EXTENDING = examples(DOCUMENTS["docs/pages/extending.md"])
 WORKS = examples(DOCUMENTS["docs/pages/how-it-works.md"])
+PYTHON = examples(DOCUMENTS["docs/pages/guide/python.md"])
 OTHER = examples(DOCUMENTS["docs/pages/guide/other-programs.md"])
 LONG_S = 600.0
 """A net for what hangs, not a bound."""
@@ -78,8 +80,6 @@ def test_every_python_example_has_a_name_and_a_test():
 
 
 def test_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
-    from ase.io import read
-
     (tmp_path / "inputs").symlink_to(ROOT / "inputs")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lines.py").write_text(blocks(README, "python")[0])
@@ -87,8 +87,28 @@ def test_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
     frames = read("water.extxyz", ":")
     assert len(frames[0]) == 192 and len(frames) in (40, 41)
     assert 200 < found.temperatures_K["H"] < 400 and found.ns_per_day > 0
-    assert len(found.atoms) == 192 and found.holes == 0
+    assert len(found.atoms) == 192 and found.holes.steps == 0
     assert capsys.readouterr().out
+
+
+def test_a_trajectory_in_one_call(tmp_path, monkeypatch):
+    argon().write(tmp_path / "argon.extxyz")
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(write(tmp_path, PYTHON["one_call.py"])))["run"]
+    assert len(read("run.extxyz", ":")) == 11 and Path("run.safetensors").is_file()
+    assert found.properties["step"][-1] == 50 and found.holes.steps == 0
+    atoms = found.atoms.copy()
+    atoms.calc = LennardJones(sigma=3.405, epsilon=0.010323, rc=8.0, ro=6.4, smooth=True)
+    np.testing.assert_allclose(found.atoms.get_forces(), atoms.get_forces(), atol=1e-6)
+
+
+def test_multiple_time_steps_in_ases_dynamics(tmp_path, monkeypatch, capsys):
+    argon().write(tmp_path / "argon.extxyz")
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(write(tmp_path, PYTHON["with_ase.py"])))
+    assert len(read("run.traj", ":")) == 6
+    assert 0 < found["dyn"].temperatures_K["all"] < 200
+    assert "Etot" in capsys.readouterr().out
 
 
 def test_a_teacher_that_is_an_ase_calculator(tmp_path):
