@@ -1,7 +1,7 @@
 """The one reader of structures, which every command uses, and the start that i-PI reads.
 
 Whatever a file says is kept, converted with a sentence, or refused by name; the table in
-docs/structures.md says which.
+docs/pages/structures.md says which.
 """
 
 from collections.abc import Callable
