@@ -58,18 +58,18 @@ def prepare(
     mode: Annotated[
         str,
         typer.Option(
-            help="How i-PI talks to the drivers: unix, shm, or zmq, where the student's takes all "
-            "inner steps of an outer one at once."
+            help="Who takes the steps: i-PI, with two drivers (unix, shm); the student's driver "
+            "the inner ones (zmq); auto: the fastest way that the run permits."
         ),
-    ] = "unix",
+    ] = "auto",
     device_steps: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="With --mode zmq: one driver holds both models and takes so many outer steps a "
-            "message; 0 for none.",
+            help="With --mode zmq or auto: one driver has both models and takes so many outer "
+            "steps a message; 0 for none (default: 5 where auto can).",
             min=0,
         ),
-    ] = 0,
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     minimise: Annotated[
         bool, typer.Option(help="Relax with the teacher if a force is too large for dynamics.")

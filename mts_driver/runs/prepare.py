@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from ase import Atoms
 
 from mts_driver.errors import UserError
 from mts_driver.files import require_writable
+from mts_driver.runs.input.mode import MODES, fastest
 
 Tell = Callable[[str], None]
 Report = Callable[[str, float, float], None]
@@ -62,8 +62,8 @@ def prepare(
     stride: int = 5,
     seed: int = 20260,
     on_hole: str = "log",
-    mode: str = "unix",
-    device_steps: int = 0,
+    mode: str = "auto",
+    device_steps: int | None = None,
     device: str = "cpu",
     minimise: bool = True,
     equilibrate_ps: float = 2.0,
@@ -108,9 +108,12 @@ def prepare(
     on_hole : str
         ``log``, ``stop`` or ``shorten`` the outer step, when the student is wrong.
     mode : str
-        How i-PI talks to the drivers: ``unix``, ``shm`` or ``zmq``.
-    device_steps : int
-        With ``zmq``: one driver holds both models and takes so many outer steps a message.
+        ``unix`` or ``shm``: i-PI takes the steps, with two drivers behind sockets. ``zmq``: the
+        student's driver takes all inner steps of an outer one at once. ``auto``: whichever way is
+        the fastest that the run permits; `tell` gets a line that says which.
+    device_steps : int, optional
+        With ``zmq`` or ``auto``: one driver holds both models and takes so many outer steps a
+        message; 0: none. By default 5 with ``auto`` where the run permits it, and else none.
     device : str
         ``cpu``, ``cuda`` or ``cuda:0``.
     minimise : bool
@@ -143,10 +146,10 @@ def prepare(
             "write into it."
         )
     require_writable(output, name=f"output={str(output)!r}")
-    if mode not in ("unix", "shm", "zmq"):
-        raise UserError(f"mode={mode!r} is not supported here: use unix, shm or zmq.")
-    if mode == "zmq" and find_spec("zmq") is None:
-        raise UserError("mode='zmq' needs pyzmq: pip install 'mts-driver[zmq]'.")
+    if mode not in MODES:
+        raise UserError(f"mode={mode!r} is not supported here: use {', '.join(MODES)}.")
+    if mode == "auto" and device_steps:
+        mode = "zmq"
     if velocities not in ("redraw", "keep"):
         raise UserError(f"velocities={velocities!r}: use redraw or keep.")
     if not equilibrate_ps >= 0:
@@ -197,14 +200,17 @@ def prepare(
         stride=stride,
         seed=seed,
         on_hole=on_hole,
-        mode=mode,
-        device_steps=device_steps,
+        mode="unix" if mode == "auto" else mode,
+        device_steps=device_steps or 0,
         device=device,
         periodic=bool(atoms.pbc.all()),
         held=tuple(held_atoms(atoms).tolist()),
         keep_velocities=keep,
         hydrogens=int((moving_atoms(atoms) & (atoms.numbers == 1)).sum()),
     )
+    if mode == "auto":
+        protocol, where = fastest(protocol)
+        tell(where)
     if keep and equilibrate_ps and spec:
         raise UserError(
             f"velocities='keep' with equilibrate_ps={equilibrate_ps:g}: after an equilibration "
