@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from running import MTS, assert_nothing_is_left, family, kill, start, wait_for
 
 from mts_driver.analysis.report import write_report
+from mts_driver.runs.input.mode import AHEAD
 
 pytest.importorskip("so3krates_torch")
 INPUTS = Path(__file__).parents[2] / "inputs"
@@ -22,28 +24,28 @@ def mts(*words):
 def run_folder(tmp_path, system):
     """A copy of an input; its sockets are named anew, so that two tests do not meet."""
     folder = tmp_path / system
-    folder.mkdir()
-    for name in ("input.xml", "start.extxyz"):
-        shutil.copy(INPUTS / system / name, folder)
+    shutil.copytree(INPUTS / system, folder, ignore=shutil.ignore_patterns("*.png"))
     text = (folder / "input.xml").read_text()
-    for role in ("teacher", "student"):
-        start = text.index("<address>", text.index(f"<ffsocket name='{role}'"))
-        end = text.index("</address>", start)
-        text = f"{text[:start]}<address> test-{os.getpid()}-{role} {text[end:]}"
+    text, count = re.subn(r"water\w*-[0-9a-f]{6}-", f"test-{os.getpid()}-", text)
+    assert count == 2
     (folder / "input.xml").write_text(text)
     return folder
 
 
-@pytest.mark.parametrize(("system", "steps"), [("water64", 60), ("water216", 6)])
-def test_shipped_inputs(tmp_path, system, steps):
+@pytest.mark.parametrize(
+    ("system", "steps", "ahead"),
+    [("water64_two_drivers", 30, 0), ("water64", 60, AHEAD), ("water216", 6, AHEAD)],
+)
+def test_shipped_inputs(tmp_path, system, steps, ahead):
     folder = run_folder(tmp_path, system)
     mts("run", folder / "input.xml", "--steps", steps, "--baseline-steps", 3)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["completed"] and summary["steps"] == steps
     assert summary["outer_timestep_fs"] == 6.0 and summary["n_inner"] == 6
-    # once a step and once at the start, never more
-    assert summary["teacher_calls"] == steps + 1
-    assert summary["student_calls"] == 6 * steps + 1
+    # once a step and once at the start, never more; a driver may be ahead by two messages
+    calls = summary["teacher_calls"]
+    assert steps + 1 <= calls <= steps + 1 + 2 * ahead
+    assert summary["student_calls"] == 6 * (calls - 1) + 1
     assert summary["clip_events"] == 0 and summary["max_force_difference_eV_A"] < 2.0
     for name in ("all", "H", "heavy"):
         # five standard deviations of the mean over so short a run, and no room for a blow-up
@@ -55,32 +57,36 @@ def test_shipped_inputs(tmp_path, system, steps):
 
 
 @pytest.mark.parametrize(
-    ("system", "steps", "teacher", "student", "first_teacher", "first_student"),
+    ("system", "steps", "beads", "teacher_beads", "ahead"),
     [
-        # All beads begin alike, and copies in one message are evaluated once: one to all of them
-        # are, as the first messages hold all beads or some. That is a race between the threads of
-        # i-PI that add beads and that send them, which a loaded machine decides.
-        ("water64_pimd", 3, 8 * 3, 8 * 4 * 3, (1, 8), (1, 8)),
-        ("water64_pimd_rpc", 8, 2 * 8, 2 * 8 + 8 * 4 * 8, (1, 2), (1 + 1, 2 + 8)),
-        ("water64_remd", 8, 3 * 8, 3 * 6 * 8, (3, 3), (3, 3)),
+        ("water64_pimd", 3, 8, 8, AHEAD),
+        ("water64_pimd_rpc", 4, 8, 2, 0),
+        ("water64_remd", 4, 3, 3, 1),
     ],
 )
-def test_shipped_inputs_of_other_ensembles(
-    tmp_path, system, steps, teacher, student, first_teacher, first_student
-):
+def test_shipped_inputs_of_other_ensembles(tmp_path, system, steps, beads, teacher_beads, ahead):
+    """Path integrals in one driver, contraction with the inner loop in one, replica exchange.
+
+    All beads begin alike, and copies in one message are evaluated once: one to all of them are, as
+    the first messages hold all beads or some. That is a race between the threads of i-PI that add
+    beads and that send them, which a loaded machine decides; so is how far a driver is ahead.
+    """
     folder = run_folder(tmp_path, system)
     mts("run", folder / "input.xml", "--steps", steps, "--baseline-steps", 0)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["completed"] and summary["steps"] == steps
-    assert first_teacher[0] <= summary["teacher_calls"] - teacher <= first_teacher[1]
-    assert first_student[0] <= summary["student_calls"] - student <= first_student[1]
+    n = summary["n_inner"]
+    most = steps + 2 * ahead
+    assert teacher_beads * steps + 1 <= summary["teacher_calls"] <= teacher_beads * (most + 1)
+    assert beads * n * steps + 1 <= summary["student_calls"]
+    assert summary["student_calls"] <= beads * (n * most + 1) + teacher_beads
     assert summary["max_force_difference_eV_A"] < 2.0
     for name in ("all", "H", "heavy"):
-        assert 220 < summary["temperatures_K"][name] < 420
+        assert 200 < summary["temperatures_K"][name] < 420
 
 
 def folder_to_kill(place):
-    folder = run_folder(place, "water64")
+    folder = run_folder(place, "water64_two_drivers")
     # i-PI removes the momentum of the centre of mass once more at a restart, which changes the
     # last bit of positions; sooner or later that turns a float32 digit of a force
     text = (folder / "input.xml").read_text()
