@@ -20,7 +20,7 @@ def report(
     experiment: Annotated[
         Path | None, typer.Option(help="Measured g(r): text with r (Å) and g in two columns.")
     ] = None,
-    output: Annotated[
+    picture: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The picture (default: RUN_DIR/report.png)."),
     ] = None,
@@ -42,7 +42,7 @@ def report(
         run_dir,
         reference=reference,
         experiment=experiment,
-        picture=output,
+        picture=picture,
         json_file=json_file,
         discard=discard,
     )

@@ -344,9 +344,9 @@ def test_what_the_user_can_put_right_is_said(tmp_path):
     cases = [
         ({"run_dir": tmp_path / "none"}, "not a folder"),
         ({"run_dir": tmp_path}, "input.xml"),
-        ({"run_dir": run, "discard": 1.0}, "--discard 1 is out of range"),
+        ({"run_dir": run, "discard": 1.0}, "discard=1 is out of range"),
         ({"run_dir": run, "reference": other}, "a run of the same system"),
-        ({"run_dir": run, "experiment": tmp_path / "none"}, "--experiment"),
+        ({"run_dir": run, "experiment": tmp_path / "none"}, "experiment="),
         ({"run_dir": run, "picture": tmp_path / "no" / "a.png"}, "does not exist"),
         ({"run_dir": run, "picture": tmp_path / "a.xyz"}, "a picture ends in one of"),
         ({"run_dir": run, "picture": full}, "is a folder"),
