@@ -3,11 +3,15 @@
 import os
 from pathlib import Path
 
-# two tests run at a time: each with a core, before torch and numba read it
+# two tests run at a time: each with a core; before torch reads it
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numba
 import pytest
 from hypothesis import HealthCheck, settings
+
+# the same for kernels of this process; a test may still ask for more
+numba.set_num_threads(1)
 
 # max_examples is what all tests in tests/fuzz share; MTS_FUZZ=thorough takes an hour of one core.
 # Derandomised and without deadlines: no outcome may depend on luck or on the clock.

@@ -16,22 +16,8 @@ from ipi.utils.messages import info, verbosity
 from ipi.utils.nmtransform import mk_nm_matrix
 from ipi.utils.units import Constants
 
+from integrators.ipi.drivers import TakesInnerSteps, drivers
 from integrators.ipi.friction import local_friction
-
-
-def drivers(integrator) -> tuple[Any, Any]:
-    """Return what evaluates the teacher and the student, where i-PI calls it itself."""
-    forces = [f for f in integrator.forces.mforces if f.weight != 0]
-    teacher = [f for f in forces if f.mts_weights[0] != 0 and not any(f.mts_weights[1:])]
-    student = [f for f in forces if f.mts_weights[-1] != 0]
-
-    def of(parts):
-        """Return the driver of the only one: a sum of several models is i-PI's to make."""
-        if len(parts) != 1 or parts[0].weight != 1 or max(parts[0].mts_weights) != 1:
-            return None
-        return getattr(getattr(parts[0], "ff", None), "driver", None)
-
-    return of(teacher), of(student)
 
 
 class Handover:
@@ -41,18 +27,18 @@ class Handover:
     ----------
     integrator : integrators.ipi.integrator.RespaMixin
         Bound.
-    driver : object
-        With ``propagate(values, arrays) -> arrays``, see `mts_driver.drivers.propagator`.
+    driver : TakesInnerSteps
+        Of the student.
     """
 
-    def __init__(self, integrator, driver) -> None:
+    def __init__(self, integrator, driver: TakesInnerSteps) -> None:
         self._of, self._driver = integrator, driver
 
     @classmethod
     def of(cls, integrator) -> Handover | None:
         """Return one if the student's driver offers it and it can do what the input asks for."""
         _, driver = drivers(integrator)
-        if not hasattr(driver, "propagate"):
+        if not isinstance(driver, TakesInnerSteps):
             return None
         reason = obstacle(integrator)
         where = f"in i-PI, since {reason}" if reason else "in the driver, one message an outer step"

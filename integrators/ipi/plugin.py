@@ -6,7 +6,7 @@ do not ask for the new splitting run i-PI's own code. Three ways lead here:
 - ``mts run input.xml``, or any script that calls ``register()`` before it loads an input;
 - ``python -m integrators.ipi.plugin input.xml``, i-PI's command with the splitting registered;
 - an unmodified ``i-pi input.xml``, if the input has an ``<ffdirect>`` with the custom potential
-  ``ipi_register.py`` before its ``<system>`` (see there).
+  ``register.py`` before its ``<system>`` (see there).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Copy this file next to the input and put this before ``<system>``; no ``<force>`` refers to it::
 
     <ffdirect name='respa-baoab'>
-       <pes>custom</pes> <pes_path>ipi_register.py</pes_path>
+       <pes>custom</pes> <pes_path>register.py</pes_path>
     </ffdirect>
 
 i-PI runs the file when it sets up its force fields, in the order of the input, which is after the

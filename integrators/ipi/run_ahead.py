@@ -17,7 +17,8 @@ import numpy as np
 from ipi.utils.depend import dstrip
 from ipi.utils.messages import info, verbosity
 
-from integrators.ipi.handover import drivers, obstacle, request, take_over
+from integrators.ipi.drivers import TakesOuterSteps, drivers
+from integrators.ipi.handover import obstacle, request, take_over
 
 YIELD_S = 1e-3
 
@@ -31,12 +32,13 @@ class RunAhead:
         Bound.
     steps : int
         Outer steps a message.
-    teacher, student : object
-        What evaluates both in i-PI; of one server, with ``begin_run``, ``finish_run``,
-        ``remember`` and ``join``, see `mts_driver.drivers.zmq.ipi_pes`.
+    teacher, student : TakesOuterSteps
+        What evaluates both in i-PI; of one driver.
     """
 
-    def __init__(self, integrator, steps: int, teacher, student) -> None:
+    def __init__(
+        self, integrator, steps: int, teacher: TakesOuterSteps, student: TakesOuterSteps
+    ) -> None:
         self._of, self._steps = integrator, steps
         self._teacher, self._student = teacher, student
         # what i-PI asks for at the start need not be evaluated again
@@ -58,14 +60,20 @@ class RunAhead:
             reason = reason or "there is a bias"
         if any(f.nbeads != integrator.beads.nbeads for f in integrator.forces.mforces):
             reason = reason or "the teacher is on fewer beads"
-        address = getattr(student, "address", None)
-        if not hasattr(student, "begin_run") or address != getattr(teacher, "address", None):
+        found = None
+        if (
+            not isinstance(teacher, TakesOuterSteps)
+            or not isinstance(student, TakesOuterSteps)
+            or teacher.address != student.address
+        ):
             reason = reason or "teacher and student are not <ffdirect>s of one ZeroMQ driver"
+        elif not reason:
+            found = cls(integrator, steps, teacher, student)
         where = (
             f"not in a driver, since {reason}" if reason else f"in the driver, {steps} a message"
         )
         info(f" @RESPA: outer steps are taken {where}", verbosity.low)
-        return None if reason else cls(integrator, steps, teacher, student)
+        return found
 
     def step(self) -> bool:
         """Take one outer step; False where it cannot be, and must be taken by i-PI."""

@@ -16,14 +16,13 @@ from integrators.bath import Bath
 from integrators.engine import run
 from integrators.levels import TwoLevel
 from integrators.splitting import SLOW, respa_baoab
-from integrators.state import Evaluation, Potential, initial_state
+from integrators.state import Evaluation, Potential
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K, Variant
 from mts_driver.potentials import load_potential
+from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.files import read_structure
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, thermal_velocities
-from mts_driver.units import EV_FS2_A2_PER_AMU
 
 
 class _Timed:
@@ -58,11 +57,8 @@ def run_here(*, structure: str, variant: dict[str, Any], steps: int) -> dict[str
     """Run the variant, `Variant` as a dictionary, in this process."""
     atoms, chosen = read_structure(structure), Variant(**variant)
     assert chosen.student is not None
-    masses = torch.tensor(
-        repartitioned_masses(atoms, chosen.hydrogen_mass) * EV_FS2_A2_PER_AMU,
-    )
-    velocities = thermal_velocities(masses, TEMPERATURE_K, 1)
-    state = initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms))
+    masses_Da = repartitioned_masses(atoms, chosen.hydrogen_mass)
+    state = thermal_state(atoms, masses_Da, temperature_K=TEMPERATURE_K, seed=1)
     numbers = atoms.numbers.tolist()
     models = [
         _Timed(load_potential(spec, numbers, device=chosen.device))

@@ -5,19 +5,19 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from ase import Atoms
 
 from integrators.bath import Bath
 from integrators.engine import run
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
-from integrators.state import MDState, initial_state
+from integrators.state import MDState
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
+from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
+from mts_driver.structures.tensors import cell_of
 
 MOST_REPEATS = 6
 DISPLACEMENT_A = 0.02
@@ -57,15 +57,14 @@ def write_trajectory(path: Path, atoms: Atoms, student: str, *, frames: int) -> 
 
     The file holds ``numbers`` (N,), ``cell`` (3, 3) and ``frames`` (F, N, 3), Å.
     """
-    masses = inertial_masses(atoms, repartitioned_masses(atoms, 0.0))
-    velocities = thermal_velocities(masses, TEMPERATURE_K, 1)
+    masses_Da = repartitioned_masses(atoms, 0.0)
     kept: list[np.ndarray] = []
 
     def keep(state: MDState) -> None:
         kept.append(state.positions.numpy().copy())
 
     run(
-        initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms)),
+        thermal_state(atoms, masses_Da, temperature_K=TEMPERATURE_K, seed=1),
         SingleLevel(load_potential(student, atoms.numbers.tolist())),
         baoab(),
         steps=frames,

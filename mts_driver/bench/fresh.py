@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mts_driver.bench.settings import thread_variables
-from mts_driver.drivers.children import KEEP_MEMORY, WAIT_BRIEFLY
 from mts_driver.errors import UserError
+from mts_driver.processes import KEEP_MEMORY, WAIT_BRIEFLY
 
 
 def call_fresh(

@@ -73,7 +73,7 @@ def environment(settings: Settings) -> dict[str, Any]:
         "density_g_cm3": float(np.sum(atoms.get_masses()) * 1.66053907 / atoms.get_volume())
         if atoms.cell.rank == 3
         else None,
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count(),
         "threads": settings.threads or os.cpu_count(),
         "device": settings.device,
@@ -91,7 +91,8 @@ def _shown(value: Any, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _cpu() -> str:
+def cpu_name() -> str:
+    """Name of the processor."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

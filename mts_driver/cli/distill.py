@@ -124,14 +124,14 @@ def distill(
     """
     from mts_driver.cli.stages import StageProgress
     from mts_driver.distillation.active_learning import frames_to_learn, unfinished, until_clean
-    from mts_driver.distillation.distill import Settings
     from mts_driver.distillation.distill import distill as make
-    from mts_driver.distillation.training.trainer import PLAIN_KINDS
+    from mts_driver.distillation.labels.kinds import PLAIN, Kind
+    from mts_driver.distillation.settings import Settings
     from mts_driver.distillation.warm_up import compilations, compiled
     from mts_driver.errors import UserError
     from mts_driver.files import check_output, require_writable
-    from mts_driver.memory import keep_memory
     from mts_driver.potentials.devices import check_device
+    from mts_driver.processes import keep_memory
     from mts_driver.structures.files import read_systems
 
     work = work or output.with_suffix("")
@@ -144,8 +144,8 @@ def distill(
     if dtype not in ("float32", "float64"):
         raise UserError(f"--dtype {dtype} is not supported: use float32 or float64.")
     for kind in without or ():
-        if kind not in (*PLAIN_KINDS, "stiff"):
-            allowed = ", ".join((*PLAIN_KINDS, "stiff"))
+        if kind not in (*PLAIN, Kind.STIFF):
+            allowed = ", ".join((*PLAIN, Kind.STIFF))
             raise UserError(f"--without {kind}: there is no such kind of labels; use {allowed}.")
     extra: list[Any] = []
     if from_run is not None:

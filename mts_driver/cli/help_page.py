@@ -19,7 +19,9 @@ PANELS = {
     "--pressure-bar --beads --teacher-beads --exchange-K",
     "Start": "--restart --velocities --minimise --equilibrate-ps --seed",
     "Molecules": "--only --spice --subset --count --conformations",
-    "Measurement": "--rounds --seconds --atoms --replicas --reference --experiment --discard",
+    "Measurement": (
+        "--rounds --seconds --no-speed --atoms --replicas --reference --experiment --discard"
+    ),
     "Connection": "--address --zmq --mode --device-steps --prefix --timeout",
     "Clients": "--client --keys --queue --batch --batch-wait-ms",
     "Output": "--output --json --work --stats --force --quiet",

@@ -19,15 +19,11 @@ def keys(
     The server needs DIR as it is. A client needs server.key and its own NAME.key_secret from there,
     in one folder, and names it as `keys` in the <parameters> of its <ffdirect>.
     """
-    from mts_driver.errors import UserError
+    from mts_driver.drivers.zmq.keys import make_keys
     from mts_driver.files import require_writable
 
     require_writable(folder, name=f"DIR {folder}")
 
-    try:
-        from mts_driver.drivers.zmq.keys import make_keys
-    except ImportError as error:
-        raise UserError(f"keys need pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
     console = plain_console()
     for file in make_keys(folder, client):
         secret = file.suffix == ".key_secret"

@@ -1,11 +1,13 @@
 """Entry point of the ``mts`` command."""
 
 import importlib
+import os
 
 import typer
 
 from mts_driver.cli.command import Command
 from mts_driver.cli.ending import ended_in_a_sentence
+from mts_driver.processes import use_threads
 
 HELP = (
     "Molecular dynamics with an expensive neural network potential at several times its speed: "
@@ -14,7 +16,7 @@ HELP = (
 
 SUBCOMMANDS = (
     *("prepare", "run", "report", "serve", "distill", "check"),
-    *("resonance", "molecules", "bench", "keys"),
+    *("resonance", "molecules", "bench", "keys", "doctor"),
 )
 
 
@@ -29,5 +31,7 @@ def application() -> typer.Typer:
 
 def main() -> None:
     """Run ``mts``; what a user can put right ends in a sentence and status 2."""
+    if "OMP_NUM_THREADS" in os.environ:
+        use_threads()
     with ended_in_a_sentence():
         application()()

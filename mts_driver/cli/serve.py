@@ -1,6 +1,5 @@
 """``mts serve``: a driver for i-PI (or any server that speaks its protocol)."""
 
-import os
 import signal
 import sys
 import time
@@ -52,7 +51,10 @@ def serve(
     ] = "cpu",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     threads: Annotated[
-        int, typer.Option(help="CPU threads, of all workers; 0 takes all cores.", min=0)
+        int,
+        typer.Option(
+            help="CPU threads, of all workers; 0: as OMP_NUM_THREADS says, or all cores.", min=0
+        ),
     ] = 0,
     workers: Annotated[
         int,
@@ -106,15 +108,14 @@ def serve(
 
     Example: mts serve so3lr --address teacher --structure start.extxyz
     """
-    if parent:
-        from mts_driver.drivers.lifeline import die_with_parent
+    from mts_driver.processes import die_with_parent, use_threads
 
+    if parent:
         die_with_parent(parent)
     # SIGTERM unwinds the stack, so that sockets and statistics are closed properly
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # before torch is imported, which reads them once
-    threads = threads or os.cpu_count() or 1
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    threads = use_threads(threads)
 
     from mts_driver.drivers.counters import Stats
     from mts_driver.drivers.ipi_socket.transport import Address
@@ -125,14 +126,13 @@ def serve(
     console = plain_console(stderr=True, quiet=quiet)
     counters = Stats(spec, stats)
 
-    def load(device: str, threads: int, *, of: Stats = counters) -> Any:
+    def load(device: str, *, of: Stats = counters) -> Any:
         start = time.perf_counter()
         found = _load(
             of.model,
             structure,
             device=device,
             dtype=dtype,
-            threads=threads,
             virial=virial,
             stats=of,
         )
@@ -157,7 +157,7 @@ def serve(
             "leave them out."
         )
     target = Address.parse(address, mode, prefix=prefix)
-    evaluator = load(device, threads)
+    evaluator = load(device)
     counters.enter("ready")
     with RateLine(console, counters) as update:
         from mts_driver.drivers.ipi_socket.client import serve as answer
@@ -181,28 +181,23 @@ def _load(
     *,
     device: str,
     dtype: str,
-    threads: int,
     virial: bool,
     stats: Any,
 ) -> Any:
     """Load the model and evaluate the structure, so that lists and kernels are built."""
-    import torch
-
     from mts_driver.drivers.evaluator import Evaluator
     from mts_driver.drivers.first_look import FirstLook
     from mts_driver.errors import UserError
     from mts_driver.potentials import load_potential
-    from mts_driver.potentials.virial import gives_virial
     from mts_driver.structures.files import read_structure
     from mts_driver.units import BOHR_A, HARTREE_PER_BOHR_EV_A
 
-    torch.set_num_threads(threads)
     atoms = read_structure(structure)
     potential = load_potential(spec, atoms.numbers.tolist(), device=device, dtype=dtype)
     evaluator = Evaluator(potential, len(atoms), stats=stats, periodic=bool(atoms.pbc.all()))
     for _ in range(2):  # the second call is the first at full speed
         found = evaluator(atoms.positions[None] / BOHR_A, atoms.cell.array[None] / BOHR_A)
-    if virial and not gives_virial(potential, atoms):
+    if virial and not _gives_virial(potential, atoms):
         raise UserError(
             f"{spec} gives no virial (stress), without which nothing holds against a pressure: "
             "write <dynamics mode='nvt'>, or use a model with a stress."
@@ -214,6 +209,12 @@ def _load(
         tell=lambda text: print(f"{spec}: {text}", file=sys.stderr, flush=True),
     )
     return evaluator
+
+
+def _gives_virial(potential: Any, atoms: Any) -> bool:
+    from mts_driver.potentials.virial import gives_virial
+
+    return gives_virial(potential, atoms)
 
 
 def _main() -> None:

@@ -42,7 +42,7 @@ def serve_zmq(
     Parameters
     ----------
     load : callable
-        Makes the evaluator of a device and a number of threads, and of the counters ``of`` it.
+        Makes the evaluator of a device, and of the counters ``of`` it.
     stats : Stats
         Counts calls.
     student : Stats, optional
@@ -50,11 +50,9 @@ def serve_zmq(
     worker : str
         Name of a worker, which connects to its front.
     """
-    try:
-        from mts_driver.drivers.zmq.keys import check_keys
-        from mts_driver.drivers.zmq.sockets import check_address
-    except ImportError as error:
-        raise UserError(f"--zmq needs pyzmq ({error}): pip install 'mts-driver[zmq]'.") from error
+    from mts_driver.drivers.zmq.keys import check_keys
+    from mts_driver.drivers.zmq.sockets import check_address
+
     check_address(options.address, keys=options.keys)  # before a model is loaded
     if options.keys is not None:
         check_keys(options.keys)
@@ -67,7 +65,7 @@ def serve_zmq(
             )
         server = _front(options, assignments, stats, console)
     else:
-        server = _single(options, load, assignments[0], worker, student)
+        server = _single(options, load, assignments[0][0], worker, student)
     counters = [stats] if student is None else [stats, student]
     for one in counters:
         one.enter("ready")
@@ -103,14 +101,14 @@ def share_out(options: Options) -> list[tuple[str, int]]:
 
 
 def _single(
-    options: Options, load: Callable[..., Any], where: tuple[str, int], worker: str, student: Any
+    options: Options, load: Callable[..., Any], device: str, worker: str, student: Any
 ) -> Any:
     from mts_driver.drivers.zmq.server import Limits, Model, Server
 
     return Server(
-        Model(options.spec, load(*where)),
+        Model(options.spec, load(device)),
         options.address,
-        student=Model(student.model, load(*where, of=student)) if student else None,
+        student=Model(student.model, load(device, of=student)) if student else None,
         keys=options.keys,
         limits=Limits(options.queue, options.batch, options.batch_wait_ms),
         worker=worker,

@@ -1,6 +1,6 @@
 """Active learning: from the frames at which a student is wrong to a better student, in rounds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,15 @@ import numpy as np
 from ase import Atoms
 
 from mts_driver.distillation.active import frames_of_run
-from mts_driver.distillation.distill import Settings, distill
+from mts_driver.distillation.distill import distill
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.rounds import MOST_ROUNDS, Rounds
-from mts_driver.distillation.sample import fragment_radius_A
-from mts_driver.distillation.sampling.budget import FEWEST_MINUTES
+from mts_driver.distillation.sampling.sample import fragment_radius_A
+from mts_driver.distillation.settings import Progress, Settings
 from mts_driver.distillation.student_quality import inner_fs_of
+from mts_driver.distillation.training.budget import FEWEST_MINUTES
 from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
 from mts_driver.potentials.student.file import read_student
@@ -27,8 +29,6 @@ SHAKEN_COPIES, SHAKEN_A = 3, 0.03
 FRICTION_PER_PS, HYDROGEN_MASS_DA = 1.0, 4.0
 ROUND_SHARE = 0.4
 """Training of a round, as a share of the first distillation's budget."""
-
-Report = Callable[[str, float, float], None]
 
 
 def frames_to_learn(folder: Path) -> list[Atoms]:
@@ -72,7 +72,7 @@ def until_clean(
     output: Path,
     work: Path,
     command: str,
-    report: Report,
+    report: Progress,
     extra: Sequence[Atoms] = (),
     json_file: Path | None = None,
 ) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _look_for_holes(
     work: Path,
     picoseconds: float,
     number: int,
-    report: Report,
+    report: Progress,
 ) -> tuple[dict[str, Any], list[Atoms]]:
     """Return what the student shows on every system, and the frames to learn from."""
     labels = LabelFile(work / "labels.extxyz", teacher=settings.teacher)
@@ -164,7 +164,7 @@ def _look_for_holes(
     found, holes = {}, []
     for atoms in systems:
         name = str(atoms.info["system"])
-        start = labels.of("md", name)[-1]
+        start = labels.of(Kind.MD, name)[-1]
         watched = _watch(start, model, labeller, settings, picoseconds, number, report)
         found[name] = {
             "clean_ps": watched.clean_ps,
@@ -185,7 +185,7 @@ def _watch(
     settings: Settings,
     picoseconds: float,
     seed: int,
-    report: Report,
+    report: Progress,
 ) -> Watched:
     return run_and_watch(
         start,

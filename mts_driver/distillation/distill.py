@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from mts_driver import __version__
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import LabelFile, as_read
 from mts_driver.distillation.labels.labeller import Labeller
-from mts_driver.distillation.sample import sample
-from mts_driver.distillation.sampling.budget import TrainingBudget, check_budget
+from mts_driver.distillation.report.write import write_report
+from mts_driver.distillation.sampling.sample import sample
+from mts_driver.distillation.settings import Progress, Settings
 from mts_driver.distillation.student_quality import drift_judge, force_rmse, report_on
+from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.trainer import Trainer, TrainingSet
 from mts_driver.errors import UserError
 from mts_driver.potentials.student.file import find_student, read_student, save_student
@@ -25,69 +28,9 @@ from mts_driver.potentials.student.model import StudentConfig, StudentModel, che
 from mts_driver.potentials.student.potential import Student
 from mts_driver.structures.tensors import cell_of
 
-Report = Callable[[str, float, float], None]
-
 TIMES = ("student_ms", "teacher_ms", "sampling_s", "training_s", "compile_s", "wall_s")
 """What the report holds and the student does not: two that are alike are the same file."""
 FEWEST_TRAINING_S = 20.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What ``mts distill`` was asked for; kept with the student.
-
-    Attributes
-    ----------
-    structures : tuple of str
-        The files that the atoms came from.
-    teacher : str
-        Specification for `load_potential`.
-    base : str, optional
-        Student to start from, a file or the name of a packaged one.
-    minutes : float, optional
-        Wall-clock budget for sampling and training; compiling kernels on a new machine is extra.
-    updates, frames : int, optional
-        The budget in steps instead: of the optimiser, and labels, about. Nothing then depends on
-        the clock, and the same seed gives the same student, with as many threads.
-    temperature_K, outer_fs : float
-        Of the later runs; the drift at this outer step decides which student is kept.
-    channels, messages, hidden : int
-        Size of the student; that of ``base`` where there is one.
-    direct : bool
-        Whether forces come straight from the network.
-    dtype : str
-        Precision of training and weights.
-    without : tuple of str
-        Kinds of labels that are left out of the training, to see what they are good for.
-    seed : int
-        Of everything random.
-    device : str
-        Torch device for the teacher; students train on the CPU.
-    fragment_radius_A : float, optional
-        Of the pieces that a system is cut into, Å; 0: never; None: only if it has more than
-        2000 atoms.
-    """
-
-    structures: tuple[str, ...]
-    teacher: str
-    base: str | None = None
-    minutes: float | None = None
-    updates: int | None = None
-    frames: int | None = None
-    temperature_K: float = 300.0
-    outer_fs: float = 6.0
-    channels: int = 16
-    messages: int = 8
-    hidden: int = 64
-    direct: bool = False
-    dtype: str = "float32"
-    without: tuple[str, ...] = ()
-    seed: int = 1
-    device: str = "cpu"
-    fragment_radius_A: float | None = None
-
-    def __post_init__(self) -> None:
-        check_budget(self.minutes, self.updates, self.frames)
 
 
 def distill(
@@ -97,7 +40,7 @@ def distill(
     output: Path,
     work: Path,
     command: str,
-    report: Report,
+    report: Progress,
     extra: Sequence[Atoms] = (),
     json_file: Path | None = None,
     sampled: bool = False,
@@ -189,7 +132,7 @@ def distill(
         facts["force_rmse_before_eV_A"] = force_rmse(base, labels)
     result = report_on(model, labels, labeller, settings, facts, title=output.stem, report=report)
     save_student(model, output, {k: v for k, v in result.summary().items() if k not in TIMES})
-    return result.write(output, json_file=json_file)
+    return write_report(result, output, json_file=json_file)
 
 
 def training_file(work: Path, output: Path) -> Path:
@@ -238,12 +181,12 @@ def starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[Studen
     return StudentModel(config).to(getattr(torch, settings.dtype)), False
 
 
-def _label_extra(extra: Sequence[Atoms], labeller: Labeller, report: Report) -> None:
+def _label_extra(extra: Sequence[Atoms], labeller: Labeller, report: Progress) -> None:
     """Add frames of runs to the labels, with the forces that they carry or new ones."""
-    known = labeller.labels.of("hole")
+    known = labeller.labels.of(Kind.HOLE)
     for k, atoms in enumerate(extra):
         if not any(_is_label_of(label, atoms) for label in known):
-            info = {"kind": "hole", "split": "train", "system": atoms.info["system"]}
+            info = {"kind": Kind.HOLE, "split": "train", "system": atoms.info["system"]}
             labeller.label(atoms, **info, origin=atoms.info["origin"])
         report("frames of the run", k + 1, len(extra))
 
@@ -258,7 +201,7 @@ def _is_label_of(label: Atoms, frame: Atoms) -> bool:
 
 def set_offsets(model: StudentModel, labels: LabelFile) -> None:
     """Set the free-atom energies of the model, so that energies are near the teacher's."""
-    frames, elements = labels.of("md")[::5], model.config.elements
+    frames, elements = labels.of(Kind.MD)[::5], model.config.elements
     counts = [[f.get_chemical_symbols().count(e) for e in elements] for f in frames]
     model.offset.zero_()
     students: dict[bytes, Student] = {}

@@ -1,29 +1,26 @@
 """What a student is worth: drift, force constants and stretched bonds on held-out frames."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
-from mts_driver.distillation.report.results import (
-    DistillationReport,
-    Evaluated,
-    milliseconds_per_call,
-)
-from mts_driver.distillation.sampling.budget import TrainingBudget
+from mts_driver.distillation.report.results import DistillationReport
+from mts_driver.distillation.settings import Progress, Settings
+from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.trainer import CHECKS, Judge
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.potentials.student.potential import Student
+from mts_driver.potentials.timing import milliseconds_per_call
 from mts_driver.validation.drift import Drift, nve_respa_drift
+from mts_driver.validation.evaluation import Evaluated
 from mts_driver.validation.force_constants import ForceConstants, bond_force_constants
 from mts_driver.validation.stretch import StretchCurve, stretch_curves
-
-if TYPE_CHECKING:
-    from mts_driver.distillation.distill import Settings
 
 OUTER_STEPS_FS = (4.0, 6.0, 8.0, 10.0)
 SCAN_SEEDS = (1, 2, 3)
@@ -35,19 +32,12 @@ SCAN_CALLS_A_FRAME = 1.0
 FRAMES_FOR_CONSTANTS = 2
 STRETCHED_SYSTEMS = 4
 
-Report = Callable[[str, float, float], None]
-
-
-def milliseconds(potential: Any, atoms: Atoms) -> float:
-    """Median time of a call, ms."""
-    return milliseconds_per_call(potential, atoms, calls=6)
-
 
 def drift_judge(
     labels: LabelFile,
     labeller: Labeller,
-    settings: "Settings",
-    report: Report,
+    settings: Settings,
+    report: Progress,
     budget: TrainingBudget,
 ) -> Judge | None:
     """Return a function that measures |drift| at the target outer step from held-out frames.
@@ -64,7 +54,7 @@ def drift_judge(
         return None
     if (
         budget.seconds is not None
-        and 1e-3 * calls * milliseconds(teacher, frames[0]) > JUDGE_SHARE * budget.seconds
+        and 1e-3 * calls * milliseconds_per_call(teacher, frames[0]) > JUDGE_SHARE * budget.seconds
     ):
         return None
 
@@ -89,11 +79,11 @@ def report_on(
     model: StudentModel,
     labels: LabelFile,
     labeller: Labeller,
-    settings: "Settings",
+    settings: Settings,
     facts: Mapping[str, Any],
     *,
     title: str,
-    report: Report,
+    report: Progress,
 ) -> DistillationReport:
     """Measure the student, as it will run, on frames and systems that were held out."""
 
@@ -103,7 +93,7 @@ def report_on(
     test = _held_out(labels)
     frames = _drift_frames(labels)
     largest = frames[0] if frames else max(test, key=len)
-    teacher_ms = milliseconds_per_call(labeller.teacher(largest), largest)
+    teacher_ms = milliseconds_per_call(labeller.teacher(largest), largest, calls=12)
     drifts: dict[float, Drift] = {}
     if frames:
         outer_fs = sorted({*OUTER_STEPS_FS, settings.outer_fs})
@@ -140,11 +130,11 @@ def report_on(
     return DistillationReport(
         title=f"{title}, a student of {settings.teacher}",
         forces=Evaluated.on_frames(test, student_for),
-        contacts=Evaluated.on_frames(labels.of("contacts-test"), student_for),
+        contacts=Evaluated.on_frames(labels.of(Kind.CONTACTS_TEST), student_for),
         constants=ForceConstants.joined(constants),
         curves=list(curves.values()),
         drifts=drifts,
-        student_ms=milliseconds_per_call(student_for(largest), largest),
+        student_ms=milliseconds_per_call(student_for(largest), largest, calls=12),
         teacher_ms=teacher_ms,
         facts={"atoms": len(largest), **facts},
     )
@@ -158,7 +148,7 @@ def force_rmse(model: StudentModel, labels: LabelFile) -> dict[str, float] | Non
 
 
 def _held_out(labels: LabelFile) -> list[Atoms]:
-    return [a for a in labels.of("md") if a.info["split"] == "test"]
+    return [a for a in labels.of(Kind.MD) if a.info["split"] == "test"]
 
 
 def one_of_each(frames: Sequence[Atoms], most: int = 8) -> list[Atoms]:
@@ -169,7 +159,9 @@ def one_of_each(frames: Sequence[Atoms], most: int = 8) -> list[Atoms]:
 
 def _drift_frames(labels: LabelFile) -> list[Atoms]:
     """Held-out frames of the system that is run without a thermostat: the first periodic one."""
-    whole = [f for f in labels.of("md") if f.info["split"] == "test" and not f.has("force_weight")]
+    whole = [
+        f for f in labels.of(Kind.MD) if f.info["split"] == "test" and not f.has("force_weight")
+    ]
     chosen = [f for f in whole if f.pbc.all()] or whole
     frames = [f for f in chosen if f.info["system"] == chosen[0].info["system"]]
     return frames[:: max(1, len(frames) // 3)]

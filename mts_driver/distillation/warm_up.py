@@ -14,10 +14,11 @@ import torch
 from ase import Atoms
 from numba.core import event
 
-from mts_driver.distillation.distill import Settings, starting_model
-from mts_driver.distillation.sample import fragment_radius_A
+from mts_driver.distillation.distill import starting_model
 from mts_driver.distillation.sampling.fragment_sampler import COMPLETE_A
 from mts_driver.distillation.sampling.fragments import fragments
+from mts_driver.distillation.sampling.sample import fragment_radius_A
+from mts_driver.distillation.settings import Settings
 from mts_driver.distillation.training.dataset import Graph
 from mts_driver.distillation.training.loss import loss
 from mts_driver.errors import UserError

@@ -1,17 +1,22 @@
 """From i-PI's arrays in atomic units to a potential in Å and eV, and back."""
 
+from __future__ import annotations
+
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from integrators.state import Potential
 from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.first_look import FirstLook
 from mts_driver.drivers.ipi_socket.protocol import check_natoms
 from mts_driver.drivers.limits import check_cells, check_positions
 from mts_driver.errors import UserError
+from mts_driver.potentials.arrays import ArrayPotential
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
+
+if TYPE_CHECKING:
+    from integrators.state import Potential
 
 Results = tuple[np.ndarray, np.ndarray, np.ndarray]
 SMALLEST_BOHR3 = 1e-5
@@ -113,13 +118,23 @@ class Evaluator:
         return cells
 
     def _evaluate(self, positions: np.ndarray, cells: np.ndarray) -> Results:
-        if len(positions) == 1:  # without the batch axis, where potentials are fastest
-            positions, cells = positions[0], cells[0]
-        # float64 whatever the precision of the model, which knows where it can afford less
-        found = self.potential(torch.from_numpy(positions), torch.from_numpy(cells))
-        virials = found.virial.detach().cpu().double().numpy().reshape(-1, 3, 3)
-        return (
-            np.atleast_1d(found.energy.detach().cpu().double().numpy()),
-            found.forces.detach().cpu().double().numpy().reshape(-1, self.natoms, 3),
-            np.zeros_like(virials) if self.periodic is False else virials,
-        )
+        if isinstance(self.potential, ArrayPotential):
+            energies, forces, virials = self.potential.evaluate(positions, cells)
+        else:
+            energies, forces, virials = _through_torch(self.potential, positions, cells)
+        return energies, forces, np.zeros_like(virials) if self.periodic is False else virials
+
+
+def _through_torch(potential: Potential, positions: np.ndarray, cells: np.ndarray) -> Results:
+    import torch
+
+    if len(positions) == 1:  # without the batch axis, where potentials are fastest
+        positions, cells = positions[0], cells[0]
+    # float64 whatever the precision of the model, which knows where it can afford less
+    found = potential(torch.from_numpy(positions), torch.from_numpy(cells))
+    energies, forces, virials = (
+        values.detach().cpu().double().numpy()
+        for values in (found.energy, found.forces, found.virial)
+    )
+    many = positions.reshape(-1, *positions.shape[-2:]).shape
+    return np.atleast_1d(energies), forces.reshape(many), virials.reshape(-1, 3, 3)

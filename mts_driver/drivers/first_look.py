@@ -5,18 +5,16 @@ from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
 from scipy.spatial import cKDTree
 
 from mts_driver.errors import UserError
+from mts_driver.structures.bonds import bonded_pairs
 
 SAME_PLACE_A = 1e-3
 ABSURD_EV_A = 100.0
 """Of the largest force: what atoms on top of one another feel."""
 OTHER_BONDS = 0.2
 """Share of bonds, by their two elements, that another order of atoms changes and heat does not."""
-_BOND = 1.15
-"""Times the sum of covalent radii."""
 
 
 class FirstLook:
@@ -91,9 +89,8 @@ class FirstLook:
 
 def _bonds(atoms: Atoms) -> Counter[str]:
     """Count bonds by their two elements."""
-    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=_BOND))
-    symbols = np.array(atoms.get_chemical_symbols())
-    pairs = zip(symbols[i[i < j]].tolist(), symbols[j[i < j]].tolist(), strict=True)
+    symbols, found = np.array(atoms.get_chemical_symbols()), bonded_pairs(atoms)
+    pairs = zip(symbols[found.i].tolist(), symbols[found.j].tolist(), strict=True)
     return Counter("-".join(sorted(pair)) for pair in pairs)
 
 

@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
-from torch import Tensor
 
-from integrators.state import Evaluation
 from mts_driver.errors import UserError
+from mts_driver.potentials.arrays import ArrayPotential, Arrays
 
 
-class AsePotential:
+class AsePotential(ArrayPotential):
     """An ASE calculator behind the interface of the package's own potentials.
 
     Parameters
@@ -110,28 +108,17 @@ class AsePotential:
             )
         return cls(calculator, numbers, name=f"ase:{spec}")
 
-    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
-        """Evaluate every replica; shapes and units as in `integrators.state.Potential`.
+    def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
+        """Evaluate replicas one after the other; see `ArrayPotential.evaluate`.
 
         Raises
         ------
         UserError
             If the calculator fails, for example because it does not know an element.
         """
-        batch = positions.shape[:-2]
-        flat = positions.detach().cpu().numpy().astype(float).reshape(-1, len(self.numbers), 3)
-        cells = np.broadcast_to(cell.detach().cpu().numpy().astype(float), (*batch, 3, 3)).reshape(
-            -1, 3, 3
-        )
-        results = [self._evaluate(*pair) for pair in zip(flat, cells, strict=True)]
-
-        def stack(index: int, *shape: int) -> Tensor:
-            array = np.array([result[index] for result in results]).reshape((*batch, *shape))
-            # energies of whole systems need float64 even where the forces do not
-            dtype = torch.float64 if index == 0 else positions.dtype
-            return torch.as_tensor(array, dtype=dtype, device=positions.device)
-
-        return Evaluation(stack(0), stack(1, len(self.numbers), 3), stack(2, 3, 3))
+        found = [self._evaluate(*pair) for pair in zip(positions_A, cells_A, strict=True)]
+        energies, forces, virials = (np.array(one, float) for one in zip(*found, strict=True))
+        return energies, forces, virials
 
     def _evaluate(
         self, positions: np.ndarray, cell: np.ndarray

@@ -1,7 +1,5 @@
 """Torch devices: known, and there."""
 
-import torch
-
 from mts_driver.errors import UserError
 
 
@@ -13,6 +11,10 @@ def check_device(device: str) -> None:
     UserError
         If it is no name of one, of another kind, or not there.
     """
+    if device == "cpu":  # which needs no torch
+        return
+    import torch
+
     try:
         wanted = torch.device(device)
     except RuntimeError as error:

@@ -1,13 +1,17 @@
 """From a specification such as ``so3lr`` to a potential bound to a set of atoms."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from integrators.state import Potential
 from mts_driver.errors import UserError
 from mts_driver.potentials.devices import check_device
+
+if TYPE_CHECKING:
+    from integrators.state import Potential
 
 
 def load_potential(

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mts_driver.drivers.children import KEEP_MEMORY, WAIT_BRIEFLY, Child
+from mts_driver.processes import KEEP_MEMORY, WAIT_BRIEFLY, Child
 from mts_driver.runs.input.read import Driver
 
 

@@ -6,7 +6,7 @@ import select
 from pathlib import Path
 from typing import Any
 
-from mts_driver.drivers.children import Child
+from mts_driver.processes import Child
 
 
 class EngineProcess(Child):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from ase.io import write
 
-from mts_driver.drivers.lifeline import die_with_parent
+from mts_driver.processes import die_with_parent
 from mts_driver.runs.atoms_of_run import check_systems, structure_for
 from mts_driver.runs.checkpoints import write_checkpoints_well
 from mts_driver.runs.ending import Ending

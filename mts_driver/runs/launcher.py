@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mts_driver.drivers.children import Child
 from mts_driver.drivers.counters import read_stats
 from mts_driver.errors import UserError
 from mts_driver.files import check_output
+from mts_driver.processes import Child
 from mts_driver.runs.checkpoints import set_aside_checkpoints
 from mts_driver.runs.driver_process import start_driver, stats_file, structure_file
 from mts_driver.runs.input.read import Driver, RunInput, check_ipi_version, read_input

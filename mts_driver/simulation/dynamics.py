@@ -14,10 +14,10 @@ from integrators.engine import OpObserver, StepObserver, run
 from integrators.levels import SingleLevel, TwoLevel
 from integrators.propagators import kinetic_energy
 from integrators.splitting import FAST, OU, SLOW, Operation, fast_part, respa_baoab
-from integrators.state import MDState, Potential, initial_state
+from integrators.state import MDState, Potential
 from mts_driver.errors import UserError
+from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 from mts_driver.units import BOLTZMANN_EV_K
 
 HOTTEST = 5.0
@@ -117,9 +117,7 @@ def thermal_start(atoms: Atoms, protocol: Protocol) -> MDState:
         If the masses cannot be repartitioned.
     """
     masses_Da = repartitioned_masses(atoms, protocol.hydrogen_mass_Da)
-    masses = inertial_masses(atoms, masses_Da)
-    velocities = thermal_velocities(masses, protocol.temperature_K, protocol.seed)
-    return initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms))
+    return thermal_state(atoms, masses_Da, temperature_K=protocol.temperature_K, seed=protocol.seed)
 
 
 def advance(

@@ -14,8 +14,9 @@ from integrators.bath import Bath
 from integrators.engine import run
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
-from integrators.state import MDState, Potential, initial_state
-from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
+from integrators.state import MDState, Potential
+from mts_driver.simulation.thermal_state import thermal_state
+from mts_driver.structures.tensors import cell_of
 
 FRICTION_PER_PS = 10.0
 """High, so that the energy of a bad start is gone within half a picosecond."""
@@ -46,9 +47,6 @@ def equilibrate(
     ase.Atoms
         A copy with the last positions.
     """
-    masses = inertial_masses(atoms, masses_Da)
-    x, cell = _tensors(atoms)
-    velocities = thermal_velocities(masses, temperature_K, seed)
     steps = round(1000 * picoseconds / timestep_fs)
 
     def show(state: MDState) -> None:
@@ -56,7 +54,7 @@ def equilibrate(
             report(state.step, steps)
 
     state = run(
-        initial_state(x, velocities, masses, cell),
+        thermal_state(atoms, masses_Da, temperature_K=temperature_K, seed=seed),
         SingleLevel(potential),
         baoab(),
         steps=steps,
@@ -72,9 +70,5 @@ def equilibrate(
 
 def largest_difference(atoms: Atoms, teacher: Potential, student: Potential) -> float:
     """Return the largest |F_teacher − F_student| of an atom, eV/Å."""
-    x, cell = _tensors(atoms)
+    x, cell = torch.tensor(atoms.positions), cell_of(atoms)
     return float((teacher(x, cell).forces - student(x, cell).forces).norm(dim=-1).max())
-
-
-def _tensors(atoms: Atoms) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.tensor(atoms.positions), cell_of(atoms)

@@ -12,9 +12,9 @@ from integrators.engine import conserved_energy, step
 from integrators.levels import SLOW, TwoLevel
 from integrators.propagators import still_center
 from integrators.splitting import respa_baoab
-from integrators.state import Evaluation, MDState, Potential, initial_state
+from integrators.state import Evaluation, MDState, Potential
+from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 ENERGY_BOUND_EV = 0.25
 """Change of the energy per atom that ends a run: about six times the thermal energy at 300 K."""
@@ -58,7 +58,7 @@ def nve_run(
     Parameters
     ----------
     start : MDState
-        See `thermal_state`.
+        See `nve_start`.
     teacher, student : Potential
         Bound to its atoms.
     outer_fs : float
@@ -88,14 +88,11 @@ def nve_run(
     return NveRun(slope, float(state.max_force_difference), int(state.clip_events))
 
 
-def thermal_state(
-    atoms: Atoms, *, temperature_K: float, hydrogen_mass_Da: float, seed: int
-) -> MDState:
+def nve_start(atoms: Atoms, *, temperature_K: float, hydrogen_mass_Da: float, seed: int) -> MDState:
     """Return the frame with Maxwell-Boltzmann velocities, and no total momentum if all can move."""
     mass = hydrogen_mass_Da if bool((atoms.numbers == 1).any()) else 0.0
-    masses = inertial_masses(atoms, repartitioned_masses(atoms, mass))
-    velocities = thermal_velocities(masses, temperature_K, seed)
-    start = initial_state(torch.tensor(atoms.positions), velocities, masses, cell_of(atoms))
+    masses_Da = repartitioned_masses(atoms, mass)
+    start = thermal_state(atoms, masses_Da, temperature_K=temperature_K, seed=seed)
     # what stops here is not heat of a thermostat
     return replace(still_center(start), heat=start.heat)
 

@@ -3,9 +3,8 @@
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
-from ase.neighborlist import natural_cutoffs, neighbor_list
 
-from mts_driver.structures.bonds import BOND_FACTOR
+from mts_driver.structures.bonds import BOND_FACTOR, are_bonded, bonded_pairs
 from mts_driver.structures.neighbors import VerletList
 
 SKIN_A = 1.0
@@ -24,11 +23,9 @@ class BondLengths:
     """
 
     def __init__(self, atoms: Atoms) -> None:
-        i, j, vectors = neighbor_list("ijD", atoms, natural_cutoffs(atoms, mult=BOND_FACTOR))
-        once = i < j
-        self._i, self._j = i[once], j[once]
+        self._i, self._j, vectors = bonded_pairs(atoms)
         # positions are not wrapped later, so a bond keeps the image that it starts in
-        self._shifts = vectors[once] - (atoms.positions[self._j] - atoms.positions[self._i])
+        self._shifts = vectors - (atoms.positions[self._j] - atoms.positions[self._i])
         self.to_hydrogen = (atoms.numbers[self._i] == 1) | (atoms.numbers[self._j] == 1)
         radii = covalent_radii[atoms.numbers]
         at_rest, lengths = radii[self._i] + radii[self._j], self._lengths(atoms.positions)
@@ -68,5 +65,5 @@ class NewBonds:
     def _bonded(self, positions: np.ndarray) -> np.ndarray:
         """All bonded pairs, each as one number."""
         i, j, _, distances = self._list.pairs(positions, self._cell)
-        bonded = (distances < BOND_FACTOR * (self._radii[i] + self._radii[j])) & (i < j)
+        bonded = are_bonded(i, j, distances, self._radii)
         return i[bonded] * len(self._radii) + j[bonded]

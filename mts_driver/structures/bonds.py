@@ -1,14 +1,37 @@
 """Covalent bonds of a frame: which atoms they join, and what moves when one is stretched."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
-from ase.neighborlist import natural_cutoffs, neighbor_list
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 BOND_FACTOR = 1.15
 """A pair is bonded if it is closer than this many times the sum of its covalent radii."""
+LARGEST_MOLECULE = 40
+"""Atoms; what is larger, such as a protein, is cut into pieces, and not turned round as a whole."""
+
+
+class BondedPairs(NamedTuple):
+    """Pairs of atoms with a bond.
+
+    Attributes
+    ----------
+    i, j : array of int, shape (P,)
+        The two atoms.
+    vectors : array, shape (P, 3)
+        From i to the image of j that is bonded to it, Å.
+    """
+
+    i: np.ndarray
+    j: np.ndarray
+    vectors: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,12 +61,42 @@ class Bond:
         return atoms.get_distance(self.fixed, self.moving, mic=periodic, vector=True)
 
 
+def bonded_pairs(atoms: Atoms, *, ions: Sequence[int] = ()) -> BondedPairs:
+    """Return the pairs of atoms with a bond, each once (i < j), in lexical order.
+
+    Parameters
+    ----------
+    ions : sequence of int
+        Atomic numbers of elements that bond to nothing, however near.
+    """
+    radii_A, alone = covalent_radii[atoms.numbers], np.isin(atoms.numbers, ions)
+    i, j, vectors = neighbor_list("ijD", atoms, BOND_FACTOR * radii_A)
+    kept = np.flatnonzero((i < j) & ~alone[i] & ~alone[j])
+    kept = kept[np.lexsort((j[kept], i[kept]))]
+    return BondedPairs(i[kept], j[kept], vectors[kept])
+
+
+def are_bonded(i: np.ndarray, j: np.ndarray, distances_A: np.ndarray, radii_A: np.ndarray) -> Any:
+    """Tell which pairs (P,) are as near as in a bond, by covalent radii (N,), Å."""
+    return (distances_A < BOND_FACTOR * (radii_A[i] + radii_A[j])) & (i < j)
+
+
+def molecules(atoms: Atoms) -> np.ndarray:
+    """Return the number of the molecule of every atom, shape (N,)."""
+    return connected(bonded_pairs(atoms), len(atoms))
+
+
+def connected(pairs: BondedPairs, atoms: int) -> np.ndarray:
+    """Return the number of the part that every atom is in, shape (N,), where pairs join parts."""
+    graph = coo_matrix((np.ones(len(pairs.i)), (pairs.i, pairs.j)), shape=(atoms, atoms))
+    return np.asarray(connected_components(graph, directed=False)[1])
+
+
 def find_bonds(atoms: Atoms) -> list[Bond]:
-    """Return all bonds, once each, from covalent radii."""
-    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=BOND_FACTOR))
-    symbols = atoms.get_chemical_symbols()
+    """Return all bonds, once each."""
+    pairs, symbols = bonded_pairs(atoms), atoms.get_chemical_symbols()
     bonds = []
-    for a, b in zip(i[i < j].tolist(), j[i < j].tolist(), strict=True):
+    for a, b in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True):
         fixed, moving = sorted((a, b), key=lambda k: (symbols[k] == "H", symbols[k], k))
         bonds.append(Bond(kind_of(symbols[fixed], symbols[moving]), moving, fixed))
     return bonds

@@ -5,7 +5,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from mts_driver.distillation.sampling.contacts import LARGEST_MOLECULE, molecules
+from mts_driver.structures.bonds import LARGEST_MOLECULE, molecules
 
 FEWEST_ALIKE = 5
 """Molecules of one formula that make a solvent."""

@@ -4,17 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
-from mts_driver.distillation.sampling.contacts import LARGEST_MOLECULE
 from mts_driver.errors import UserError
+from mts_driver.structures.bonds import LARGEST_MOLECULE, bonded_pairs, connected
 from mts_driver.structures.files import check_structure
-from mts_driver.structures.neighbors import VerletList
 
-BOND_STRETCH = 1.15
-"""Atoms are bonded up to this multiple of the sum of their covalent radii."""
 LARGEST_RING = 8
 """Atoms; the loop that a disulfide bridge closes is longer, and may be cut."""
 H, C, N, O, P, S = 1, 6, 7, 8, 15, 16  # noqa: E741
@@ -51,14 +45,8 @@ def topology(atoms: Atoms) -> Topology:
         If the structure is not finite or its cell has no volume.
     """
     check_structure(atoms, "to be cut into fragments")
-    z, n = atoms.numbers, len(atoms)
-    radii = np.where(np.isin(z, list(METALS)), -np.inf, BOND_STRETCH * covalent_radii[z])
-    search = VerletList(cutoff_A=max(2.0 * float(radii.max()), 1.0), skin_A=0.0)
-    pairs = search.pairs(atoms.positions, atoms.cell.array * atoms.pbc[:, None])
-    near = pairs.distances < radii[pairs.i] + radii[pairs.j]
-    bonds = np.column_stack([pairs.i[near], pairs.j[near]])
-    graph = coo_matrix((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n, n))
-    molecule = connected_components(graph, directed=False)[1]
+    z, pairs = atoms.numbers, bonded_pairs(atoms, ions=list(METALS))
+    bonds, molecule = np.column_stack([pairs.i, pairs.j]), connected(pairs, len(atoms))
     return Topology(bonds, _cuttable(z, bonds, molecule), molecule, _charges(z, bonds))
 
 

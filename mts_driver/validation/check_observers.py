@@ -6,8 +6,8 @@ from typing import Any
 from ase import Atoms
 
 from integrators.state import MDState
-from mts_driver.runs.measured.hole_recorder import FrameFile
 from mts_driver.simulation.dynamics import Protocol
+from mts_driver.simulation.frame_file import FrameFile
 from mts_driver.simulation.holes import HARD_FILE, HOLES_FILE
 from mts_driver.simulation.resumable_watch import ResumableWatch
 from mts_driver.simulation.watched_run import Report, Watcher

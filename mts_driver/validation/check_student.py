@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mts_driver.files import check_output, require_writable, write_json
-from mts_driver.memory import keep_memory
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
+from mts_driver.processes import keep_memory
 from mts_driver.structures.files import read_structure
 from mts_driver.validation.check import Settings, finish
 from mts_driver.validation.check import check as run_check

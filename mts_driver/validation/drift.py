@@ -18,7 +18,7 @@ from ase import Atoms
 from integrators.degrees_of_freedom import FEWEST, of_atoms
 from integrators.state import Potential
 from mts_driver.errors import UserError
-from mts_driver.simulation.nve import nve_run, thermal_state
+from mts_driver.simulation.nve import nve_run, nve_start
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.units import BOLTZMANN_EV_K
 
@@ -174,7 +174,7 @@ def nve_respa_drift(
         raise UserError("the frames for the drift differ in their atoms: give those of one system.")
     runs = []
     for k, seed in enumerate(seeds):
-        start = thermal_state(
+        start = nve_start(
             atoms_list[k % len(atoms_list)],
             temperature_K=temperature_K,
             hydrogen_mass_Da=hydrogen_mass_Da,

@@ -58,7 +58,13 @@ def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(),
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "400", "NO_COLOR": "1"}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+        "COLUMNS": "400",
+        "NO_COLOR": "1",
+    }
 
 
 def mts(*arguments: object, timeout: float = LONG_S) -> subprocess.CompletedProcess[str]:

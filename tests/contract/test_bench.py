@@ -94,6 +94,5 @@ def test_speedup(tmp_path):
 
 @pytest.mark.slow
 def test_overhead(tmp_path):
-    pytest.importorskip("zmq")
     result, _ = run_bench(tmp_path, "overhead", "--inner-fs", "2")
     assert_measured(result["rows"], SPEED | {"overhead_ms_an_outer_step"})

@@ -20,7 +20,7 @@ from scipy.spatial.distance import cdist
 
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
-from mts_driver.distillation.sampling.contacts import crowd, molecules
+from mts_driver.distillation.sampling.contacts import crowd
 from mts_driver.distillation.sampling.displacements import Skeleton, stretch
 from mts_driver.distillation.sampling.sampler import Sampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan, block
@@ -29,6 +29,7 @@ from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.file import read_student
 from mts_driver.runs.input.settings import Protocol
 from mts_driver.runs.input.write import input_xml
+from mts_driver.structures.bonds import molecules
 
 pytest.importorskip("so3krates_torch")
 

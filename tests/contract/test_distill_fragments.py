@@ -7,15 +7,15 @@ import pytest
 from ase.io import read
 from running import LONG_S, kill, mts, start, wait_for
 
-from mts_driver.distillation.report.results import Evaluated
 from mts_driver.potentials import load_potential
+from mts_driver.validation.evaluation import Evaluated
 
 
 def test_killed_continued_and_better_than_the_general_student(structures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    whole = read(structures / "aladip_water_npt.extxyz")
+    whole = read(structures / "acetic_acid_water200.extxyz")
     words = (
-        *("distill", structures / "aladip_water_npt.extxyz", "--from", "general"),
+        *("distill", structures / "acetic_acid_water200.extxyz", "--from", "general"),
         *("--fragment-radius-A", 8, "--updates", 120, "--frames", 100, "-o", "s.safetensors"),
     )
     process = start(*words)

@@ -4,23 +4,20 @@ import threading
 
 import numpy as np
 import pytest
+import zmq
 from analytic import Analytic
 from ipi.utils.depend import dstrip
 from ipi_input import BAROSTAT, HERE, LANGEVIN, PILE, advance, forcefield
+from zmq_serving import serving
 
 from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
+from mts_driver.drivers.zmq import ipi_pes as zmq_pes
+from mts_driver.drivers.zmq.client import Client
 from mts_driver.drivers.zmq.messages import Message
+from mts_driver.drivers.zmq.server import Model, Server
+from mts_driver.drivers.zmq.sockets import check_address
 from mts_driver.errors import UserError
-
-zmq = pytest.importorskip("zmq")
-
-from zmq_serving import serving  # noqa: E402
-
-from mts_driver.drivers.zmq import ipi_pes as zmq_pes  # noqa: E402
-from mts_driver.drivers.zmq.client import Client  # noqa: E402
-from mts_driver.drivers.zmq.server import Model, Server  # noqa: E402
-from mts_driver.drivers.zmq.sockets import check_address  # noqa: E402
 
 ATOMS = 6
 WEIGHTS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))

@@ -1,6 +1,5 @@
 """Runs as users start them: through commands, with checkpoints, with and without the plugin."""
 
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -22,7 +21,7 @@ from ipi_input import (
 )
 from running import LONG_S
 
-from integrators.ipi import register as ipi_register
+from integrators.ipi import register
 
 I_PI = [str(Path(sysconfig.get_path("scripts")) / "i-pi")]
 WITH_PLUGIN = [sys.executable, "-m", "integrators.ipi.plugin"]
@@ -31,7 +30,7 @@ OUTPUT = """
   <properties stride='1' filename='p'>[step, conserved, temperature, potential]</properties>
   <trajectory stride='1' filename='x' format='xyz'>positions</trajectory>
   <checkpoint stride='12' filename='chk' overwrite='False'/>"""
-REGISTER = "<ffdirect name='respa'><pes>custom</pes><pes_path>ipi_register.py</pes_path></ffdirect>"
+REGISTER = "<ffdirect name='respa'><pes>custom</pes><pes_path>register.py</pes_path></ffdirect>"
 
 
 def run(command, folder, name="input.xml"):
@@ -50,15 +49,20 @@ def prepare(folder, **options):
     return folder
 
 
-@pytest.mark.parametrize("route", ["command", "register file"])
+@pytest.mark.parametrize("route", ["command", "register file", "register file of old"])
 def test_restarted_run_is_the_uninterrupted_one(tmp_path, route):
     if route == "command":
         command = WITH_PLUGIN
         options = {"dynamics": LANGEVIN + "<force_clip units='ev/ang'>0.3</force_clip>"}
     else:
         command, options = I_PI, {"extra_ff": REGISTER}
+    file = Path(register.__file__).read_text()
+    if route == "register file of old":  # from when the plugin was integrators/ipi_plugin.py
+        file = file.replace(
+            "from integrators.ipi.plugin import", "from integrators.ipi_plugin import"
+        )
     whole = prepare(tmp_path / "whole", **options)
-    shutil.copy(ipi_register.__file__, whole)
+    (whole / "register.py").write_text(file)
     result = run(command, whole)
     assert result.returncode == 0, result.stdout + result.stderr
     texts = [f.read_text() for f in whole.glob("out.chk_*")]
@@ -68,7 +72,7 @@ def test_restarted_run_is_the_uninterrupted_one(tmp_path, route):
 
     part = tmp_path / "part"
     part.mkdir()
-    shutil.copy(ipi_register.__file__, part)
+    (part / "register.py").write_text(file)
     (part / "input.xml").write_text(text)
     result = run(command, part)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ from running import (
     steps_done,
 )
 
-NO_ZMQ = find_spec("zmq") is None
-ZMQ = pytest.param("zmq", marks=pytest.mark.skipif(NO_ZMQ, reason="pyzmq is not installed"))
+from mts_driver.runs.input.write import ZMQ_FILE, ZMQ_TEXT
+
 SUMMARY_KEYS = {
     "steps",
     "outer_timestep_fs",
@@ -42,7 +41,7 @@ SUMMARY_KEYS = {
 }
 
 
-@pytest.mark.parametrize("mode", ["shm", ZMQ])
+@pytest.mark.parametrize("mode", ["shm", "zmq"])
 def test_a_run_counts_its_calls_and_sums_itself_up(tmp_path, mode):
     input_xml = make_run(tmp_path / "run", steps=12, mode=mode)
     done = mts("run", input_xml, "--json", tmp_path / "copy.json")
@@ -73,13 +72,24 @@ def test_the_baseline_leaves_no_trace_in_the_trajectory(tmp_path):
     assert "switched off" in summary["speedup_vs_single_step_reason"]
 
 
+def test_a_run_folder_of_before_the_modules_moved_runs_and_restarts(tmp_path):
+    input_xml = make_run(tmp_path / "run", steps=4, mode="zmq")
+    text = ZMQ_TEXT.replace("mts_driver.drivers.zmq.ipi_pes", "mts_driver.drivers.zmq_pes")
+    assert text != ZMQ_TEXT
+    (input_xml.parent / ZMQ_FILE).write_text(text)
+    for more in (("--steps", 2), ("--restart",)):
+        done = mts("run", input_xml, "--baseline-steps", 0, *more)
+        assert done.returncode == 0, done.stderr
+    assert properties(input_xml.parent)[:, 0].tolist() == list(range(5))
+
+
 @pytest.mark.parametrize(
     ("victim", "mode"),
     [
         ("teacher", "unix"),
         ("student", "unix"),
-        pytest.param("student", "zmq", marks=ZMQ.marks),
-        pytest.param("teacher", "device", marks=ZMQ.marks),
+        ("student", "zmq"),
+        ("teacher", "device"),
     ],
 )
 def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(

@@ -7,6 +7,7 @@ from analytic import Analytic
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants
 from ipi_input import FS, LANGEVIN, PILE, advance, forcefield
+from zmq_serving import serving
 
 from integrators.bath import Bath, counter_noise
 from integrators.engine import conserved_energy, step
@@ -15,15 +16,10 @@ from integrators.splitting import respa_baoab
 from integrators.state import initial_state
 from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
-from mts_driver.errors import UserError
-from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
-
-pytest.importorskip("zmq")
-
-from zmq_serving import serving
-
 from mts_driver.drivers.zmq import ipi_pes as zmq_pes
 from mts_driver.drivers.zmq.server import Model, Server
+from mts_driver.errors import UserError
+from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 
 ATOMS, OUTER_FS, N = 6, 2.0, 4
 FRICTION = "<hydrogen_friction units='inverseps'>200</hydrogen_friction>"

@@ -11,12 +11,13 @@ from ase.io import read
 
 from mts_driver.distillation import active_learning as improve
 from mts_driver.distillation.active_learning import until_clean
-from mts_driver.distillation.distill import Settings, distill
+from mts_driver.distillation.distill import distill
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
 from mts_driver.distillation.sampling.sampler import Sampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan
+from mts_driver.distillation.settings import Settings
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.file import read_student
@@ -133,7 +134,7 @@ def make(monkeypatch):
     def draw(report, summary, picture):
         picture.write_bytes(b"a picture takes seconds and shows nothing new here")
 
-    monkeypatch.setattr("mts_driver.distillation.report.figure.draw", draw)
+    monkeypatch.setattr("mts_driver.distillation.report.write.draw", draw)
     monkeypatch.setattr("mts_driver.distillation.training.trainer.SAVE_EVERY_S", 0.0)
     monkeypatch.setattr("mts_driver.distillation.student_quality.JUDGE_PS", 0.1)
     systems = [molecule("H2O"), molecule("H2O")]

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 from ase import Atoms
 from ipi_input import LANGEVIN, ONE_LEVEL, PILE, advance
 from running import mts
@@ -66,7 +65,6 @@ def test_held_atoms_do_not_count(load):
 
 
 def test_a_run_of_one_atom_leaves_temperatures_out(tmp_path):
-    pytest.importorskip("zmq")  # whose driver gets no group to weigh
     Atoms("Ar", [[5, 5, 5]], cell=[10.0] * 3, pbc=True).write(tmp_path / "argon.extxyz")
     model = "ase:ase.calculators.lj:LennardJones?sigma=3.4&rc=6.0&epsilon"
     models = ["--teacher", f"{model}=0.0104", "--student", f"{model}=0.012"]

@@ -220,7 +220,6 @@ def test_an_isolated_molecule_served(cases):
 
 
 def test_an_isolated_molecule_over_zmq(tmp_path):
-    pytest.importorskip("zmq")
     from mts_driver.drivers.zmq.messages import Message
     from mts_driver.drivers.zmq.requests import Answers, Model, Request
 

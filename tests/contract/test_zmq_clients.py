@@ -11,22 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 from analytic import Analytic
 from running import mts, wait_for
 
 from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
+from mts_driver.drivers.zmq.batching import Rhythm
+from mts_driver.drivers.zmq.client import Client
+from mts_driver.drivers.zmq.ipi_pes import ZmqPES
+from mts_driver.drivers.zmq.keys import check_keys, make_keys
 from mts_driver.drivers.zmq.messages import Message
+from mts_driver.drivers.zmq.server import Limits, Model, Server
+from mts_driver.drivers.zmq.sockets import CONNECTION_QUEUE, check_address
 from mts_driver.errors import UserError
-
-zmq = pytest.importorskip("zmq")
-
-from mts_driver.drivers.zmq.batching import Rhythm  # noqa: E402
-from mts_driver.drivers.zmq.client import Client  # noqa: E402
-from mts_driver.drivers.zmq.ipi_pes import ZmqPES  # noqa: E402
-from mts_driver.drivers.zmq.keys import check_keys, make_keys  # noqa: E402
-from mts_driver.drivers.zmq.server import Limits, Model, Server  # noqa: E402
-from mts_driver.drivers.zmq.sockets import CONNECTION_QUEUE, check_address  # noqa: E402
 
 ATOMS = 5
 HELLO = Message("hello")

@@ -18,15 +18,12 @@ from running import LONG_S, kill, mts, start, toy_water, wait_for
 from mts_driver.cli.serve_zmq import Options, serve_zmq
 from mts_driver.drivers.counters import Stats, read_stats
 from mts_driver.drivers.evaluator import Evaluator
+from mts_driver.drivers.zmq.client import Client
 from mts_driver.drivers.zmq.messages import Message
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.structures.files import write_start
 from mts_driver.units import BOHR_A
-
-pytest.importorskip("zmq")
-
-from mts_driver.drivers.zmq.client import Client
 
 MODEL = "student:water"
 INNER = 2

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zmq
 from hypothesis import event, given
 from hypothesis import strategies as st
 from peers import ATOMS
@@ -11,16 +12,13 @@ from strategies_zmq import any_messages, odd_frames, odd_questions, other_array,
 
 from mts_driver.drivers.zmq import requests as zmq_answers
 from mts_driver.drivers.zmq.batching import PAUSE, REMEMBERED, Rhythm
+from mts_driver.drivers.zmq.client import Client
+from mts_driver.drivers.zmq.ipi_pes import ZmqPES
+from mts_driver.drivers.zmq.keys import identify
 from mts_driver.drivers.zmq.messages import Message
 from mts_driver.drivers.zmq.requests import Answers, Request
+from mts_driver.drivers.zmq.sockets import check_address
 from mts_driver.errors import UserError
-
-zmq = pytest.importorskip("zmq")
-
-from mts_driver.drivers.zmq.client import Client  # noqa: E402
-from mts_driver.drivers.zmq.ipi_pes import ZmqPES  # noqa: E402
-from mts_driver.drivers.zmq.keys import identify  # noqa: E402
-from mts_driver.drivers.zmq.sockets import check_address  # noqa: E402
 
 
 @cases(80)

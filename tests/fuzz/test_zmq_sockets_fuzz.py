@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zmq
 from hypothesis import event, given
 from hypothesis import strategies as st
 from peers import ATOMS, evaluator
@@ -15,18 +16,15 @@ from strategies import MODEL, cases, damaged
 from strategies_zmq import ODD_JSON, odd_frames, questions
 
 from mts_driver.drivers.counters import Stats
+from mts_driver.drivers.zmq import client as zmq_client
+from mts_driver.drivers.zmq import worker_pool
+from mts_driver.drivers.zmq.client import Client
 from mts_driver.drivers.zmq.messages import Message
 from mts_driver.drivers.zmq.requests import Model, Request
+from mts_driver.drivers.zmq.server import Limits, Server
+from mts_driver.drivers.zmq.sockets import READY, new_socket
+from mts_driver.drivers.zmq.worker_pool import Front, _Worker
 from mts_driver.errors import UserError
-
-zmq = pytest.importorskip("zmq")
-
-from mts_driver.drivers.zmq import client as zmq_client  # noqa: E402
-from mts_driver.drivers.zmq import worker_pool  # noqa: E402
-from mts_driver.drivers.zmq.client import Client  # noqa: E402
-from mts_driver.drivers.zmq.server import Limits, Server  # noqa: E402
-from mts_driver.drivers.zmq.sockets import READY, new_socket  # noqa: E402
-from mts_driver.drivers.zmq.worker_pool import Front, _Worker  # noqa: E402
 
 PATIENCE = 100
 """Looks, of 0.2 s at most, after which somebody has been forgotten; far more than any takes."""

@@ -12,7 +12,7 @@ from ase.io import read, write
 from integrators.state import Evaluation
 from mts_driver.distillation.active import frames_of_run, run_and_watch
 from mts_driver.errors import UserError
-from mts_driver.runs.measured.hole_recorder import FrameFile
+from mts_driver.simulation.frame_file import FrameFile
 from mts_driver.simulation.holes import (
     HARD_FILE,
     HOLES_FILE,

@@ -7,12 +7,13 @@ import pytest
 import torch
 from ase.build import molecule
 
-from mts_driver.distillation.distill import Settings, distill
+from mts_driver.distillation.distill import distill
 from mts_driver.distillation.labels.label_file import LabelFile, as_read, complete_frames
-from mts_driver.distillation.sampling.budget import TrainingBudget
 from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
 from mts_driver.distillation.sampling.sampler import Sampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan, calls_for
+from mts_driver.distillation.settings import Settings
+from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.dataset import Graph
 from mts_driver.distillation.training.trainer import Trainer, TrainingSet
 from mts_driver.errors import UserError

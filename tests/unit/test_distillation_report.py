@@ -13,14 +13,13 @@ from ase import Atoms
 from ase.io import read
 
 from integrators.state import Evaluation
-from mts_driver.distillation.report.results import (
-    DistillationReport,
-    Evaluated,
-    milliseconds_per_call,
-)
+from mts_driver.distillation.report.results import DistillationReport
+from mts_driver.distillation.report.write import write_report
 from mts_driver.distillation.sampling.contacts import crowd
 from mts_driver.potentials import load_potential
+from mts_driver.potentials.timing import milliseconds_per_call
 from mts_driver.validation.drift import Drift, nve_respa_drift
+from mts_driver.validation.evaluation import Evaluated
 from mts_driver.validation.force_constants import ForceConstants, bond_force_constants
 from mts_driver.validation.stretch import StretchCurve, stretch_curves, unsafe_lengths
 
@@ -145,7 +144,7 @@ class Page(HTMLParser):
 
 
 def test_the_files(report, tmp_path):
-    summary = report.write(tmp_path / "water.safetensors")
+    summary = write_report(report, tmp_path / "water.safetensors")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["water.html", "water.json", "water.png"]
     assert json.loads((tmp_path / "water.json").read_text()) == summary
 
@@ -163,19 +162,19 @@ def test_the_files(report, tmp_path):
     assert "<title>water &amp; so3lr</title>" in text
     assert not re.search(r"<script|https?://", text), "the page needs no other file"
 
-    report.write(tmp_path / "again.safetensors", json_file=tmp_path / "numbers.json")
+    write_report(report, tmp_path / "again.safetensors", json_file=tmp_path / "numbers.json")
     assert (tmp_path / "numbers.json").exists() and not (tmp_path / "again.json").exists()
 
 
-@pytest.mark.parametrize("failing", ["report_figure.draw", "report_page.page"])
+@pytest.mark.parametrize("failing", ["draw", "page"])
 def test_the_numbers_outlast_a_picture_that_fails(report, failing, tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise ValueError("no font")
 
-    monkeypatch.setattr(f"mts_driver.distillation.{failing}", fail)
+    monkeypatch.setattr(f"mts_driver.distillation.report.write.{failing}", fail)
     for file in ("water.png", "water.html"):  # of an earlier student
         (tmp_path / file).write_text("old")
-    summary = report.write(tmp_path / "water.safetensors")
+    summary = write_report(report, tmp_path / "water.safetensors")
     assert json.loads((tmp_path / "water.json").read_text()) == summary
     assert [p.name for p in tmp_path.iterdir()] == ["water.json"]
     assert capsys.readouterr().err == "no picture: ValueError: no font\n"
@@ -188,7 +187,7 @@ def test_what_is_missing_is_null(tmp_path):
         student_ms=1.0,
         teacher_ms=10.0,
     )
-    summary = report.write(tmp_path / "nothing.safetensors")
+    summary = write_report(report, tmp_path / "nothing.safetensors")
     for name, value in summary.items():
         if not name.endswith("_ms"):
             assert not value, name
@@ -230,7 +229,7 @@ def test_holes_and_runs_that_blew_up_are_shown(tmp_path):
         student_ms=1.0,
         teacher_ms=10.0,
     )
-    summary = report.write(tmp_path / "bad.safetensors")
+    summary = write_report(report, tmp_path / "bad.safetensors")
     # relative to the mean of the kind
     assert summary["heavy_force_constant_error"]["rms"] == pytest.approx(0.04)
     assert summary["heavy_force_constant_error"]["mean"] == pytest.approx(0.0, abs=1e-12)

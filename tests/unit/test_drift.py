@@ -14,7 +14,7 @@ from integrators.engine import conserved_energy
 from integrators.levels import TwoLevel
 from integrators.state import Evaluation
 from mts_driver.errors import UserError
-from mts_driver.simulation.nve import _energy_per_atom, thermal_state
+from mts_driver.simulation.nve import _energy_per_atom, nve_start
 from mts_driver.units import BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
 from mts_driver.validation.drift import (
     nve_respa_drift,
@@ -100,7 +100,7 @@ def test_velocities_are_those_of_the_temperature():
     water.positions += np.repeat(np.arange(400)[:, None] * 5.0, 3, 0)
     water.positions[1::3, 0] += 0.97
     water.positions[2::3, 1] += 0.97
-    state = thermal_state(water, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=3)
+    state = nve_start(water, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=3)
     assert state.masses[1::3].numpy() == pytest.approx(4.0 * EV_FS2_A2_PER_AMU)
     assert state.masses.sum() == pytest.approx(water.get_masses().sum() * EV_FS2_A2_PER_AMU)
     momentum = (state.masses[:, None] * state.velocities).sum(0)
@@ -108,7 +108,7 @@ def test_velocities_are_those_of_the_temperature():
     twice_kinetic = (state.masses[:, None] * state.velocities.square()).sum(0)
     assert twice_kinetic.mean() / 1200 / BOLTZMANN_EV_K == pytest.approx(300.0, rel=0.05)
 
-    nitrogen = thermal_state(
+    nitrogen = nve_start(
         Atoms("N2", [[0, 0, 0], [1.1, 0, 0]]), temperature_K=300.0, hydrogen_mass_Da=4.0, seed=1
     )
     assert nitrogen.masses.numpy() == pytest.approx(14.007 * EV_FS2_A2_PER_AMU, rel=1e-4)
@@ -139,7 +139,7 @@ def test_the_centre_of_mass_takes_no_heat(symbols, degrees):
 def test_held_atoms_take_no_heat_and_are_not_counted():
     held = hydroxides()
     held.set_constraint(FixAtoms(range(0, 24, 2)))
-    state = thermal_state(held, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=2)
+    state = nve_start(held, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=2)
     assert not state.velocities[::2].any() and state.velocities[1::2].all()
     found = nve_respa_drift(
         [held], springs(OH_EV_A2), springs(0.9 * OH_EV_A2), outer_fs=4.0, seeds=(1,)

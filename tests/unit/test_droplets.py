@@ -5,8 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from mts_driver.distillation.sampling.contacts import molecules
 from mts_driver.distillation.sampling.droplets import SHELL_A, droplets
+from mts_driver.structures.bonds import molecules
 from mts_driver.structures.files import read_systems
 
 

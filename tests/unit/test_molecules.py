@@ -15,7 +15,6 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 import mts_driver.cli.molecules as cli
-from mts_driver.distillation.sampling.contacts import molecules as bonded
 from mts_driver.distillation.starting_systems.molecules import (
     CONTACT_A,
     ELEMENTS,
@@ -26,6 +25,7 @@ from mts_driver.distillation.starting_systems.molecules import (
 )
 from mts_driver.distillation.starting_systems.packing import box, gas, in_contact
 from mts_driver.errors import UserError
+from mts_driver.structures.bonds import molecules as bonded
 
 rdkit_needed = pytest.mark.skipif(find_spec("rdkit") is None, reason="RDKit is not installed")
 

@@ -17,7 +17,7 @@ from mts_driver.validation.resonance.spectrum import Velocities
 C_CM_PER_FS = 2.99792458e-5
 
 
-@pytest.mark.parametrize("friction_per_ps", [50.0, 150.0])
+@pytest.mark.parametrize("friction_per_ps", [50.0, pytest.param(150.0, marks=pytest.mark.slow)])
 def test_peak_and_width_of_a_damped_oscillator(friction_per_ps):
     """Langevin's oscillator has its velocities' maximum at its frequency, and the width γ/2πc."""
     mass, wavenumber = 4.0 * EV_FS2_A2_PER_AMU, 2600.0

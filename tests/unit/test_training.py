@@ -9,13 +9,13 @@ from ase import Atoms
 from ase.build import molecule
 
 from mts_driver.distillation.labels.label_file import LabelFile
-from mts_driver.distillation.sampling.budget import TrainingBudget
 from mts_driver.distillation.sampling.displacements import (
     STIFF_STEP_A,
     Skeleton,
     stiff_steps,
     stretch,
 )
+from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.dataset import Graph, StiffPair, collate, normalise
 from mts_driver.distillation.training.loss import loss
 from mts_driver.distillation.training.student_forces import reference_forces, student_forces

@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.io import iread, read, write
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.errors import UserError
 
 
@@ -74,7 +75,7 @@ class LabelFile:
         for atoms in systems:
             name = str(atoms.info["system"])
             # fragments have atoms and charges of their own
-            labelled = next((f for f in self.of("md", name) if "center" not in f.info), atoms)
+            labelled = next((f for f in self.of(Kind.MD, name) if "center" not in f.info), atoms)
             for key in ("atoms", "periodicity", "charge", "multiplicity"):
                 before, now = (_said(key, a) for a in (labelled, atoms))
                 if before != now:

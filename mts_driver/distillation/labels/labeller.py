@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 
 from integrators.state import Potential
+from mts_driver.distillation.labels.kinds import MAY_FAIL
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
@@ -85,7 +86,7 @@ class Labeller:
                 info={**kept_info(frame), **info},
             )
         except UserError as error:
-            if kind not in OPTIONAL_KINDS:
+            if kind not in MAY_FAIL:
                 raise
             self.failed.append(f"{kind} frame of {system}: {error}")
             if self._tried >= FEWEST_TRIED and len(self.failed) > MOST_FAILED * self._tried:
@@ -96,10 +97,6 @@ class Labeller:
                 ) from error
             return False
         return True
-
-
-OPTIONAL_KINDS = ("shaken", "contacts", "contacts-test", "stretched", "stiff", "stiff-test", "hole")
-"""Frames so far from equilibrium that a teacher may fail on some of them."""
 
 
 def kept_info(atoms: Atoms) -> dict[str, Any]:

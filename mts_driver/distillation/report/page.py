@@ -7,7 +7,8 @@ from html import escape
 from typing import Any
 
 from mts_driver.distillation.report import html
-from mts_driver.distillation.report.results import FRICTION_PER_PS, STRONG_EV_A
+from mts_driver.distillation.report.results import FRICTION_PER_PS
+from mts_driver.validation.evaluation import STRONG_EV_A
 
 SHOWN = {
     "force_rmse_eV_A", "force_rmse_by_system_eV_A", "teacher_force_rms_eV_A", "test_atoms",

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from integrators.levels import DEFAULT_CLIP
-from mts_driver.distillation.report.results import Evaluated
 from mts_driver.validation.drift import Drift, predicted_heating_K
+from mts_driver.validation.evaluation import Evaluated
 from mts_driver.validation.force_constants import ForceConstants
 
 TEACHER, STUDENT, BAD = "0.25", "#1f5fa8", "#c62828"

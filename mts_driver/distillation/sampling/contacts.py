@@ -8,27 +8,18 @@ hydrogen that comes near a nitrogen, carbon or sulfur of another group then bond
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii, vdw_radii
-from ase.neighborlist import natural_cutoffs, neighbor_list
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from ase.neighborlist import neighbor_list
 from scipy.spatial.distance import cdist
+
+from mts_driver.structures.bonds import LARGEST_MOLECULE, molecules
 
 SHARE_OF_MOLECULES = 0.1
 """Of every kind, and at least one."""
-LARGEST_MOLECULE = 40
-"""Atoms; a protein is not turned round."""
 REACH_A = 3.4
 CLOSEST = 0.5
 """A pair ends between this share of its distance and the whole."""
 PLACEMENTS = 50
 """Of which the one with most room is taken."""
-
-
-def molecules(atoms: Atoms) -> np.ndarray:
-    """Return the number of the molecule of every atom, shape (N,), from covalent radii."""
-    i, j = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.15))
-    bonds = coo_matrix((np.ones(len(i)), (i, j)), shape=(len(atoms), len(atoms)))
-    return connected_components(bonds, directed=False)[1]
 
 
 def crowd(atoms: Atoms, rng: np.random.Generator) -> None:

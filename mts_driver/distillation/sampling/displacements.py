@@ -6,8 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.neighborlist import neighbor_list
 
-from mts_driver.distillation.sampling.contacts import molecules
-from mts_driver.structures.bonds import Bond, Molecules, by_kind, find_bonds
+from mts_driver.structures.bonds import Bond, Molecules, by_kind, find_bonds, molecules
 
 STIFF_STEP_A = 0.02
 """Half of the difference in length of a bond between the two frames of a stiff pair."""

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.geometry import find_mic
 from ase.neighborlist import neighbor_list
 
-from mts_driver.distillation.sampling.contacts import LARGEST_MOLECULE
+from mts_driver.structures.bonds import LARGEST_MOLECULE
 from mts_driver.structures.solutes import force_groups, solute_weights
 from mts_driver.structures.topology import topology
 

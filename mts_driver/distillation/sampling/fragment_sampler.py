@@ -9,13 +9,16 @@ import torch
 from ase import Atoms
 
 from integrators.state import Potential
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import append, complete_frames, drop_what_follows
 from mts_driver.distillation.labels.labeller import Labeller
+from mts_driver.distillation.sampling.displaced import label_displaced
 from mts_driver.distillation.sampling.fragments import fragments
-from mts_driver.distillation.sampling.sampler import HYDROGEN_MASS_DA, TIMESTEP_FS, Report, Sampler
+from mts_driver.distillation.sampling.sampler import HYDROGEN_MASS_DA, TIMESTEP_FS
 from mts_driver.distillation.sampling.schedule import SamplingPlan
-from mts_driver.distillation.student_quality import milliseconds
+from mts_driver.distillation.settings import Progress
 from mts_driver.errors import UserError
+from mts_driver.potentials.timing import milliseconds_per_call
 from mts_driver.simulation.equilibrate import equilibrate
 from mts_driver.simulation.relax import relax
 from mts_driver.structures.masses import repartitioned_masses
@@ -33,8 +36,8 @@ FRAGMENT_SHARE = 0.5
 """Share of the calls that goes to undisturbed fragments, the rest to displaced ones."""
 
 
-class FragmentSampler(Sampler):
-    """Samples a big system by fragments; more arguments than those of `Sampler`.
+class FragmentSampler:
+    """Samples a big system by fragments, with the arguments of `Sampler` and more.
 
     Parameters
     ----------
@@ -54,12 +57,13 @@ class FragmentSampler(Sampler):
         plan: SamplingPlan,
         *,
         seed: int,
-        report: Report,
+        report: Progress,
         student: Potential,
         radius_A: float,
         snapshots: Path,
     ) -> None:
-        super().__init__(atoms, system, labeller, plan, seed=seed, report=report)
+        self.atoms, self.system, self.labeller, self.plan = atoms, system, labeller, plan
+        self.labels, self.seed, self.report = labeller.labels, seed, report
         self.student, self.radius_A, self.snapshots = student, radius_A, snapshots
         self.bonds = topology(atoms)
         _require_its_charge(atoms, int(self.bonds.charges.sum()))
@@ -71,7 +75,7 @@ class FragmentSampler(Sampler):
         """Time of all snapshots, s, and of one label, ms, most of it for lists that serve once."""
         picoseconds = FIRST_PS + (SNAPSHOTS - 1) * SPACING_PS
         steps = RELAX_STEPS + 1e3 * picoseconds / TIMESTEP_FS
-        snapshots_s = 1e-3 * steps * milliseconds(student, atoms)
+        snapshots_s = 1e-3 * steps * milliseconds_per_call(student, atoms)
         times = []
         for piece in fragments(
             atoms, count=TIMED_PIECES, seed=0, radius_A=radius_A, complete_A=COMPLETE_A
@@ -91,7 +95,7 @@ class FragmentSampler(Sampler):
         count = _a_snapshot(self.plan)
         labelled = {
             (int(f.info["snapshot"]), int(f.info["center"]))
-            for f in self.labels.of("md", self.system)
+            for f in self.labels.of(Kind.MD, self.system)
         }
         for k, snapshot in enumerate(self._take_snapshots()):
             pieces = fragments(
@@ -106,14 +110,14 @@ class FragmentSampler(Sampler):
                 if (k, piece.info["center"]) not in labelled:
                     self.labeller.label(
                         piece,
-                        kind="md",
+                        kind=Kind.MD,
                         split="train" if k < SNAPSHOTS - TEST_SNAPSHOTS else "test",
                         system=self.system,
                         snapshot=k,
                         center=piece.info["center"],
                     )
                 self.report("fragments", k * count + n + 1, SNAPSHOTS * count)
-        self.displaced()
+        label_displaced(self.labeller, self.plan, self.system, seed=self.seed, report=self.report)
 
     def _take_snapshots(self) -> list[Atoms]:
         """Return snapshots of the student's dynamics; those of an earlier run are kept."""

@@ -9,8 +9,8 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial import cKDTree
 
-from mts_driver.distillation.sampling.contacts import LARGEST_MOLECULE
 from mts_driver.errors import UserError
+from mts_driver.structures.bonds import LARGEST_MOLECULE
 from mts_driver.structures.files import check_structure
 from mts_driver.structures.neighbors import VerletList
 from mts_driver.structures.topology import (

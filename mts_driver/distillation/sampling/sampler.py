@@ -6,8 +6,8 @@ are bent away from equilibrium on purpose, and pairs of frames that differ only 
 displacements along bonds carry the stiffness, on which the usable outer step depends.
 """
 
-from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,18 @@ from integrators.bath import Bath
 from integrators.engine import StepObserver, run
 from integrators.levels import FULL, SingleLevel, TwoLevel
 from integrators.splitting import FAST, baoab, respa_baoab
-from integrators.state import Evaluation, MDState, Potential, initial_state
+from integrators.state import Evaluation, MDState, Potential
+from mts_driver.distillation.labels.kinds import DYNAMICS, Kind
 from mts_driver.distillation.labels.labeller import Labeller, kept_info
-from mts_driver.distillation.sampling.contacts import crowd
-from mts_driver.distillation.sampling.displacements import Skeleton, shake, stiff_steps, stretch
+from mts_driver.distillation.sampling.displaced import label_displaced
+from mts_driver.distillation.sampling.displacements import Skeleton
 from mts_driver.distillation.sampling.schedule import SamplingPlan, block
+from mts_driver.distillation.settings import Progress
 from mts_driver.distillation.state_file import StateFile
 from mts_driver.simulation.holes import HOLE_EV_A
 from mts_driver.simulation.relax import relax
+from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
-
-Report = Callable[[str, float, float], None]
-"""``report(stage, done, total)``: called after every teacher call or two."""
 
 TIMESTEP_FS = 2.0
 HYDROGEN_MASS_DA = 3.0
@@ -38,7 +37,6 @@ HYDROGEN_MASS_DA = 3.0
 FRICTION_PER_PS = 10.0
 INNER_STEPS = 3
 """Of 2 fs, where a student takes them."""
-STAGES = ("equil", "md", "warm", "hot")
 
 
 class _Lost(Exception):
@@ -78,7 +76,7 @@ class Sampler:
         plan: SamplingPlan,
         *,
         seed: int,
-        report: Report,
+        report: Progress,
         runner: Potential | None = None,
         settling_steps: int = 0,
     ) -> None:
@@ -95,61 +93,36 @@ class Sampler:
     def run(self) -> None:
         """Run all stages: dynamics at the target temperature, hotter, then displaced frames."""
         plan, start = self.plan, self.atoms
-        if not self.labels.of("equil", self.system):
+        if not self.labels.of(Kind.EQUIL, self.system):
             potential = self.runner or self.labeller.teacher(start)
             start, _ = relax(start, potential, report=self._tell_relaxation)
             self.report("relaxation", 200, 200)
             if self.runner is not None:
                 start = self._settled(self.runner, start)
         for kind, steps, hotter in (
-            ("equil", plan.equilibration_steps, 1.0),
-            ("md", plan.md_steps, 1.0),
-            ("warm", plan.hot_steps, 1.5),
-            ("hot", plan.hot_steps, 2.2),
+            (Kind.EQUIL, plan.equilibration_steps, 1.0),
+            (Kind.MD, plan.md_steps, 1.0),
+            (Kind.WARM, plan.hot_steps, 1.5),
+            (Kind.HOT, plan.hot_steps, 2.2),
         ):
             temperature_K = hotter * plan.temperature_K
-            if self.runner is not None and kind != "hot":
+            if self.runner is not None and kind != Kind.HOT:
                 self._dynamics(kind, steps, temperature_K, start, self.runner)
             # all of it, or what a student that was lost has left
             self._dynamics(kind, steps, temperature_K, start)
-        self.displaced(Skeleton.of(self.atoms))
+        label_displaced(
+            self.labeller,
+            plan,
+            self.system,
+            seed=self.seed,
+            report=self.report,
+            skeleton=Skeleton.of(self.atoms),
+        )
 
-    def displaced(self, skeleton: Skeleton | None = None) -> None:
-        """Label displaced copies of the frames of dynamics.
-
-        ``skeleton`` holds the bonds of all frames; without one, every frame has bonds of its own.
-        """
-
-        def bonds(frame: Atoms) -> Skeleton:
-            return skeleton or Skeleton.of(frame)
-
-        for rng, frame in self._sources("shaken", self.plan.shaken):
-            shake(frame, rng)
-            self._label(frame, "shaken")
-        for split, count in (("train", self.plan.contacts), ("test", self.plan.contact_tests)):
-            kind = "contacts" if split == "train" else "contacts-test"
-            for rng, frame in self._sources(kind, count, split=split):
-                crowd(frame, rng)
-                self._label(frame, kind, split)
-        for rng, frame in self._sources("stretched", self.plan.stretched):
-            stretch(frame, bonds(frame), rng)
-            self._label(frame, "stretched")
-        for split, pairs in (
-            ("train", self.plan.stiff_pairs),
-            ("test", self.plan.stiff_test_pairs),
-        ):
-            kind = "stiff" if split == "train" else "stiff-test"
-            for rng, frame in self._sources(kind, pairs, split=split, frames_each=2):
-                steps, bond = stiff_steps(frame, bonds(frame), rng)
-                for sign in self._missing_signs(kind):
-                    moved = frame.copy()
-                    moved.positions += sign * steps
-                    self._label(moved, kind, split, {"stiff_bond": bond}, sign=sign)
-
-    def _last(self, kind: str, start: Atoms) -> Atoms:
+    def _last(self, kind: Kind, start: Atoms) -> Atoms:
         """Return the frame that a stage goes on from."""
         done = self.labels.of(kind, self.system)
-        earlier = {"md": "equil", "warm": "md", "hot": "warm"}.get(kind, "")
+        earlier = DYNAMICS[max(0, DYNAMICS.index(kind) - 1)]
         # hotter runs start before the test frames, from which they must be independent
         before = [f for f in self.labels.of(earlier, self.system) if f.info["split"] == "train"]
         return (done or before or [start])[-1]
@@ -163,7 +136,7 @@ class Sampler:
 
         state = self._state(start, self.plan.temperature_K, 0)
         levels = SingleLevel(runner)
-        end = self._langevin("equil", levels, state, self.plan.temperature_K, steps, tell)
+        end = self._langevin(Kind.EQUIL, levels, state, self.plan.temperature_K, steps, tell)
         return self._frame(end)
 
     def _tell_relaxation(self, step: int, force_eV_A: float) -> None:
@@ -171,7 +144,7 @@ class Sampler:
 
     def _dynamics(
         self,
-        kind: str,
+        kind: Kind,
         steps: int,
         temperature_K: float,
         start: Atoms,
@@ -196,7 +169,7 @@ class Sampler:
             found = state.evaluations[FULL]
             off = torch.linalg.vector_norm(found.forces - state.evaluations[FAST].forces, dim=-1)
             if student is not None and not float(off.max()) <= HOLE_EV_A:
-                self._add(state, found, "hole", "train", arrays={}, stage=kind)
+                self._add(state, found, Kind.HOLE, "train", arrays={}, stage=kind)
                 raise _Lost
             if state.step % self.plan.every == 0:
                 self._checkpoint.write(kind, state)
@@ -208,13 +181,13 @@ class Sampler:
                 keep(state)
             self._langevin(kind, levels, state, temperature_K, steps - state.step, keep)
 
-    def _lost(self, kind: str) -> bool:
+    def _lost(self, kind: Kind) -> bool:
         """Tell whether the student was lost in this stage, so that the teacher goes on alone."""
-        return any(f.info.get("stage") == kind for f in self.labels.of("hole", self.system))
+        return any(f.info.get("stage") == kind for f in self.labels.of(Kind.HOLE, self.system))
 
     def _langevin(
         self,
-        kind: str,
+        kind: Kind,
         levels: SingleLevel | TwoLevel,
         state: MDState,
         temperature_K: float,
@@ -231,7 +204,7 @@ class Sampler:
             bath=Bath.from_temperature(
                 temperature_K=temperature_K, friction_per_ps=FRICTION_PER_PS
             ),
-            seed=self.seed + STAGES.index(kind),
+            seed=self.seed + DYNAMICS.index(kind),
             on_step=keep,
         )
 
@@ -239,7 +212,7 @@ class Sampler:
         self,
         state: MDState,
         found: Evaluation,
-        kind: str,
+        kind: Kind,
         split: str,
         arrays: dict[str, np.ndarray] | None = None,
         **info: Any,
@@ -259,71 +232,18 @@ class Sampler:
     def _state(self, atoms: Atoms, temperature_K: float, step: int) -> MDState:
         has_hydrogen = bool((atoms.numbers == 1).any())
         masses_Da = repartitioned_masses(self.atoms, HYDROGEN_MASS_DA if has_hydrogen else 0.0)
-        masses = inertial_masses(self.atoms, masses_Da)
+        here = self.atoms.copy()  # whose constraints labels lack
+        here.positions = atoms.positions
+        state = thermal_state(here, masses_Da, temperature_K=temperature_K, seed=self.seed)
         if atoms.has("velocities_A_fs"):
-            velocities = torch.tensor(atoms.get_array("velocities_A_fs"))
-        else:
-            velocities = thermal_velocities(masses, temperature_K, self.seed)
-        cell = cell_of(self.atoms)
-        state = initial_state(torch.tensor(atoms.positions), velocities, masses, cell)
-        return MDState(**{**state.__dict__, "step": step})
+            state = replace(state, velocities=torch.tensor(atoms.get_array("velocities_A_fs")))
+        return replace(state, step=step)
 
     def _frame(self, state: MDState) -> Atoms:
         frame = self.atoms.copy()
         frame.positions = state.positions.numpy()
         return frame
 
-    def _sources(
-        self, kind: str, count: int, *, split: str = "train", frames_each: int = 1
-    ) -> Iterator[tuple[np.random.Generator, Atoms]]:
-        """Yield a generator and a random frame of dynamics for what is still to be labelled."""
-        pool = [f for f in self.labels.of("md", self.system) if f.info["split"] == split]
-        if split == "train":
-            pool += self.labels.of("warm", self.system)
-        labelled = [int(f.info["pair"]) for f in self.labels.of(kind, self.system)]
-        for k in range(count if pool else 0):
-            self._number = k
-            if labelled.count(k) < frames_each:
-                rng = np.random.default_rng([self.seed, k, *kind.encode()])
-                source = pool[int(rng.integers(len(pool)))]
-                frame = Atoms(source.numbers, source.positions, cell=source.cell, pbc=source.pbc)
-                frame.info.update(kept_info(source))
-                if source.has("force_weight"):
-                    frame.set_array("force_weight", source.get_array("force_weight"))
-                yield rng, frame
-            self.report(NAMES[kind], k + 1, count)
 
-    def _missing_signs(self, kind: str) -> list[float]:
-        """Halves of the present pair that have no label, as after a kill between the two."""
-        done = {
-            float(f.info["sign"])
-            for f in self.labels.of(kind, self.system)
-            if f.info["pair"] == self._number
-        }
-        return [sign for sign in (1.0, -1.0) if sign not in done]
-
-    def _label(self, frame, kind, split="train", arrays=None, **info):
-        self.labeller.label(
-            frame,
-            kind=kind,
-            split=split,
-            system=self.system,
-            arrays=arrays,
-            pair=self._number,
-            **info,
-        )
-
-
-def _split(kind: str, share: float) -> str:
-    return block(share) if kind == "md" else "train"
-
-
-NAMES = {
-    "shaken": "displaced frames",
-    "contacts": "close contacts",
-    "contacts-test": "close contacts to test with",
-    "stretched": "stretched bonds",
-    "stiff": "force constants",
-    "stiff-test": "force constants to test with",
-}
-"""What the stages are called in progress bars."""
+def _split(kind: Kind, share: float) -> str:
+    return block(share) if kind == Kind.MD else "train"

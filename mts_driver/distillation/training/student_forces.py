@@ -10,8 +10,8 @@ from mts_driver.distillation.training.dataset import Graph
 from mts_driver.potentials.student.cpu.evaluator import FusedStudent
 from mts_driver.potentials.student.cpu.splines import START_A, cells_per_A, radial_table
 from mts_driver.potentials.student.model import (
-    BOUND,
-    LOUDEST,
+    INPUT_BOUND,
+    MESSAGE_BOUND,
     StudentModel,
     bounded,
     bounded_slope,
@@ -74,8 +74,8 @@ def _energy_along(model: StudentModel, graph: Graph, along: Tensor) -> Tensor:
     if config.messages:
         q, dq = _by_element(states, counts, model.wq)
         table = radial_table(model, model.radial2)
-        sent, dsent = 1.0 + bounded(q, LOUDEST), dq * bounded_slope(q, LOUDEST)
-        level = _Tangents.apply(table, model, 1, graph, along, sent[row], dsent[row])
+        message, dmessage = 1.0 + bounded(q, MESSAGE_BOUND), dq * bounded_slope(q, MESSAGE_BOUND)
+        level = _Tangents.apply(table, model, 1, graph, along, message[row], dmessage[row])
         more, dmore = _by_element(level, counts, model.w2[:, config.hidden :])
         a2, da2 = a2 + more, da2 + dmore
     _, dh = _silu(a2, da2)
@@ -111,7 +111,7 @@ class _Tangents(torch.autograd.Function):
         level: int,
         graph: Graph,
         along: Tensor,
-        *sent: Tensor,
+        *message: Tensor,
     ) -> tuple[Tensor, Tensor]:
         config = model.config
         scaling = (model.shift2, model.scale2) if level else (model.shift, model.scale)
@@ -120,13 +120,13 @@ class _Tangents(torch.autograd.Function):
         args = (
             *(graph.near, along.numpy(), graph.by_element.row),
             (table.detach().contiguous().numpy(), START_A, cells_per_A(config.cutoff_A)),
-            (*(t.detach().view(len(t), 10, -1).numpy() for t in scaling), dtype(BOUND**-2)),
-            *(t.detach().contiguous().numpy() for t in sent or 2 * [nothing]),
+            (*(t.detach().view(len(t), 10, -1).numpy() for t in scaling), dtype(INPUT_BOUND**-2)),
+            *(t.detach().contiguous().numpy() for t in message or 2 * [nothing]),
         )
         ctx.kernels = tangent_kernel.kernels(table.shape[-1])
         results = ctx.kernels.tangents(*args)
         ctx.args = (*args, results)
-        ctx.first_level = not sent
+        ctx.first_level = not message
         inputs, dinputs = (torch.from_numpy(a).flatten(1) for a in results[2:])
         return inputs, dinputs
 
@@ -135,5 +135,5 @@ class _Tangents(torch.autograd.Function):
         shape = ctx.args[-1][2].shape
         given = [g.clone().view(shape).numpy() for g in grads]
         found = ctx.kernels.tangents_back(*ctx.args, *given)
-        table, *sent = (torch.from_numpy(a) for a in found)
-        return (table, None, None, None, None, *([] if ctx.first_level else sent))
+        table, *message = (torch.from_numpy(a) for a in found)
+        return (table, None, None, None, None, *([] if ctx.first_level else message))

@@ -48,17 +48,17 @@ def kernels(channels: int) -> Kernels:
     Their arguments: ``near`` (`mts_driver.potentials.student.cpu.evaluator.Near`), the direction
     ``along`` (M, 3), ``row`` (M,), where the inputs of an atom go, ``radial`` (``table``
     (E, E, G, 4, C) and its grid ``r0``, ``inverse_h``), ``scaling`` (``shift`` and ``scale``
-    (E, 10, C), 1/bound²) and what atoms tell their neighbours, ``sent`` and ``dsent`` (M, C), empty
-    in the first sum.
+    (E, 10, C), 1/bound²) and what atoms tell their neighbours, ``message`` and ``dmessage`` (M, C),
+    empty in the first sum.
     """
     called = stamp(neighbor_sums, tangent_sums)
 
     @njit(parallel=True, cache=True, fastmath=True)
-    def tangents(near, along, row, radial, scaling, sent, dsent):
+    def tangents(near, along, row, radial, scaling, message, dmessage):
         """Moments and network inputs, each followed by its derivative, all (M, 10, C)."""
         _ = called
         first, last, neighbors, vectors, kind = near
-        (table, r0, inverse_h), (shift, scale, weaker) = radial, scaling
+        (table, r0, inverse_h), (shift, scale, input_bound) = radial, scaling
         atoms, kinds, cells = kind.size, table.shape[0], table.shape[2]
         moments = np.empty((atoms, 10, channels), table.dtype)
         dmoments = np.empty((atoms, 10, channels), table.dtype)
@@ -77,13 +77,13 @@ def kernels(channels: int) -> Kernels:
                     ds = table.dtype.type(dr * inverse_h)
                     f, slope = spline(table, at, s, like)
                     df = ds * slope
-                    if sent.size:
-                        heard, dheard = (
-                            load(sent, b * channels, like),
-                            load(dsent, b * channels, like),
+                    if message.size:
+                        received, dreceived = (
+                            load(message, b * channels, like),
+                            load(dmessage, b * channels, like),
                         )
-                        df = df * heard + f * dheard
-                        f = f * heard
+                        df = df * received + f * dreceived
+                        f = f * received
                     m0 += x[0] * f
                     m1 += x[1] * f
                     m2 += x[2] * f
@@ -110,20 +110,22 @@ def kernels(channels: int) -> Kernels:
                 store_ten(moments, here, m)
                 store_ten(dmoments, here, d)
                 of_kind = kind[a] * 10 * channels
-                put_inputs_and_change(m, d, inputs, dinputs, there, shift, scale, of_kind, weaker)
+                put_inputs_and_change(
+                    m, d, inputs, dinputs, there, shift, scale, of_kind, input_bound
+                )
         return moments, dmoments, inputs, dinputs
 
     @njit(parallel=True, cache=True, fastmath=True)
-    def tangents_back(near, along, row, radial, scaling, sent, dsent, results, grad, dgrad):
-        """Gradients by ``table``, ``sent`` and ``dsent`` from those by the inputs."""
+    def tangents_back(near, along, row, radial, scaling, message, dmessage, results, grad, dgrad):
+        """Gradients by ``table``, ``message`` and ``dmessage`` from those by the inputs."""
         _ = called
         first, last, neighbors, vectors, kind = near
-        (table, r0, inverse_h), (_, scale, weaker) = radial, scaling
+        (table, r0, inverse_h), (_, scale, input_bound) = radial, scaling
         moments, dmoments, inputs, dinputs = results
         atoms, kinds, cells = kind.size, table.shape[0], table.shape[2]
         to_table = np.zeros((CHUNKS, kinds, kinds, cells, 4, channels), table.dtype)
-        to_sent = np.zeros((CHUNKS, sent.shape[0], channels), table.dtype)
-        to_dsent = np.zeros((CHUNKS, sent.shape[0], channels), table.dtype)
+        to_message = np.zeros((CHUNKS, message.shape[0], channels), table.dtype)
+        to_dmessage = np.zeros((CHUNKS, message.shape[0], channels), table.dtype)
         for chunk in prange(CHUNKS):
             number = table.dtype.type
             one = number(1)
@@ -132,7 +134,7 @@ def kernels(channels: int) -> Kernels:
                 here, there = a * 10 * channels, row[a] * 10 * channels
                 m, d = load_ten(moments, here, like), load_ten(dmoments, here, like)
                 of_kind = kind[a] * 10 * channels
-                unbound(inputs, dinputs, grad, dgrad, there, scale, of_kind, weaker, like)
+                unbound(inputs, dinputs, grad, dgrad, there, scale, of_kind, input_bound, like)
                 h, dh = load_ten(grad, there, like), load_ten(dgrad, there, like)
                 dg = invariants_back(m, dh)
                 g = dinvariants_back(m, d, dh, invariants_back(m, h))
@@ -144,19 +146,19 @@ def kernels(channels: int) -> Kernels:
                     k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
                     at = ((kind[a] * kinds + kind[b]) * cells + k) * 4 * channels
                     ds = number(dr * inverse_h)
-                    if sent.size:
+                    if message.size:
                         f, slope = spline(table, at, s, like)
                         df = ds * slope
                         n = (chunk * atoms + b) * channels
-                        q = load(to_sent, n, like) + f_bar * f + df_bar * df
-                        store(to_sent, n, q)
-                        store(to_dsent, n, load(to_dsent, n, like) + df_bar * f)
-                        heard, dheard = (
-                            load(sent, b * channels, like),
-                            load(dsent, b * channels, like),
+                        q = load(to_message, n, like) + f_bar * f + df_bar * df
+                        store(to_message, n, q)
+                        store(to_dmessage, n, load(to_dmessage, n, like) + df_bar * f)
+                        received, dreceived = (
+                            load(message, b * channels, like),
+                            load(dmessage, b * channels, like),
                         )
-                        f_bar = f_bar * heard + df_bar * dheard
-                        df_bar = df_bar * heard
+                        f_bar = f_bar * received + df_bar * dreceived
+                        df_bar = df_bar * received
                     to = chunk * table.size + at
                     store(to_table, to, load(to_table, to, like) + f_bar)
                     to += channels
@@ -167,6 +169,6 @@ def kernels(channels: int) -> Kernels:
                     to += channels
                     more = (s * s * s) * f_bar + ((one + one + one) * s * s * ds) * df_bar
                     store(to_table, to, load(to_table, to, like) + more)
-        return to_table.sum(0), to_sent.sum(0), to_dsent.sum(0)
+        return to_table.sum(0), to_message.sum(0), to_dmessage.sum(0)
 
     return Kernels(tangents, tangents_back)

@@ -113,7 +113,7 @@ def dinvariants_back(m, d, h, g):
 
 
 @njit(fastmath=True)
-def put_inputs_and_change(m, d, inputs, dinputs, at, shift, scale, of_kind, weaker):
+def put_inputs_and_change(m, d, inputs, dinputs, at, shift, scale, of_kind, input_bound):
     """Do as `mts_driver.potentials.student.cpu.neighbor_sums.put_inputs`, and give the change."""
     one, channels = inputs.dtype.type(1), size(m[0])
     found, change = invariants(m), dinvariants(m, d)
@@ -121,13 +121,13 @@ def put_inputs_and_change(m, d, inputs, dinputs, at, shift, scale, of_kind, weak
         here = k * channels
         steep = load(scale, of_kind + here, m[0])
         y = (found[k] - load(shift, of_kind + here, m[0])) * steep
-        s = inverse(root(one + weaker * (y * y)))
+        s = inverse(root(one + input_bound * (y * y)))
         store(inputs, at + here, y * s)
         store(dinputs, at + here, change[k] * steep * s * s * s)
 
 
 @njit(fastmath=True)
-def unbound(inputs, dinputs, grad, dgrad, at, scale, of_kind, weaker, like):
+def unbound(inputs, dinputs, grad, dgrad, at, scale, of_kind, input_bound, like):
     """Turn gradients by inputs and their change into those by the invariants, in place.
 
     With s² = 1 − (x/b)²: dx/dy = s³ and d²x/dy² = −3 s⁴ x/b².
@@ -137,9 +137,9 @@ def unbound(inputs, dinputs, grad, dgrad, at, scale, of_kind, weaker, like):
     for k in range(10):
         here = k * channels
         x, steep = load(inputs, at + here, like), load(scale, of_kind + here, like)
-        ss = largest(one - weaker * (x * x), least)
+        ss = largest(one - input_bound * (x * x), least)
         slope = ss * root(ss)
-        curved = number(-3) * weaker * ss * ss * x * load(dinputs, at + here, like)
+        curved = number(-3) * input_bound * ss * ss * x * load(dinputs, at + here, like)
         d = load(dgrad, at + here, like)
         store(
             grad,

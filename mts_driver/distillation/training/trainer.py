@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from mts_driver.distillation.labels.kinds import PLAIN, Kind
 from mts_driver.distillation.labels.label_file import LabelFile
-from mts_driver.distillation.sampling.budget import TrainingBudget
+from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.dataset import (
     Graph,
     StiffPair,
@@ -39,7 +40,6 @@ CHECKS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """When the student is judged by its drift, as shares of the budget."""
 DRIFT_NOISE_MEV_ATOM_PS = 0.3
 """A drift must be worse than the best by this, twice running, for training to end early."""
-PLAIN_KINDS = ("equil", "md", "warm", "hot", "shaken", "contacts", "stretched", "hole", "hard")
 
 Judge = Callable[[StudentModel], float]
 
@@ -65,18 +65,18 @@ class TrainingSet:
 
         ``raise_solutes`` gives the atoms of solutes the weights of `solute_weights`.
         """
-        kinds = [kind for kind in PLAIN_KINDS if kind not in without]
+        kinds = [kind for kind in PLAIN if kind not in without]
         chosen = [
             a for a in labels.frames if a.info["split"] == "train" and a.info["kind"] in kinds
         ]
         check_frames(chosen, config)
-        stiff = [] if "stiff" in without else labels.of("stiff")
+        stiff = [] if Kind.STIFF in without else labels.of(Kind.STIFF)
         if raise_solutes:
             chosen, stiff = _with_solutes_raised(chosen), _with_solutes_raised(stiff)
         return cls(
             [Graph.of(atoms, config) for atoms in chosen],
             stiff_pairs(stiff, config),
-            _force_rms(labels.of("md") or chosen),
+            _force_rms(labels.of(Kind.MD) or chosen),
         )
 
 

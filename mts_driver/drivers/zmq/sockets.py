@@ -96,6 +96,18 @@ def bind(socket: "zmq.Socket[bytes]", address: str) -> None:
         raise UserError(f"cannot listen at --zmq {address} ({error}): choose another.") from None
 
 
+def try_to_listen(address: str) -> None:
+    """Listen at an address for a moment.
+
+    Raises
+    ------
+    UserError
+        If that is not possible.
+    """
+    with zmq.Context() as context, new_socket(context, zmq.REP) as socket:
+        bind(socket, address)
+
+
 def connect(socket: "zmq.Socket[bytes]", address: str) -> None:
     """Connect to an address, where somebody may listen later.
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import zmq
 
-from mts_driver.drivers.children import Child
 from mts_driver.drivers.counters import Stats, read_stats
 from mts_driver.drivers.zmq.keys import guard
 from mts_driver.drivers.zmq.messages import Message
 from mts_driver.drivers.zmq.sockets import READY, bind, check_address, new_socket
 from mts_driver.errors import UserError
+from mts_driver.processes import Child
 
 CHECK_MS = 200
 PATIENCE_S = 5.0
@@ -152,7 +152,7 @@ class Front:
             while self._room() and self._clients.poll(0):
                 self._hand_out(_Open(self._clients.recv_multipart()))
             if time.monotonic() - checked_s > 1e-3 * CHECK_MS:
-                self._bury_the_dead()
+                self._requeue_from_dead_workers()
                 checked_s = time.monotonic()
 
     def close(self) -> None:
@@ -207,7 +207,7 @@ class Front:
     def _others(self, worker: _Worker) -> Iterator[_Worker]:
         yield from (w for w in (*self._workers.values(), *self._dead) if w is not worker)
 
-    def _bury_the_dead(self) -> None:
+    def _requeue_from_dead_workers(self) -> None:
         dead = {n: w for n, w in self._workers.items() if w.child.code is not None}
         self._hand_back()  # what they still had said
         for name, worker in dead.items():

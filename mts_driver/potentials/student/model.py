@@ -31,9 +31,9 @@ ZBL_EV_A = 14.399645
 ZBL_SCREENING = ((0.18175, 3.1998), (0.50986, 0.94229), (0.28022, 0.4029), (0.028171, 0.20162))
 MOMENTS = 10  # A0: 1; A1: x y z; A2: xx yy zz xy xz yz
 INVARIANTS = 10
-BOUND = 10.0
+INPUT_BOUND = 10.0
 """Largest magnitude of a network input, in standard deviations of the training data."""
-LOUDEST = 2.0
+MESSAGE_BOUND = 2.0
 """Most by which what an atom sends differs from 1: the second sum enters to the fourth power, and
 torn bonds that sent 200 had spikes of force every 0.05 Å."""
 
@@ -158,9 +158,9 @@ class StudentModel(nn.Module):
         kind: Tensor,
         neighbors: Tensor,
         vectors: Tensor,
-        sent: Tensor | None = None,
+        message: Tensor | None = None,
     ) -> Tensor:
-        """A0, A1 and A2 of every atom, (M, MOMENTS, C), with what neighbours ``sent`` (M, C)."""
+        """A0, A1 and A2 of every atom, (M, MOMENTS, C), with the messages (M, C) of neighbours."""
         r = vectors.norm(dim=-1)
         x, y, z = (vectors / r[..., None]).unbind(-1)
         third = 1.0 / 3.0
@@ -170,8 +170,8 @@ class StudentModel(nn.Module):
         is_kind = nn.functional.one_hot(kind[neighbors], kinds).to(r.dtype)
         basis = (is_kind[..., :, None] * self.basis(r)[..., None, :]).flatten(-2)
         functions = torch.bmm(basis, radial.flatten(1, 2)[kind])
-        if sent is not None:
-            functions = functions * sent[neighbors]
+        if message is not None:
+            functions = functions * message[neighbors]
         return torch.bmm(angular, functions)
 
     def read(self, first: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -179,13 +179,13 @@ class StudentModel(nn.Module):
 
         Atoms are sorted by element, ``counts`` of each.
         """
-        state, sent = [], []
+        state, message = [], []
         for e, x in enumerate(first.split(counts)):
             x = bounded((x - self.shift[e]) * self.scale[e])
             state.append(nn.functional.silu(torch.addmm(self.b1[e], x, self.w1[e])))
             if self.config.messages:
-                sent.append(1.0 + bounded(state[-1] @ self.wq[e], LOUDEST))
-        return torch.cat(state), torch.cat(sent) if sent else first[:, :0]
+                message.append(1.0 + bounded(state[-1] @ self.wq[e], MESSAGE_BOUND))
+        return torch.cat(state), torch.cat(message) if message else first[:, :0]
 
     def decide(self, state: Tensor, second: Tensor | None, counts: Sequence[int]) -> Tensor:
         """Atomic energies (M,), or weights of the vectors of the direct student; sorted atoms."""
@@ -218,7 +218,7 @@ def smooth_cutoff(x: Tensor) -> Tensor:
     return (1.0 - x * x).clamp_min(0.0) ** 3
 
 
-def bounded(x: Tensor, most: float = BOUND) -> Tensor:
+def bounded(x: Tensor, most: float = INPUT_BOUND) -> Tensor:
     """Return x/√(1 + (x/most)²), never more than ``most``, however torn a structure."""
     return x * torch.rsqrt(1.0 + (x / most) ** 2)
 

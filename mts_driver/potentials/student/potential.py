@@ -7,8 +7,8 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from integrators.state import Evaluation
 from mts_driver.errors import UserError
+from mts_driver.potentials.arrays import ArrayPotential, Arrays
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.student.cpu import kernels
 from mts_driver.potentials.student.cpu.evaluator import ByElement, FusedStudent, Near
@@ -20,7 +20,7 @@ COINCIDE_A = 1e-6
 """Closer atoms have no direction from one to the other, which the kernels divide by."""
 
 
-class Student:
+class Student(ArrayPotential):
     """A trained student bound to one set of atoms; ``student(positions, cell) -> Evaluation``.
 
     Parameters
@@ -69,19 +69,12 @@ class Student:
         """Whether forces come from an energy; direct ones have no virial."""
         return not self.model.config.direct
 
-    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
-        """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
-        shape = positions.shape[:-2]
-        x = positions.detach().reshape(-1, len(self.numbers), 3).double().cpu().numpy()
-        cells = cell.detach().double().cpu().expand(*shape, 3, 3).reshape(-1, 3, 3).numpy()
-        self._update_neighbors(x, cells)
+    def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
+        """Evaluate all replicas at once; see `ArrayPotential.evaluate`."""
+        self._update_neighbors(positions_A, cells_A)
         evaluate = self._fused if self.device.type == "cpu" else self._torch
-        energy, forces, virial = evaluate(x.reshape(-1, 3))
-        return Evaluation(
-            (energy + self.offset_eV).reshape(shape).to(positions.device),
-            forces.reshape(positions.shape).to(positions),
-            virial.reshape(*shape, 3, 3).to(positions),
-        )
+        energies, forces, virials = evaluate(positions_A.reshape(-1, 3))
+        return energies + self.offset_eV, forces.reshape(positions_A.shape), virials
 
     def _update_neighbors(self, x: np.ndarray, cells: np.ndarray) -> None:
         """Compressed lists of all replicas, skin included, every pair in both directions."""
@@ -117,8 +110,7 @@ class Student:
             )
         here = Near(first, last, near[0], near[1], self._kinds)
         energy, forces, virial = self._kernels(here, self._sorted, n)
-        total = energy.astype(np.float64).reshape(-1, n).sum(1)
-        return torch.from_numpy(total), torch.from_numpy(forces), torch.from_numpy(virial)
+        return energy.astype(np.float64).reshape(-1, n).sum(1), forces, virial
 
     def _torch(self, x):
         n, (first, neighbors, images) = len(self.numbers), self._neighbors
@@ -133,14 +125,19 @@ class Student:
         if self.model.config.direct:
             forces = self.model.direct_forces(kind, j, d).view(-1, n, 3)
             forces = forces - forces.mean(1, keepdim=True)
-            return forces.new_zeros(len(forces)), forces, forces.new_zeros(len(forces), 3, 3)
+            nothing = np.zeros(len(forces)), np.zeros((len(forces), 3, 3))
+            return nothing[0], _numpy(forces), nothing[1]
         d.requires_grad_()
         with torch.enable_grad():
             energy = self.model.energies(kind, j, d)
             (pull,) = torch.autograd.grad(energy.sum(), d)
         forces = pull.sum(1).index_add(0, j.flatten(), -pull.flatten(0, 1))
         virial = -torch.einsum("rka,rkb->rab", *(v.reshape(len(x) // n, -1, 3) for v in (d, pull)))
-        return energy.detach().double().view(-1, n).sum(1), forces, virial.detach()
+        return _numpy(energy.double().view(-1, n).sum(1)), _numpy(forces), _numpy(virial)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().double().cpu().numpy()
 
 
 def pad_neighbors(

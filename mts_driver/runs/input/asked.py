@@ -7,10 +7,6 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from mts_driver.runs.input.settings import Protocol
 
 SPLITTING = "respa-baoab"
 CONSTANT_PRESSURE = ("npt", "nst")
@@ -142,37 +138,6 @@ class Asked:
     def constant_pressure(self) -> bool:
         """Whether the cell changes."""
         return self.ensemble in CONSTANT_PRESSURE
-
-    @classmethod
-    def of_options(cls, chosen: Protocol) -> Asked:
-        """Read the choices of ``mts prepare``."""
-        constant_pressure = chosen.pressure_bar is not None
-        kelvin = (chosen.temperature_K, *chosen.exchange_K)
-        return cls(
-            words=OPTIONS,
-            ensemble="npt" if constant_pressure else "nvt",
-            pressure=chosen.pressure_bar,
-            thermostat="pile_l" if chosen.beads > 1 else "langevin",
-            barostat="isotropic" if constant_pressure else "",
-            student=chosen.student is not None,
-            levels=1 if chosen.student is None else 2,
-            n_inner=chosen.n_inner,
-            beads=chosen.beads,
-            teacher_beads=chosen.slow_beads,
-            difference_beads=chosen.slow_beads,
-            most_beads=chosen.beads if chosen.student else chosen.slow_beads,
-            periodic=chosen.periodic,
-            held=bool(chosen.held),
-            hydrogens=chosen.hydrogens,
-            heavy_hydrogens=bool(chosen.hydrogen_mass),
-            hydrogen_friction=chosen.hydrogen_friction_per_ps is not None,
-            on_hole=chosen.on_hole,
-            mode=chosen.mode,
-            both_in_one=chosen.mode == "zmq",
-            device_steps=chosen.device_steps,
-            kept_velocities=chosen.keep_velocities,
-            replicas=tuple(f"{t:g} K" for t in kelvin) if chosen.exchange_K else (),
-        )
 
     @classmethod
     def of_input(

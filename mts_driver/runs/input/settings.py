@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from mts_driver.errors import UserError
-from mts_driver.runs.input.asked import Asked
+from mts_driver.runs.input.asked import OPTIONS, Asked
 from mts_driver.runs.input.combinations import check
 
 
@@ -121,7 +121,7 @@ class Protocol:
                     f"{name}={spec!r} has a comma or brace, which i-PI's <parameters> cannot hold: "
                     "rename the file, or wrap the calculator in a function of your own."
                 )
-        check(Asked.of_options(self))
+        check(self.asked())
 
     def require_virials(self, teacher: bool, student: bool) -> None:
         """Refuse constant pressure if one of the models, now that they are loaded, has no virial.
@@ -131,7 +131,7 @@ class Protocol:
         UserError
             See `mts_driver.runs.input.combinations`.
         """
-        asked = Asked.of_options(self)
+        asked = self.asked()
         check(replace(asked, teacher_virial=teacher, student_virial=student))
 
     @property
@@ -143,3 +143,33 @@ class Protocol:
     def slow_beads(self) -> int:
         """Beads on which the teacher is evaluated."""
         return self.beads if self.teacher_beads is None else self.teacher_beads
+
+    def asked(self) -> Asked:
+        """Return what these choices ask for, as an input would."""
+        constant_pressure = self.pressure_bar is not None
+        kelvin = (self.temperature_K, *self.exchange_K)
+        return Asked(
+            words=OPTIONS,
+            ensemble="npt" if constant_pressure else "nvt",
+            pressure=self.pressure_bar,
+            thermostat="pile_l" if self.beads > 1 else "langevin",
+            barostat="isotropic" if constant_pressure else "",
+            student=self.student is not None,
+            levels=1 if self.student is None else 2,
+            n_inner=self.n_inner,
+            beads=self.beads,
+            teacher_beads=self.slow_beads,
+            difference_beads=self.slow_beads,
+            most_beads=self.beads if self.student else self.slow_beads,
+            periodic=self.periodic,
+            held=bool(self.held),
+            hydrogens=self.hydrogens,
+            heavy_hydrogens=bool(self.hydrogen_mass),
+            hydrogen_friction=self.hydrogen_friction_per_ps is not None,
+            on_hole=self.on_hole,
+            mode=self.mode,
+            both_in_one=self.mode == "zmq",
+            device_steps=self.device_steps,
+            kept_velocities=self.keep_velocities,
+            replicas=tuple(f"{t:g} K" for t in kelvin) if self.exchange_K else (),
+        )

@@ -12,14 +12,15 @@ from integrators.bath import Bath
 from integrators.engine import run
 from integrators.levels import TwoLevel
 from integrators.splitting import SLOW, Operation, respa_baoab
-from integrators.state import MDState, Potential, initial_state
+from integrators.state import MDState, Potential
 from integrators.thermometer import Thermometer
 from mts_driver.analysis.statistics import BlockAverage, block_average
 from mts_driver.simulation.dynamics import BlownUp, friction_of, hottest
 from mts_driver.simulation.holes import bonds_to_hydrogen
+from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
+from mts_driver.structures.tensors import cell_of
 from mts_driver.validation.resonance.spectrum import Spectrum, Velocities
 
 DISCARDED = 0.2
@@ -154,13 +155,10 @@ def run_point(
     """
     n = round(point.outer_fs / point.inner_fs)
     steps = max(1, round(1e3 * picoseconds / point.outer_fs))
-    masses = inertial_masses(atoms, repartitioned_masses(atoms, point.hydrogen_mass_Da))
-    velocities = [thermal_velocities(masses, temperature_K, seed + k) for k in range(replicas)]
-    positions = torch.tensor(atoms.positions).expand(replicas, -1, -1).contiguous()
-    v = torch.stack(velocities)
-    cell = cell_of(atoms)
-    if replicas == 1:  # without the batch axis, where potentials are fastest
-        positions, v = positions[0], v[0]
+    masses_Da = repartitioned_masses(atoms, point.hydrogen_mass_Da)
+    state = thermal_state(
+        atoms, masses_Da, temperature_K=temperature_K, seed=seed, replicas=replicas
+    )
     observer = _Observer(atoms, temperature_K)
     vibrations = Velocities(atoms, point.inner_fs)
     largest = 0.0
@@ -176,7 +174,6 @@ def run_point(
         vibrations.on_op(op, state)
 
     levels = TwoLevel(teacher, student)
-    state = initial_state(positions, v, masses, cell)
     state = levels.evaluate(state, SLOW)  # models compile in their first call
     start, blown_up = time.perf_counter(), False
     try:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mts_driver.files import check_output, write_json
-from mts_driver.memory import keep_memory
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
+from mts_driver.processes import keep_memory
 from mts_driver.structures.files import read_structure
 from mts_driver.validation.resonance.scan import Settings, scan
 
@@ -145,8 +145,14 @@ def resonance(
     write_json(target, found)
     state_file.unlink(missing_ok=True)
     picture, no_picture = _drawn(found, target.with_suffix(".png"))
-    steps = (found[f"recommended_{which}outer_fs"] for which in ("", "for_sampling_"))
-    return ResonanceResult(found, *steps, target, picture, no_picture)
+    return ResonanceResult(
+        results=found,
+        recommended_outer_fs=found["recommended_outer_fs"],
+        recommended_for_sampling_outer_fs=found["recommended_for_sampling_outer_fs"],
+        json_file=target,
+        picture=picture,
+        no_picture=no_picture,
+    )
 
 
 def _drawn(found: dict[str, Any], path: Path) -> tuple[Path | None, str]:

@@ -15,7 +15,12 @@ from mts_driver.potentials.student.cpu.splines import (
     radial_table,
     repulsion_table,
 )
-from mts_driver.potentials.student.model import BOUND, LOUDEST, StudentConfig, StudentModel
+from mts_driver.potentials.student.model import (
+    INPUT_BOUND,
+    MESSAGE_BOUND,
+    StudentConfig,
+    StudentModel,
+)
 
 
 class Near(NamedTuple):
@@ -116,7 +121,7 @@ class Workspace(NamedTuple):
         Atomic energies, eV.
     moments, inputs, a1, a2, g1 : arrays, shapes (R, ...)
         Of the first sum; both layers before their nonlinearity; gradient by the first.
-    told, sent, answer : arrays, shapes (M, P), (M, P), (CHUNKS, M, P)
+    message_raw, message, grad_message : arrays, shapes (M, P), (M, P), (CHUNKS, M, P)
         What atoms tell before and after it is bounded, and the gradient by it.
     forces, virials : float64 arrays, shapes (CHUNKS, M, 3), (CHUNKS, replicas, 3, 3)
         eV/Å and eV, to be summed over the chunks.
@@ -128,9 +133,9 @@ class Workspace(NamedTuple):
     a1: np.ndarray
     a2: np.ndarray
     g1: np.ndarray
-    told: np.ndarray
-    sent: np.ndarray
-    answer: np.ndarray
+    message_raw: np.ndarray
+    message: np.ndarray
+    grad_message: np.ndarray
     forces: np.ndarray
     virials: np.ndarray
 
@@ -148,9 +153,9 @@ class Workspace(NamedTuple):
             a1=np.zeros((rows, hidden), dtype),
             a2=np.zeros((rows, hidden), dtype),
             g1=np.zeros((rows, hidden), dtype),
-            told=np.zeros((atoms, p), dtype),
-            sent=np.zeros((atoms, p), dtype),
-            answer=np.zeros((CHUNKS, atoms, p), dtype),
+            message_raw=np.zeros((atoms, p), dtype),
+            message=np.zeros((atoms, p), dtype),
+            grad_message=np.zeros((CHUNKS, atoms, p), dtype),
             forces=np.zeros((CHUNKS, atoms, 3)),
             virials=np.zeros((CHUNKS, replicas, 3, 3)),
         )
@@ -182,10 +187,10 @@ class FusedStudent:
         pairs = repulsion_table(self.model)
         pairs = pairs if repulsion else pairs[:0]
         grid = START_A, cells_per_A(self.model.config.cutoff_A)
-        weaker = self._weights.w1.dtype.type(BOUND**-2)
+        input_bound = self._weights.w1.dtype.type(INPUT_BOUND**-2)
         scaling = (t.view(len(t), 10, -1).numpy() for t in (shift, scale))
         table = radial_table(self.model, radial).contiguous().numpy()
-        return (table, pairs.numpy(), *grid), (*scaling, weaker)
+        return (table, pairs.numpy(), *grid), (*scaling, input_bound)
 
     def __call__(
         self, near: Near, sorted_: ByElement, atoms_per_replica: int
@@ -197,16 +202,16 @@ class FusedStudent:
             self._work = Workspace.of(self.model.config, self._weights, **sizes)
             self._sizes = sizes
         work = self._work
-        for summed in (work.answer, work.forces, work.virials):
+        for summed in (work.grad_message, work.forces, work.virials):
             summed[:] = 0
-        loudest = work.energy.dtype.type(LOUDEST**-2)
+        message_bound = work.energy.dtype.type(MESSAGE_BOUND**-2)
         here = (near, sorted_.blocks)
         net = (self._weights, work)
-        self._kernels.read(*here, *self._first, *net, loudest)
+        self._kernels.read(*here, *self._first, *net, message_bound)
         self._kernels.decide(*here, *self._second, *net, atoms_per_replica)
         if self.model.config.direct:
             return self._without_mean(work, atoms_per_replica)
-        self._kernels.pull_back(*here, *self._first, *net, loudest, atoms_per_replica)
+        self._kernels.pull_back(*here, *self._first, *net, message_bound, atoms_per_replica)
         return work.energy.copy(), work.forces.sum(0), work.virials.sum(0)
 
     @staticmethod

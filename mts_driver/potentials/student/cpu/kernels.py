@@ -105,14 +105,14 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
     second = max(messages, 1)
 
     @njit(parallel=True, cache=True, fastmath=True)
-    def read(near, blocks, radial, scaling, weights, work, loudest):
+    def read(near, blocks, radial, scaling, weights, work, message_bound):
         _ = called
         first, last, neighbors, vectors, kind = near
         table, pairs, r0, inverse_h = radial
-        (order, element), (shift, scale, weaker) = blocks, scaling
+        (order, element), (shift, scale, input_bound) = blocks, scaling
         w1, b1, w2, b2, wq = weights.w1, weights.b1, weights.w2, weights.b2, weights.wq
         energy, kept, inputs, a1, a2 = work.energy, work.moments, work.inputs, work.a1, work.a2
-        told, sent = work.told, work.sent
+        message_raw, message = work.message_raw, work.message
         (stride, hidden), width = w1.shape[1:], wq.shape[2]
         for chunk in prange(CHUNKS):
             one, nothing = w1.dtype.type(1), np.empty((0, 0), w1.dtype)
@@ -133,7 +133,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                         )
                         store_ten(kept, (row + j) * 10 * channels, m)
                         at, of_kind = (row + j) * stride, e * 10 * channels
-                        put_inputs(m, inputs, at, shift, scale, of_kind, weaker)
+                        put_inputs(m, inputs, at, shift, scale, of_kind, input_bound)
                 at = row * hidden
                 fill(a1, at, hidden, b1, e * hidden)
                 add_product(inputs, row * stride, stride, w1, e * stride * hidden, hidden, a1, at)
@@ -147,19 +147,19 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                         a = order[block, j]
                         if a >= 0:
                             x = load(q, j * width, quiet)
-                            store(told, a * messages, x)
-                            x = x * inverse(root(one + loudest * (x * x)))
-                            store(sent, a * messages, one + x)
+                            store(message_raw, a * messages, x)
+                            x = x * inverse(root(one + message_bound * (x * x)))
+                            store(message, a * messages, one + x)
 
     @njit(parallel=True, cache=True, fastmath=True)
     def decide(near, blocks, radial, scaling, weights, work, atoms_per_replica):
         _ = called
         first, last, neighbors, vectors, kind = near
         table, pairs, r0, inverse_h = radial
-        (order, element), (shift, scale, weaker) = blocks, scaling
+        (order, element), (shift, scale, input_bound) = blocks, scaling
         w2b, w3, w2t, w2bt = weights.w2b, weights.w3, weights.w2t, weights.w2bt
-        energy, a2, g1, sent, kept = work.energy, work.a2, work.g1, work.sent, work.moments
-        forces, virials, answer = work.forces, work.virials, work.answer
+        energy, a2, g1, message, kept = work.energy, work.a2, work.g1, work.message, work.moments
+        forces, virials, grad_message = work.forces, work.virials, work.grad_message
         (stride, hidden), width = w2b.shape[1:], w3.shape[-1]
         for chunk in prange(CHUNKS):
             like = zeros(w3, channels)
@@ -167,7 +167,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
             m2 = np.zeros(ROWS * 10 * second, w3.dtype)
             inputs, grad = np.zeros(ROWS * stride, w3.dtype), np.zeros(ROWS * stride, w3.dtype)
             h, g2 = np.empty(ROWS * hidden, w3.dtype), np.empty(ROWS * hidden, w3.dtype)
-            mine, answers = forces[chunk], answer[chunk]
+            own_forces, own_grad_message = forces[chunk], grad_message[chunk]
             for block in range(*_share(element.size, chunk)):
                 e, at = element[block], block * ROWS * hidden
                 if two_sums:
@@ -178,12 +178,12 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                                 a,
                                 (first, last, neighbors, vectors, kind),
                                 (table, pairs, r0, inverse_h),
-                                sent,
+                                message,
                                 quiet,
                             )
                             store_ten(m2, j * 10 * second, m)
                             of_kind = e * 10 * second
-                            put_inputs(m, inputs, j * stride, shift, scale, of_kind, weaker)
+                            put_inputs(m, inputs, j * stride, shift, scale, of_kind, input_bound)
                     add_product(inputs, 0, stride, w2b, e * stride * hidden, hidden, a2, at)
                 silu(a2, at, h, 0, ROWS * hidden)
                 if direct:
@@ -193,10 +193,10 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                         a = order[block, j]
                         if a >= 0:
                             m = load_ten(kept, (block * ROWS + j) * 10 * channels, like)
-                            _push(m, out, j * width, mine, a)
+                            _push(m, out, j * width, own_forces, a)
                             if two_sums:
                                 m = load_ten(m2, j * 10 * second, quiet)
-                                _push(m, out, j * width + 2 * channels, mine, a)
+                                _push(m, out, j * width + 2 * channels, own_forces, a)
                 else:
                     for j in range(ROWS):
                         a = order[block, j]
@@ -215,34 +215,41 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                                 m = load_ten(m2, j * 10 * second, quiet)
                                 of_kind = e * 10 * second
                                 at2 = j * stride
-                                g = take_gradient(m, grad, at2, inputs, at2, scale, of_kind, weaker)
+                                g = take_gradient(
+                                    m, grad, at2, inputs, at2, scale, of_kind, input_bound
+                                )
                                 pull(
                                     a,
                                     (first, last, neighbors, vectors, kind),
                                     (table, pairs, r0, inverse_h),
-                                    sent,
+                                    message,
                                     g,
-                                    mine,
+                                    own_forces,
                                     virials[chunk, a // atoms_per_replica],
-                                    answers,
+                                    own_grad_message,
                                 )
 
     @njit(parallel=True, cache=True, fastmath=True)
-    def pull_back(near, blocks, radial, scaling, weights, work, loudest, atoms_per_replica):
+    def pull_back(near, blocks, radial, scaling, weights, work, message_bound, atoms_per_replica):
         _ = called
         first, last, neighbors, vectors, kind = near
         table, pairs, r0, inverse_h = radial
-        (order, element), (_, scale, weaker) = blocks, scaling
+        (order, element), (_, scale, input_bound) = blocks, scaling
         w1t, wqt = weights.w1t, weights.wqt
         inputs, kept, a1, g1 = work.inputs, work.moments, work.a1, work.g1
-        forces, virials, answer, told = work.forces, work.virials, work.answer, work.told
+        forces, virials, grad_message, message_raw = (
+            work.forces,
+            work.virials,
+            work.grad_message,
+            work.message_raw,
+        )
         (hidden, stride), width = w1t.shape[1:], wqt.shape[1]
         for chunk in prange(CHUNKS):
             one, nothing = w1t.dtype.type(1), np.empty((0, 0), w1t.dtype)
             like = zeros(w1t, channels)
             quiet = zeros(w1t, second)
-            asked, grad = np.zeros(ROWS * width, w1t.dtype), np.empty(ROWS * stride, w1t.dtype)
-            mine, atoms = forces[chunk], kind.size
+            grad_raw, grad = np.zeros(ROWS * width, w1t.dtype), np.empty(ROWS * stride, w1t.dtype)
+            own_forces, atoms = forces[chunk], kind.size
             for block in range(*_share(element.size, chunk)):
                 e, row = element[block], block * ROWS
                 if two_sums:
@@ -251,12 +258,12 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                         if a >= 0:
                             s = quiet
                             for c in range(CHUNKS):
-                                s += load(answer, (c * atoms + a) * messages, quiet)
-                            x = load(told, a * messages, quiet)
-                            x = inverse(root(one + loudest * (x * x)))
-                            store(asked, j * width, s * x * x * x)
+                                s += load(grad_message, (c * atoms + a) * messages, quiet)
+                            x = load(message_raw, a * messages, quiet)
+                            x = inverse(root(one + message_bound * (x * x)))
+                            store(grad_raw, j * width, s * x * x * x)
                     at = row * hidden
-                    add_product(asked, 0, width, wqt, e * width * hidden, hidden, g1, at)
+                    add_product(grad_raw, 0, width, wqt, e * width * hidden, hidden, g1, at)
                 times_silu_slope(a1, row * hidden, g1, row * hidden, ROWS * hidden)
                 clear(grad, 0, ROWS * stride)
                 add_product(g1, row * hidden, hidden, w1t, e * hidden * stride, stride, grad, 0)
@@ -265,14 +272,16 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
                     if a >= 0:
                         m = load_ten(kept, (row + j) * 10 * channels, like)
                         at, of_kind = (row + j) * stride, e * 10 * channels
-                        g = take_gradient(m, grad, j * stride, inputs, at, scale, of_kind, weaker)
+                        g = take_gradient(
+                            m, grad, j * stride, inputs, at, scale, of_kind, input_bound
+                        )
                         pull(
                             a,
                             (first, last, neighbors, vectors, kind),
                             (table, pairs, r0, inverse_h),
                             nothing,
                             g,
-                            mine,
+                            own_forces,
                             virials[chunk, a // atoms_per_replica],
                             nothing,
                         )

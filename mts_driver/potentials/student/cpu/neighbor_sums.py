@@ -9,7 +9,7 @@ near : tuple
 radial : tuple
     ``table`` (E, E, G, 4, C), the cubics of the radial functions in every grid cell; ``pairs``
     (E, E, G, 4), those of half the repulsion, or empty; ``r0`` and ``inverse_h``, the grid.
-sent : array, shape (M, C)
+message : array, shape (M, C)
     What neighbours tell; empty in the first sum.
 like : Lanes
     Zeros, as many as there are channels.
@@ -56,7 +56,7 @@ def _direction(vectors, p, table):
 
 
 @njit(fastmath=True)
-def moments(a, near, radial, sent, like):
+def moments(a, near, radial, message, like):
     """Return the ten moments of atom ``a``, and half of its pair energies."""
     first, last, neighbors, vectors, kind = near
     table, pairs, r0, inverse_h = radial
@@ -70,8 +70,8 @@ def moments(a, near, radial, sent, like):
         at = ((i * table.shape[1] + j) * table.shape[2] + k) * 4 * channels
         f = load(table, at + 2 * channels, like) + s * load(table, at + 3 * channels, like)
         f = load(table, at, like) + s * (load(table, at + channels, like) + s * f)
-        if sent.size:
-            f = f * load(sent, b * channels, like)
+        if message.size:
+            f = f * load(message, b * channels, like)
         if pairs.size:
             energy += pairs[i, j, k, 0] + s * (
                 pairs[i, j, k, 1] + s * (pairs[i, j, k, 2] + s * pairs[i, j, k, 3])
@@ -91,11 +91,11 @@ def moments(a, near, radial, sent, like):
 
 
 @njit(fastmath=True)
-def pull(a, near, radial, sent, g, forces, virial, answer):
+def pull(a, near, radial, message, g, forces, virial, grad_message):
     """Add to all forces what the energy's gradient by the moments of atom ``a`` pulls.
 
-    ``g`` is that gradient, ten lanes; ``forces`` (M, 3), ``virial`` (3, 3) and ``answer`` (M, C),
-    the gradient by what neighbours tell, are added to.
+    ``g`` is that gradient, ten lanes; ``forces`` (M, 3), ``virial`` (3, 3) and ``grad_message``
+    (M, C), the gradient by what neighbours tell, are added to.
     """
     first, last, neighbors, vectors, kind = near
     table, pairs, r0, inverse_h = radial
@@ -109,17 +109,17 @@ def pull(a, near, radial, sent, g, forces, virial, answer):
         at = ((i * table.shape[1] + j) * table.shape[2] + k) * 4 * channels
         f, slope = spline(table, at, s, like)
         x, y, z, w = _direction(vectors, p, table)
-        felt = g[0] + x * g[1] + y * g[2] + z * g[3]
-        felt += (x * x - third) * g[4] + (y * y - third) * g[5] + (z * z - third) * g[6]
-        felt += (x * y) * g[7] + (x * z) * g[8] + (y * z) * g[9]
-        if sent.size:
+        grad_radial = g[0] + x * g[1] + y * g[2] + z * g[3]
+        grad_radial += (x * x - third) * g[4] + (y * y - third) * g[5] + (z * z - third) * g[6]
+        grad_radial += (x * y) * g[7] + (x * z) * g[8] + (y * z) * g[9]
+        if message.size:
             at = b * channels
-            store(answer, at, load(answer, at, like) + felt * f)
-            heard = load(sent, at, like)
-            f, slope = f * heard, slope * heard
+            store(grad_message, at, load(grad_message, at, like) + grad_radial * f)
+            received = load(message, at, like)
+            f, slope = f * received, slope * received
         # dE/dr at fixed direction, and the gradient in the direction, of which the part across
         # the bond counts
-        along = total(felt * slope)
+        along = total(grad_radial * slope)
         if pairs.size:
             along += pairs[i, j, k, 1] + s * (
                 two * pairs[i, j, k, 2] + three * s * pairs[i, j, k, 3]
@@ -237,11 +237,11 @@ def invariants_back(m, h):
 
 
 @njit(fastmath=True)
-def put_inputs(m, inputs, at, shift, scale, of_kind, weaker):
+def put_inputs(m, inputs, at, shift, scale, of_kind, input_bound):
     """Write network inputs: the invariants of ``m``, shifted, scaled and bounded.
 
-    That is x = y/√(1 + y²/b²), `mts_driver.potentials.student.model.bounded`; ``weaker`` is 1/b²,
-    ``of_kind`` the flat index of the atom's element in ``shift`` and ``scale``.
+    That is x = y/√(1 + y²/b²), `mts_driver.potentials.student.model.bounded`; ``input_bound`` is
+    1/b², ``of_kind`` the flat index of the atom's element in ``shift`` and ``scale``.
     """
     one, channels = inputs.dtype.type(1), size(m[0])
     found = invariants(m)
@@ -249,18 +249,18 @@ def put_inputs(m, inputs, at, shift, scale, of_kind, weaker):
         here = k * channels
         y = found[k] - load(shift, of_kind + here, m[0])
         y = y * load(scale, of_kind + here, m[0])
-        store(inputs, at + here, y * inverse(root(one + weaker * (y * y))))
+        store(inputs, at + here, y * inverse(root(one + input_bound * (y * y))))
 
 
 @njit(fastmath=True)
-def take_gradient(m, grad, at, inputs, inputs_at, scale, of_kind, weaker):
+def take_gradient(m, grad, at, inputs, inputs_at, scale, of_kind, input_bound):
     """Return dE/d(moments) from dE/d(inputs): dx/dy = (1 − x²/b²)^(3/2); ten lanes each."""
     one, channels, nothing = inputs.dtype.type(1), size(m[0]), m[0] - m[0]
     for k in range(10):
         here = k * channels
         x = load(inputs, inputs_at + here, m[0])
         # rounding may take x a little beyond b
-        rest = largest(one - weaker * (x * x), nothing)
+        rest = largest(one - input_bound * (x * x), nothing)
         y = load(grad, at + here, m[0]) * load(scale, of_kind + here, m[0])
         store(grad, at + here, y * rest * root(rest))
     return invariants_back(m, load_ten(grad, at, m[0]))

@@ -4,24 +4,23 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ase import Atoms
 
+from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.sampling.droplets import droplets
 from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
-from mts_driver.distillation.sampling.sampler import Report, Sampler
+from mts_driver.distillation.sampling.sampler import Sampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan, calls_for
+from mts_driver.distillation.settings import Progress, Settings
 from mts_driver.distillation.state_file import file_name
-from mts_driver.distillation.student_quality import milliseconds
 from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.potentials.student.potential import Student
-
-if TYPE_CHECKING:
-    from mts_driver.distillation.distill import Settings
+from mts_driver.potentials.timing import milliseconds_per_call
 
 SAMPLING_SHARE = 0.4
 """Share of the time budget that goes into labels, the rest into training."""
@@ -37,12 +36,12 @@ SETTLING_SHARE, MOST_SETTLING_STEPS = 0.1, 1000
 
 def sample(
     systems: Sequence[Atoms],
-    settings: "Settings",
+    settings: Settings,
     labeller: Labeller,
     base: StudentModel | None,
     work: Path,
     student: str,
-    report: Report,
+    report: Progress,
 ) -> float:
     """Label frames of every system until its share of the budget is spent, as planned at first.
 
@@ -75,7 +74,7 @@ def sample(
 
         radius_A = fragment_radius_A(atoms, settings)
         runner = _runner(base, atoms) if base is not None or radius_A else None
-        sampler: Callable[..., Sampler] = Sampler
+        sampler: Callable[..., Sampler | FragmentSampler] = Sampler
         if radius_A:
             assert runner is not None
             snapshots = work / f"{file_name(name)}-snapshots.extxyz"
@@ -91,21 +90,21 @@ def sample(
         calls = SamplingPlan(temperature_K=settings.temperature_K, calls=planned[name])
         sampler(atoms, name, labeller, calls, seed=settings.seed, report=tell).run()
         if base is not None and not radius_A:
-            settled = labeller.labels.of("equil", name)[-1:] or [atoms]
+            settled = labeller.labels.of(Kind.EQUIL, name)[-1:] or [atoms]
             queue += droplets(settled)
         spent[student] = spent.get(student, 0.0) + time.monotonic() - started
         write_json(plan_file, plan)
     return float(spent.get(student, 0.0))
 
 
-def fragment_radius_A(atoms: Atoms, settings: "Settings") -> float:
+def fragment_radius_A(atoms: Atoms, settings: Settings) -> float:
     """Return the radius of the pieces that a system is cut into, Å; 0: sampled as a whole."""
     if settings.fragment_radius_A is not None:
         return settings.fragment_radius_A
     return FRAGMENT_RADIUS_A if len(atoms) > WHOLE_ATOMS else 0.0
 
 
-def _plan(file: Path, settings: "Settings") -> dict[str, Any]:
+def _plan(file: Path, settings: Settings) -> dict[str, Any]:
     if not file.exists():
         return {"frames": settings.frames, "calls": {}, "sampling_s": {}}
     plan: dict[str, Any] = read_json(
@@ -121,7 +120,7 @@ def _plan(file: Path, settings: "Settings") -> dict[str, Any]:
     return plan
 
 
-def _check_frames(systems: Sequence[Atoms], settings: "Settings", parts: int) -> None:
+def _check_frames(systems: Sequence[Atoms], settings: Settings, parts: int) -> None:
     """Require enough frames for a test block of every system."""
     if settings.frames is None:
         return
@@ -135,13 +134,13 @@ def _check_frames(systems: Sequence[Atoms], settings: "Settings", parts: int) ->
         )
 
 
-def _sampler(radius_A: float) -> type[Sampler]:
+def _sampler(radius_A: float) -> type[Sampler | FragmentSampler]:
     return FragmentSampler if radius_A else Sampler
 
 
 def _calls(
     atoms: Atoms,
-    settings: "Settings",
+    settings: Settings,
     parts: int,
     labeller: Labeller,
     runner: Student | None,
@@ -154,7 +153,7 @@ def _calls(
     # snapshots of a system that is cut come off its time first
     if not radius_A:
         first_s = 0.0
-        label_ms = BESIDE_TEACHER * milliseconds(labeller.teacher(atoms), atoms)
+        label_ms = BESIDE_TEACHER * milliseconds_per_call(labeller.teacher(atoms), atoms)
     else:
         assert runner is not None
         first_s, label_ms = FragmentSampler.costs(atoms, radius_A, labeller, runner)
@@ -162,14 +161,15 @@ def _calls(
     return max(FEWEST_CALLS, int(seconds * 1e3 / label_ms))
 
 
-def _settling_steps(runner: Student, atoms: Atoms, settings: "Settings", parts: int) -> int:
+def _settling_steps(runner: Student, atoms: Atoms, settings: Settings, parts: int) -> int:
     if settings.minutes is None:
         return MOST_SETTLING_STEPS
-    affordable = SETTLING_SHARE * _share_s(settings, parts) / (1e-3 * milliseconds(runner, atoms))
+    call_s = 1e-3 * milliseconds_per_call(runner, atoms)
+    affordable = SETTLING_SHARE * _share_s(settings, parts) / call_s
     return min(int(affordable), MOST_SETTLING_STEPS)
 
 
-def _share_s(settings: "Settings", parts: int) -> float:
+def _share_s(settings: Settings, parts: int) -> float:
     """Time for one of so many systems, s."""
     assert settings.minutes is not None
     return SAMPLING_SHARE * settings.minutes * 60 / parts
