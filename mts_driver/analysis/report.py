@@ -34,10 +34,10 @@ class Report(NamedTuple):
     results: dict[str, Any]
 
 
-__all__ = ["DISCARD", "Report", "available", "write_report"]
+__all__ = ["DISCARD", "Report", "available", "report"]
 
 
-def write_report(
+def report(
     run_dir: Path | str,
     *,
     reference: Path | str | None = None,

@@ -36,9 +36,9 @@ def report(
     Speed, temperatures, g(r), potential energy and X-H bonds with their errors, beside those of a
     reference if one is given. Example: mts report run --reference single-step
     """
-    from mts_driver.analysis.report import write_report
+    from mts_driver.analysis.report import report as write
 
-    made = write_report(
+    made = write(
         run_dir,
         reference=reference,
         experiment=experiment,

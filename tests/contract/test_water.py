@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import MTS, assert_nothing_is_left, family, kill, start, wait_for
 
-from mts_driver.analysis.report import write_report
+from mts_driver.analysis.report import report as write_report
 
 pytest.importorskip("so3krates_torch")
 INPUTS = Path(__file__).parents[2] / "inputs"

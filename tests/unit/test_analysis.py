@@ -9,7 +9,7 @@ import pytest
 from mts_driver.analysis.bonds import bond_lengths
 from mts_driver.analysis.properties import read_properties
 from mts_driver.analysis.rdf import RDF, longest_r, radial_distribution
-from mts_driver.analysis.report import write_report
+from mts_driver.analysis.report import report as write_report
 from mts_driver.analysis.results import analyse
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.statistics import (
