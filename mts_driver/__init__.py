@@ -52,7 +52,26 @@ _HOMES = {
 }
 """Where each is made; loading one does not load the others."""
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "CheckResult",
+    "DistillationResult",
+    "Holes",
+    "PreparedRun",
+    "Report",
+    "ResonanceResult",
+    "RunResult",
+    "SimulationResult",
+    "Timings",
+    "UserError",
+    "check",
+    "distill",
+    "load_potential",
+    "prepare",
+    "report",
+    "resonance",
+    "run",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:
