@@ -63,11 +63,13 @@ class Ring:
 
     def modes(self, beads: np.ndarray) -> np.ndarray:
         """From beads (P, N, 3) to modes."""
-        return (self.matrix @ beads.reshape(len(beads), -1)).reshape(beads.shape)
+        modes: np.ndarray = self.matrix @ beads.reshape(len(beads), -1)
+        return modes.reshape(beads.shape)
 
     def beads(self, modes: np.ndarray) -> np.ndarray:
         """From modes (P, N, 3) to beads."""
-        return (self.matrix.T @ modes.reshape(len(modes), -1)).reshape(modes.shape)
+        beads: np.ndarray = self.matrix.T @ modes.reshape(len(modes), -1)
+        return beads.reshape(modes.shape)
 
 
 class Program(NamedTuple):

@@ -138,7 +138,7 @@ def check_output(path: Path, *, name: str, suffix: str = "", force: bool = True)
     path : Path
         In a folder that exists.
     name : str
-        The option that names it, such as ``--json``.
+        What messages call it: a parameter such as ``json_file``, or words.
     suffix : str
         What it must end in.
     force : bool
@@ -149,29 +149,30 @@ def check_output(path: Path, *, name: str, suffix: str = "", force: bool = True)
     UserError
         If one of these is not so, or files cannot be made there.
     """
+    what = f"{name}={str(path)!r}" if name.isidentifier() else f"{name} {path}"
     if suffix and path.suffix != suffix:
-        raise UserError(f"{name} {path} must end in {suffix}.")
+        raise UserError(f"{what} must end in {suffix}.")
     target = Path(os.path.realpath(path))
     try:
         _exists(_part(target))
     except OSError as error:
-        raise UserError(f"{name} {path}: {error.strerror}: choose another name.") from error
+        raise UserError(f"{what}: {error.strerror}: choose another name.") from error
     if _is_device(path):
         return
     if target.is_dir():
-        raise UserError(f"{name} {path} is a folder: give the name of a file.")
+        raise UserError(f"{what} is a folder: give the name of a file.")
     if target.exists() and not force:
-        raise UserError(f"{name} {path} exists: choose another name, or give --force.")
+        raise UserError(f"{what} exists: choose another name, or give force=True.")
     if not target.parent.is_dir():
-        raise UserError(f"{name} {path}: the folder '{path.parent}' does not exist.")
-    require_writable(target.parent, name=f"{name} {path}")
+        raise UserError(f"{what}: the folder '{path.parent}' does not exist.")
+    require_writable(target.parent, name=what)
     if target.exists():
         try:
             with open(target, "ab"):
                 pass
         except OSError as error:
             raise UserError(
-                f"{name} {path} cannot be written ({error.strerror or error}): choose another "
+                f"{what} cannot be written ({error.strerror or error}): choose another "
                 "file, or make this one writable."
             ) from error
 

@@ -2,4 +2,4 @@
 
 from mts_driver.drivers.zmq.ipi_pes import __DRIVER_CLASS__, __DRIVER_NAME__, ZmqPES
 
-__all__ = ["ZmqPES", "__DRIVER_CLASS__", "__DRIVER_NAME__"]
+__all__ = ["__DRIVER_CLASS__", "__DRIVER_NAME__", "ZmqPES"]

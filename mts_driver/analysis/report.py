@@ -34,10 +34,10 @@ class Report(NamedTuple):
     results: dict[str, Any]
 
 
-__all__ = ["DISCARD", "Report", "available", "write_report"]
+__all__ = ["DISCARD", "Report", "available", "report"]
 
 
-def write_report(
+def report(
     run_dir: Path | str,
     *,
     reference: Path | str | None = None,
@@ -46,7 +46,10 @@ def write_report(
     json_file: Path | str | None = None,
     discard: float = DISCARD,
 ) -> Report:
-    """Analyse a run and write ``report.png`` and ``report.json``.
+    """Show what a run gained and whether its physics held; `mts report` calls this.
+
+    Writes ``report.png`` and ``report.json``: speed, temperatures, g(r), potential energy and X-H
+    bonds with their errors.
 
     Parameters
     ----------
@@ -61,6 +64,11 @@ def write_report(
     discard : float
         Share of the steps, of either run, that averages leave out as equilibration.
 
+    Returns
+    -------
+    Report
+        Where both are, and the numbers.
+
     Raises
     ------
     UserError
@@ -73,7 +81,7 @@ def write_report(
     target = Path(picture) if picture is not None else folder.path / "report.png"
     numbers = Path(json_file) if json_file is not None else folder.path / "report.json"
     require_picture(target)
-    check_output(numbers, name="--json")
+    check_output(numbers, name="json_file")
     if reference is None:
         run, other = analyse(folder, discard=discard), None
         results = run.as_dict()
@@ -95,9 +103,9 @@ def require_picture(path: Path) -> None:
     known = Figure().canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".").lower() not in known:
         raise UserError(
-            f"--output {str(path)!r}: a picture ends in one of .{', .'.join(sorted(known))}."
+            f"picture={str(path)!r}: a picture ends in one of .{', .'.join(sorted(known))}."
         )
-    check_output(path, name="--output")
+    check_output(path, name="picture")
 
 
 def _read_experiment(path: Path) -> np.ndarray:
@@ -106,9 +114,9 @@ def _read_experiment(path: Path) -> np.ndarray:
         table = np.loadtxt(path, ndmin=2)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--experiment {str(path)!r} cannot be read ({error}): give a text file with r (Å) and "
+            f"experiment={str(path)!r} cannot be read ({error}): give a text file with r (Å) and "
             "g(r) in its first two columns."
         ) from error
     if table.shape[1] < 2:
-        raise UserError(f"--experiment {str(path)!r} has one column: it needs r (Å) and g(r).")
+        raise UserError(f"experiment={str(path)!r} has one column: it needs r (Å) and g(r).")
     return table[:, :2].T

@@ -121,7 +121,7 @@ def analyse(folder: RunFolder, *, discard: float, r_max: float | None = None) ->
         If a file is missing or damaged, or ``discard`` is out of range.
     """
     if not 0.0 <= discard < 1.0:
-        raise UserError(f"--discard {discard:g} is out of range: give a share from 0 to below 1.")
+        raise UserError(f"discard={discard:g} is out of range: give a share from 0 to below 1.")
     properties = read_properties(folder.properties)
     trajectory = read_trajectory(folder.positions)
     steps = properties["step"]
@@ -162,8 +162,8 @@ def compare(run: Run, reference: Run) -> dict[str, Any]:
     """
     if not np.array_equal(run.trajectory.symbols, reference.trajectory.symbols):
         raise UserError(
-            f"--reference {reference.folder.path} holds {reference.natoms} atoms that are not the "
-            f"{run.natoms} of {run.folder.path}: give a run of the same system."
+            f"reference={str(reference.folder.path)!r} holds {reference.natoms} atoms that are not "
+            f"the {run.natoms} of {run.folder.path}: give a run of the same system."
         )
     found: dict[str, Any] = {"reference": reference.as_dict()}
     if run.energy and reference.energy:

@@ -1,6 +1,5 @@
 """``mts check``: whether a student is good for a system."""
 
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -75,72 +74,45 @@ def check(
 
     A killed check continues where it was when the same command is given again.
     """
-    from hashlib import sha256
-
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.files import check_output, require_writable, write_json
-    from mts_driver.potentials import load_potential
-    from mts_driver.potentials.load import spec_for
-    from mts_driver.potentials.student.file import find_student
-    from mts_driver.processes import keep_memory
-    from mts_driver.structures.files import read_structure
-    from mts_driver.validation.check import Settings, finish
-    from mts_driver.validation.check import check as run_check
-    from mts_driver.validation.criteria import problems
+    from mts_driver.validation.check_student import check as run
 
-    file = find_student(student.removeprefix("student:"))
     console = plain_console(quiet=quiet)
-    atoms = read_structure(structure, tell=console.print)
-    target = json_file or Path(f"{file.stem}-{structure.stem}-check.json")
-    check_output(target, name="--json", suffix=".json", force=force)
-    work = work or target.with_suffix("")
-    require_writable(work, name=f"--work {work}")
-    if inner_fs is None:
-        inner_fs = outer_fs / max(1, round(outer_fs)) if math.isfinite(outer_fs) else outer_fs
-    settings = Settings(
-        student=student,
-        student_sha256=sha256(file.read_bytes()).hexdigest(),
-        teacher=teacher,
-        picoseconds=picoseconds,
-        outer_fs=outer_fs,
-        inner_fs=inner_fs,
-        hydrogen_mass_Da=hydrogen_mass_Da,
-        temperature_K=temperature_K,
-        friction_per_ps=friction_per_ps,
-        hydrogen_friction_per_ps=(
-            friction_per_ps if hydrogen_friction_per_ps is None else hydrogen_friction_per_ps
-        ),
-        equilibrate_ps=equilibrate_ps,
-        seed=seed,
-    )
-    numbers = atoms.numbers.tolist()
-    settings.protocol(numbers)  # finds impossible numbers before models are loaded
-    fast = load_potential(f"student:{file}", numbers, device=device)
-    slow = None
-    if teacher != "none":
-        slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
-    keep_memory()
     with StageProgress(console) as progress:
-        found = run_check(atoms, slow, fast, settings, work=work, report=progress, force=force)
-    found = {"structure": str(structure), **found, "problems": problems(found)}
-    found["command"] = shlex.join(["mts", *sys.argv[1:]])
-    write_json(target, found)
-    finish(work)
-    console.print(_table(found))
-    console.print(f"written: {target}{_frames(work)}")
-    if found["problems"]:
-        console.print(Text("not good:", "bold red"), "; ".join(found["problems"]))
-        if _frames(work) and slow is not None:
-            words = ["mts", "distill", str(structure), "--from", student, "--from-run", str(work)]
+        found = run(
+            student,
+            structure,
+            teacher=teacher,
+            picoseconds=picoseconds,
+            outer_fs=outer_fs,
+            inner_fs=inner_fs,
+            hydrogen_mass_Da=hydrogen_mass_Da,
+            temperature_K=temperature_K,
+            friction_per_ps=friction_per_ps,
+            hydrogen_friction_per_ps=hydrogen_friction_per_ps,
+            equilibrate_ps=equilibrate_ps,
+            seed=seed,
+            device=device,
+            json_file=json_file,
+            work=work,
+            force=force,
+            command=shlex.join(["mts", *sys.argv[1:]]),
+            tell=console.print,
+            report=progress,
+        )
+    console.print(_table(found.results))
+    files = (found.json_file, *found.frames)
+    console.print(f"written: {', '.join(map(str, files))}")
+    if found.problems:
+        console.print(Text("not good:", "bold red"), "; ".join(found.problems))
+        if found.frames and teacher != "none":
+            folder = str(found.frames[0].parent)
+            words = ["mts", "distill", str(structure), "--from", student, "--from-run", folder]
             command = shlex.join([*words, "-o", "better.safetensors"])
             console.print(f"learn from its failures: {command}")
     else:
-        console.print(Text("good:", "bold green"), f"no fault in {found['simulated_ps']:.4g} ps")
-
-
-def _frames(work: Path) -> str:
-    """Return the files of frames that a check has left, for the last line."""
-    return "".join(f", {path}" for path in sorted(work.glob("h*.extxyz")))
+        simulated_ps = found.results["simulated_ps"]
+        console.print(Text("good:", "bold green"), f"no fault in {simulated_ps:.4g} ps")
 
 
 def _table(found: dict[str, Any]) -> Table:

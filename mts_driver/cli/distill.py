@@ -12,7 +12,6 @@ from rich.text import Text
 
 from mts_driver.cli.console import plain_console
 
-DEFAULT_MINUTES = 10.0
 COMPILED = "MTS_KERNELS_COMPILED"
 """Set for the process that takes over from the one that has compiled all kernels."""
 SHORT_TRAINING = 0.5
@@ -123,47 +122,20 @@ def distill(
     A killed run continues where it was when the same command is given again.
     """
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.distillation.active_learning import frames_to_learn, unfinished, until_clean
-    from mts_driver.distillation.distill import distill as make
-    from mts_driver.distillation.labels.kinds import PLAIN, Kind
-    from mts_driver.distillation.settings import Settings
+    from mts_driver.distillation.make_student import plan
     from mts_driver.distillation.warm_up import compilations, compiled
-    from mts_driver.errors import UserError
-    from mts_driver.files import check_output, require_writable
-    from mts_driver.potentials.devices import check_device
-    from mts_driver.processes import keep_memory
-    from mts_driver.structures.files import read_systems
 
-    work = work or output.with_suffix("")
-    goes_on = bool(until_clean_ps) and unfinished(work, output)
-    check_output(output, name="--output", suffix=".safetensors", force=force or goes_on)
-    require_writable(work, name=f"--work {work}")
-    if json_file is not None:
-        check_output(json_file, name="--json")
-    check_device(device)
-    if dtype not in ("float32", "float64"):
-        raise UserError(f"--dtype {dtype} is not supported: use float32 or float64.")
-    for kind in without or ():
-        if kind not in (*PLAIN, Kind.STIFF):
-            allowed = ", ".join((*PLAIN, Kind.STIFF))
-            raise UserError(f"--without {kind}: there is no such kind of labels; use {allowed}.")
-    extra: list[Any] = []
-    if from_run is not None:
-        from_run = from_run.parent if from_run.is_file() else from_run
-        extra = frames_to_learn(from_run)
-        structures = structures or [from_run / "start.extxyz"]
-        base = base or _student_of(from_run / "input.xml")
-    if not structures:
-        raise UserError("STRUCTURES is missing: give a structure file, or --from-run FOLDER.")
     console = plain_console()
-    systems = [atoms for path in structures for atoms in read_systems(path, tell=console.print)]
-    settings = Settings(
-        structures=tuple(path.name for path in structures),
+    task = plan(
+        structures or (),
+        output,
         teacher=teacher,
-        base=base,
-        minutes=DEFAULT_MINUTES if minutes is updates is frames is None else minutes,
+        minutes=minutes,
         updates=updates,
         frames=frames,
+        base=base,
+        from_run=from_run,
+        until_clean_ps=until_clean_ps,
         temperature_K=temperature_K,
         outer_fs=outer_fs,
         channels=channels,
@@ -171,27 +143,23 @@ def distill(
         hidden=hidden,
         direct=direct,
         dtype=dtype,
-        without=tuple(without or ()),
+        fragment_radius_A=fragment_radius_A,
+        without=without or (),
         seed=seed,
         device=device,
-        fragment_radius_A=fragment_radius_A,
+        work=work,
+        json_file=json_file,
+        force=force,
+        tell=console.print,
     )
-    keep_memory()
-    if settings.updates is not None and COMPILED not in os.environ and compiled(systems, settings):
+    settings, work = task.settings, task.work
+    by_steps = settings.updates is not None
+    if by_steps and COMPILED not in os.environ and compiled(task.systems, settings):
         _start_again()
     with StageProgress(console) as progress, compilations() as late:
-        arguments: dict[str, Any] = {
-            "output": output,
-            "work": work,
-            "command": shlex.join(["mts", *sys.argv[1:]]),
-            "report": progress,
-            "json_file": json_file,
-            "extra": extra,
-        }
-        if until_clean_ps:
-            summary = until_clean(systems, settings, picoseconds=until_clean_ps, **arguments)
-        else:
-            summary = make(systems, settings, **arguments)
+        command = shlex.join(["mts", *sys.argv[1:]])
+        found = task.carry_out(command=command, report=progress)
+    summary = found.results
     console.print(_table(summary))
     for failure in summary["failed_labels"][:3]:
         console.print(f"left out: {failure}")
@@ -206,10 +174,9 @@ def distill(
             Text("kernels were compiled during this run", "yellow"),
             ": the same command will give the same student, but for the last digits.",
         )
-    target = json_file or output.with_suffix(".json")
     page = output.with_suffix(".html")
     drawn = f", {page} and .png" if page.is_file() else ""
-    console.print(f"written: {output}, {target}{drawn}")
+    console.print(f"written: {output}, {found.json_file}{drawn}")
 
 
 def _start_again() -> None:
@@ -217,23 +184,6 @@ def _start_again() -> None:
     os.environ[COMPILED] = "1"
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def _student_of(run_input: Path) -> str:
-    """Return the file or name of the student that a run used."""
-    from mts_driver.errors import UserError
-    from mts_driver.runs.input.read import read_input
-
-    found = read_input(run_input)
-    for driver in found.drivers:
-        if driver.name == found.student and driver.model.startswith("student:"):
-            file = driver.model.removeprefix("student:")
-            beside = run_input.parent / file
-            return str(beside) if beside.is_file() else file
-    raise UserError(
-        f"--from-run {run_input.parent}: its input names no student of this package to start from: "
-        "give one with --from."
-    )
 
 
 def _table(summary: dict[str, Any]) -> Table:

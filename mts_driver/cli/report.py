@@ -20,7 +20,7 @@ def report(
     experiment: Annotated[
         Path | None, typer.Option(help="Measured g(r): text with r (Å) and g in two columns.")
     ] = None,
-    output: Annotated[
+    picture: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The picture (default: RUN_DIR/report.png)."),
     ] = None,
@@ -36,13 +36,13 @@ def report(
     Speed, temperatures, g(r), potential energy and X-H bonds with their errors, beside those of a
     reference if one is given. Example: mts report run --reference single-step
     """
-    from mts_driver.analysis.report import write_report
+    from mts_driver.analysis.report import report as write
 
-    made = write_report(
+    made = write(
         run_dir,
         reference=reference,
         experiment=experiment,
-        picture=output,
+        picture=picture,
         json_file=json_file,
         discard=discard,
     )

@@ -74,64 +74,38 @@ def resonance(
     compared with single steps of the teacher. A killed scan continues at the same command.
     """
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.files import check_output, write_json
-    from mts_driver.potentials import load_potential
-    from mts_driver.potentials.load import spec_for
-    from mts_driver.potentials.student.file import find_student
-    from mts_driver.processes import keep_memory
-    from mts_driver.structures.files import read_structure
-    from mts_driver.validation.resonance.scan import Settings, scan
+    from mts_driver.validation.resonance.resonance import OUTER_FS
+    from mts_driver.validation.resonance.resonance import resonance as run
 
-    target = json_file or Path(f"{structure.stem}-resonance.json")
-    check_output(target, name="--json", suffix=".json", force=force)
-    settings = Settings(
-        teacher=teacher,
-        student=student,
-        outer_fs=tuple(outer_fs or (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)),
-        inner_fs=inner_fs,
-        hydrogen_mass_Da=tuple(hydrogen_mass_Da or (0.0, 4.0)),
-        friction_per_ps=friction_per_ps,
-        hydrogen_friction_per_ps=tuple(
-            (20.0,) if hydrogen_friction_per_ps is None else hydrogen_friction_per_ps
-        ),
-        temperature_K=temperature_K,
-        picoseconds=picoseconds,
-        equilibrate_ps=equilibrate_ps,
-        replicas=replicas or (1 if device == "cpu" else 8),
-        seed=seed,
-    )
     console = plain_console(quiet=quiet)
-    atoms = read_structure(structure, tell=console.print)
-    numbers = atoms.numbers.tolist()
-    fast = load_potential(
-        f"student:{find_student(student.removeprefix('student:'))}", numbers, device=device
-    )
-    slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
-    keep_memory()
     if not console.is_terminal:
         console.width = _LOG_WIDTH
-    state_file = target.with_suffix(".part")
     with StageProgress(console) as progress:
-        found = scan(atoms, slow, fast, settings, state_file=state_file, report=progress)
-    found = {"structure": str(structure), **found}
-    found["command"] = shlex.join(["mts", *sys.argv[1:]])
-    write_json(target, found)
-    state_file.unlink(missing_ok=True)
-    console.print(_table(found, narrow=console.width < _LOG_WIDTH))
-    _say(console, found)
-    console.print(f"written: {target}{_picture(found, target.with_suffix('.png'))}")
-
-
-def _picture(found: dict[str, Any], path: Path) -> str:
-    try:
-        from mts_driver.validation.resonance.figure import draw
-    except ImportError:
-        return " (no picture: pip install 'mts-driver[analysis]')"
-    try:
-        draw(found, path)
-    except Exception as error:  # the numbers are written: a scan does not end in a traceback
-        return f" (no picture: {type(error).__name__}: {error})"
-    return f", {path}"
+        found = run(
+            structure,
+            teacher=teacher,
+            student=student,
+            outer_fs=outer_fs or OUTER_FS,
+            inner_fs=inner_fs,
+            hydrogen_mass_Da=hydrogen_mass_Da or (0.0, 4.0),
+            friction_per_ps=friction_per_ps,
+            hydrogen_friction_per_ps=hydrogen_friction_per_ps or (20.0,),
+            temperature_K=temperature_K,
+            picoseconds=picoseconds,
+            equilibrate_ps=equilibrate_ps,
+            replicas=replicas,
+            seed=seed,
+            device=device,
+            json_file=json_file,
+            force=force,
+            command=shlex.join(["mts", *sys.argv[1:]]),
+            tell=console.print,
+            report=progress,
+        )
+    console.print(_table(found.results, narrow=console.width < _LOG_WIDTH))
+    _say(console, found.results)
+    picture = f", {found.picture}" if found.picture else f" ({found.no_picture})"
+    console.print(f"written: {found.json_file}{picture}")
 
 
 def _say(console: Console, found: dict[str, Any]) -> None:

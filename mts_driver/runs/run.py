@@ -139,11 +139,11 @@ def _drawn(folder: Path) -> tuple[Path | None, str]:
     """Make the picture where the analysis extra is installed; a run never fails for its sake."""
     command = f"mts report {shlex.quote(str(folder))}"
     try:
-        from mts_driver.analysis.report import available, write_report
+        from mts_driver.analysis.report import available, report
 
         if not available():
             return None, f"no picture: pip install 'mts-driver[analysis]', then {command}"
-        return write_report(folder).picture, ""
+        return report(folder).picture, ""
     except UserError as error:
         return None, f"no picture: {error}"
     except Exception as error:

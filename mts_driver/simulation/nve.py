@@ -9,9 +9,9 @@ import torch
 from ase import Atoms
 
 from integrators.engine import conserved_energy, step
-from integrators.levels import SLOW, TwoLevel
+from integrators.levels import TwoLevel
 from integrators.propagators import still_center
-from integrators.splitting import respa_baoab
+from integrators.splitting import SLOW, respa_baoab
 from integrators.state import Evaluation, MDState, Potential
 from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses

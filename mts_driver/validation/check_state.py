@@ -54,7 +54,7 @@ class StateFile:
             raise
 
     def _load(self) -> dict[str, Any]:
-        remedy = "choose another folder with -o, or start anew with --force."
+        remedy = "choose another work folder, or start anew with force=True."
         found = load_tensors(self.path, remedy=remedy)
         try:
             before = json.loads(found["identity"])

@@ -293,7 +293,7 @@ def test_a_run_never_fails_for_its_picture(tmp_path, cases):
     (input_xml.parent / "report.png").mkdir()
     done = mts("run", input_xml, "--baseline-steps", 0)
     assert done.returncode == 0, done.stderr
-    assert "no picture: --output " in done.stderr and "is a folder" in done.stderr
+    assert "no picture: picture=" in done.stderr and "is a folder" in done.stderr
 
 
 def test_files_that_cannot_be_written_are_refused_before_anything_starts(tmp_path):

@@ -11,9 +11,10 @@ from ase.io import write
 from running import HERE, LONG_S, MTS, environment, mts, toy_water, wait_for
 
 from mts_driver.cli.console import plain_console
-from mts_driver.cli.resonance import _picture, _table
+from mts_driver.cli.resonance import _table
 from mts_driver.validation.resonance.judge import faults, recommend
 from mts_driver.validation.resonance.point import diffusion_cm2_s
+from mts_driver.validation.resonance.resonance import _drawn
 
 ROW = {
     "outer_fs": 6.0,
@@ -146,10 +147,8 @@ def test_the_numbers_outlast_a_picture_that_fails(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("mts_driver.validation.resonance.figure.draw", fail)
-    assert (
-        _picture({}, tmp_path / "a.png")
-        == " (no picture: OSError: [Errno 28] No space left on device)"
-    )
+    said = "no picture: OSError: [Errno 28] No space left on device"
+    assert _drawn({}, tmp_path / "a.png") == (None, said)
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from running import MTS, assert_nothing_is_left, family, kill, start, wait_for
 
-from mts_driver.analysis.report import write_report
+from mts_driver.analysis.report import report as write_report
 from mts_driver.runs.input.mode import AHEAD
 
 pytest.importorskip("so3krates_torch")

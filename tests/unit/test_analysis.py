@@ -9,7 +9,7 @@ import pytest
 from mts_driver.analysis.bonds import bond_lengths
 from mts_driver.analysis.properties import read_properties
 from mts_driver.analysis.rdf import RDF, longest_r, radial_distribution
-from mts_driver.analysis.report import write_report
+from mts_driver.analysis.report import report as write_report
 from mts_driver.analysis.results import analyse
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.statistics import (
@@ -344,9 +344,9 @@ def test_what_the_user_can_put_right_is_said(tmp_path):
     cases = [
         ({"run_dir": tmp_path / "none"}, "not a folder"),
         ({"run_dir": tmp_path}, "input.xml"),
-        ({"run_dir": run, "discard": 1.0}, "--discard 1 is out of range"),
+        ({"run_dir": run, "discard": 1.0}, "discard=1 is out of range"),
         ({"run_dir": run, "reference": other}, "a run of the same system"),
-        ({"run_dir": run, "experiment": tmp_path / "none"}, "--experiment"),
+        ({"run_dir": run, "experiment": tmp_path / "none"}, "experiment="),
         ({"run_dir": run, "picture": tmp_path / "no" / "a.png"}, "does not exist"),
         ({"run_dir": run, "picture": tmp_path / "a.xyz"}, "a picture ends in one of"),
         ({"run_dir": run, "picture": full}, "is a folder"),

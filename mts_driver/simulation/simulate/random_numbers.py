@@ -24,8 +24,9 @@ class RandomNumbers:
         Atoms of infinite mass are at rest.
         """
         normal = self._generator.standard_normal((len(masses), 3))
-        speeds: np.ndarray = np.sqrt(BOLTZMANN_EV_K * temperature_K / masses)
-        return normal * speeds[:, None]
+        spread = np.sqrt(BOLTZMANN_EV_K * temperature_K / masses)
+        velocities: np.ndarray = spread[:, None] * normal
+        return velocities
 
     def skip(self, steps: int) -> None:
         """Pass over the seeds of steps that have been taken."""

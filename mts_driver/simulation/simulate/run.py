@@ -14,9 +14,9 @@ from integrators.levels import DEFAULT_CLIP
 from integrators.outer_steps import OuterSteps
 from integrators.state import Potential
 from mts_driver.errors import UserError
-from mts_driver.memory import keep_memory
 from mts_driver.potentials.load import as_potential, student_spec
 from mts_driver.potentials.student.file import find_student
+from mts_driver.processes import keep_memory
 from mts_driver.simulation.simulate.checkpoint import Checkpoint, CheckpointFile
 from mts_driver.simulation.simulate.progress import StepBar
 from mts_driver.simulation.simulate.record import Record

@@ -82,7 +82,7 @@ class Start:
         Masses are those of the run, as in a start of `mts prepare`; the physical ones are kept
         beside where they differ, for the next reader.
         """
-        atoms = self.atoms.copy()
+        atoms: Atoms = self.atoms.copy()
         atoms.set_positions(positions, apply_constraint=False)
         physical = atoms.get_masses()
         atoms.set_masses(self.masses_Da)

@@ -8,6 +8,7 @@ import torch
 from integrators.compiled_loop import Found
 from integrators.state import Potential
 from mts_driver.errors import UserError
+from mts_driver.potentials.arrays import ArrayPotential
 
 FURTHEST_A = 1e6
 """From the origin, of atoms that have not flown away."""
@@ -52,16 +53,22 @@ class TimedModel:
         if not np.abs(positions).max() < FURTHEST_A:
             raise UserError(f"atoms are not finite, or beyond {FURTHEST_A:g} Å: {BLOWN_UP}")
         start = time.perf_counter()
-        # copies: a potential may keep what it gets, the loop goes on with its own
-        at, cell = torch.from_numpy(positions[0].copy()), torch.from_numpy(cells[0].copy())
-        found = self._potential(at, cell)
-        energy, forces, virial = (part.detach().cpu().double().numpy() for part in found)
+        energy, forces, virial = self._evaluate(positions.copy(), cells.copy())
         self.calls, self.seconds = self.calls + 1, self.seconds + time.perf_counter() - start
-        if forces.shape != positions.shape[1:]:
+        if forces.shape != positions.shape:
             raise UserError(
-                f"{self._name} returned forces of shape {forces.shape} for {positions.shape[1]} "
-                "atoms: it is a potential of other atoms."
+                f"{self._name} returned forces of shape {forces.shape[1:]} for "
+                f"{positions.shape[1]} atoms: it is a potential of other atoms."
             )
         if not np.isfinite(forces.sum()) or not np.isfinite(energy.sum()):
             raise UserError(f"{self._name} returned forces that are not finite: {BLOWN_UP}")
-        return energy.reshape(1), forces[None], virial.reshape(1, 3, 3)
+        return energy, forces, virial
+
+    def _evaluate(self, positions: np.ndarray, cells: np.ndarray) -> Found:
+        """Ask the potential; it may keep what it gets."""
+        if isinstance(self._potential, ArrayPotential):
+            energy, forces, virial = self._potential.evaluate(positions, cells)
+        else:
+            found = self._potential(torch.from_numpy(positions[0]), torch.from_numpy(cells[0]))
+            energy, forces, virial = (part.detach().cpu().numpy()[None] for part in found)
+        return energy.astype(float), forces.astype(float), virial.astype(float)

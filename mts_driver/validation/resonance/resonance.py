@@ -1,0 +1,167 @@
+"""How far the outer step can go, from a structure to a report: `resonance`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mts_driver.files import check_output, write_json
+from mts_driver.potentials import load_potential
+from mts_driver.potentials.load import spec_for
+from mts_driver.potentials.student.file import find_student
+from mts_driver.processes import keep_memory
+from mts_driver.structures.files import read_structure
+from mts_driver.validation.resonance.scan import Settings, scan
+
+OUTER_FS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class ResonanceResult:
+    """A scan over outer steps.
+
+    Attributes
+    ----------
+    results : dict
+        The content of the JSON file: ``reference`` and ``scan``, a dictionary a point.
+    recommended_outer_fs : float or None
+        The largest safe outer step, fs; None if there is none.
+    recommended_for_sampling_outer_fs : float or None
+        The same with more friction on hydrogens, which slows diffusion.
+    json_file : Path
+        The scan.
+    picture : Path or None
+        Beside it.
+    no_picture : str
+        Why there is none; empty if there is one.
+    """
+
+    results: dict[str, Any]
+    recommended_outer_fs: float | None
+    recommended_for_sampling_outer_fs: float | None
+    json_file: Path
+    picture: Path | None
+    no_picture: str
+
+
+def resonance(
+    structure: str | Path,
+    *,
+    teacher: str = "so3lr",
+    student: str = "water",
+    outer_fs: Sequence[float] = OUTER_FS,
+    inner_fs: float = 1.0,
+    hydrogen_mass_Da: Sequence[float] = (0.0, 4.0),
+    friction_per_ps: float = 1.0,
+    hydrogen_friction_per_ps: Sequence[float] = (20.0,),
+    temperature_K: float = 300.0,
+    picoseconds: float = 2.0,
+    equilibrate_ps: float = 1.0,
+    replicas: int | None = None,
+    seed: int = 1,
+    device: str = "cpu",
+    json_file: str | Path | None = None,
+    force: bool = False,
+    command: str = "mts_driver.resonance",
+    tell: Callable[[str], None] = print,
+    report: Callable[[str, float, float], None] = lambda *_: None,
+) -> ResonanceResult:
+    """Scan outer steps, and recommend the largest safe one; `mts resonance` calls this.
+
+    A scan that was killed continues at the same call.
+
+    Parameters
+    ----------
+    structure : path
+        Any file that ASE reads; its last frame.
+    teacher, student : str
+        A specification (see `mts_driver.load_potential`), and a file of `mts distill` or the name
+        of a packaged student.
+    outer_fs : sequence of float
+        Outer steps, fs.
+    inner_fs : float
+        About this long, fs; a whole number of inner steps makes an outer one.
+    hydrogen_mass_Da : sequence of float
+        Da, taken from heavy atoms; 0: natural.
+    friction_per_ps : float
+        Of the Langevin thermostat, 1/ps.
+    hydrogen_friction_per_ps : sequence of float
+        More friction on the heaviest hydrogens, 1/ps.
+    temperature_K : float
+        K.
+    picoseconds, equilibrate_ps : float
+        Length of every run, and of the dynamics with the student before, ps.
+    replicas : int, optional
+        Runs in one batch; 1 on a CPU and 8 on a GPU by default.
+    seed : int
+        Of velocities and noise.
+    device : str
+        ``cpu`` or ``cuda:0``, of both models.
+    json_file : path, optional
+        The scan; by default ``STRUCTURE-resonance.json`` here.
+    force : bool
+        Whether to replace an older scan.
+    command : str
+        Kept in the report.
+    tell, report : callable
+        Take sentences for the user, and ``(stage, done, total)``.
+
+    Returns
+    -------
+    ResonanceResult
+        All points, and the recommendation.
+
+    Raises
+    ------
+    UserError
+        If something cannot be, or the state of another scan is there.
+    """
+    target = Path(f"{Path(structure).stem}-resonance.json")
+    target = target if json_file is None else Path(json_file)
+    check_output(target, name="json_file", suffix=".json", force=force)
+    settings = Settings(
+        teacher=teacher,
+        student=student,
+        outer_fs=tuple(outer_fs),
+        inner_fs=inner_fs,
+        hydrogen_mass_Da=tuple(hydrogen_mass_Da),
+        friction_per_ps=friction_per_ps,
+        hydrogen_friction_per_ps=tuple(hydrogen_friction_per_ps),
+        temperature_K=temperature_K,
+        picoseconds=picoseconds,
+        equilibrate_ps=equilibrate_ps,
+        replicas=replicas or (1 if device == "cpu" else 8),
+        seed=seed,
+    )
+    atoms = read_structure(structure, tell=tell)
+    numbers = atoms.numbers.tolist()
+    file = find_student(student.removeprefix("student:"))
+    fast = load_potential(f"student:{file}", numbers, device=device)
+    slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
+    keep_memory()
+    state_file = target.with_suffix(".part")
+    found = scan(atoms, slow, fast, settings, state_file=state_file, report=report)
+    found = {"structure": str(structure), **found, "command": command}
+    write_json(target, found)
+    state_file.unlink(missing_ok=True)
+    picture, no_picture = _drawn(found, target.with_suffix(".png"))
+    return ResonanceResult(
+        results=found,
+        recommended_outer_fs=found["recommended_outer_fs"],
+        recommended_for_sampling_outer_fs=found["recommended_for_sampling_outer_fs"],
+        json_file=target,
+        picture=picture,
+        no_picture=no_picture,
+    )
+
+
+def _drawn(found: dict[str, Any], path: Path) -> tuple[Path | None, str]:
+    try:
+        from mts_driver.validation.resonance.figure import draw
+    except ImportError:
+        return None, "no picture: pip install 'mts-driver[analysis]'"
+    try:
+        draw(found, path)
+    except Exception as error:  # the numbers are written: a scan does not end in a traceback
+        return None, f"no picture: {type(error).__name__}: {error}"
+    return path, ""
