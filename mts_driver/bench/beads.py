@@ -13,7 +13,7 @@ from mts_driver.bench.calls import time_calls
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.ipi_runs import Variant, run_under_ipi
 from mts_driver.bench.rounds import Run, in_turn, median_of, ratio, speed, spread
-from mts_driver.bench.settings import Settings
+from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
 
 FRAMES = 60
@@ -41,7 +41,7 @@ COLUMNS: Columns = {
 }
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchSettings) -> Result:
     """Time the models and whole runs with all numbers of beads, in turn."""
     outer_fs, atoms = settings.the_outer_fs(), settings.structure
     with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
@@ -71,7 +71,7 @@ def _label(beads: int, what: str, batched: bool = True) -> str:
     return f"{beads} beads, {what}" + ("" if batched else ", one by one")
 
 
-def _variant(beads: int, outer_fs: float, settings: Settings) -> Variant:
+def _variant(beads: int, outer_fs: float, settings: BenchSettings) -> Variant:
     return Variant(
         label=_label(beads, "i-PI"),
         teacher=settings.teacher,
@@ -85,11 +85,13 @@ def _variant(beads: int, outer_fs: float, settings: Settings) -> Variant:
     )
 
 
-def _ipi_run(variant: Variant, settings: Settings) -> Run:
+def _ipi_run(variant: Variant, settings: BenchSettings) -> Run:
     return lambda steps: run_under_ipi(settings.structure, variant, steps)
 
 
-def _model_run(trajectory: Path, model: str, beads: int, batched: bool, settings: Settings) -> Run:
+def _model_run(
+    trajectory: Path, model: str, beads: int, batched: bool, settings: BenchSettings
+) -> Run:
     """Return a measurement of its own length: ``steps`` are frames, whatever was asked for."""
 
     def run(_: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.launcher import Launcher, load
 from mts_driver.runs.run_folder import write_run_folder
 from mts_driver.structures.masses import repartitioned_masses
@@ -63,7 +63,7 @@ class Variant:
     device: str = "cpu"
     threads: int = 0
 
-    def protocol(self, steps: int) -> Protocol:
+    def protocol(self, steps: int) -> RunSettings:
         """Return the choices of ``mts prepare`` for so many outer steps.
 
         Raises
@@ -71,7 +71,7 @@ class Variant:
         UserError
             If they do not fit together.
         """
-        return Protocol(
+        return RunSettings(
             teacher=self.teacher,
             student=self.student,
             outer_fs=self.outer_fs,

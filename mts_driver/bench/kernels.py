@@ -18,7 +18,7 @@ from mts_driver.bench.calculators import packaged_spec
 from mts_driver.bench.calls import time_calls
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.rounds import median_of, ratio, spread
-from mts_driver.bench.settings import Settings
+from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
 from mts_driver.errors import UserError
 from mts_driver.potentials.student.file import find_student, read_student
@@ -58,7 +58,7 @@ class Model:
     spec: str
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchSettings) -> Result:
     """Time all models at all sizes, in turn."""
     models = models_of(settings)
     configs = {student_label(spec): _config(spec) for spec in settings.students}
@@ -84,7 +84,7 @@ def measure(settings: Settings) -> Result:
     return Result("kernels", about, rows, notes)
 
 
-def models_of(settings: Settings) -> list[Model]:
+def models_of(settings: BenchSettings) -> list[Model]:
     """Return what is measured, the packaged teacher first.
 
     Raises
@@ -112,7 +112,7 @@ def student_label(spec: str) -> str:
     return f"student {Path(spec.partition(':')[2]).stem}"
 
 
-def make_boxes(settings: Settings, folder: Path) -> list[Box]:
+def make_boxes(settings: BenchSettings, folder: Path) -> list[Box]:
     """Boxes of the sizes that were asked for, or the nearest that repeating gives."""
     boxes: dict[int, Box] = {}
     for wanted in sorted(settings.atoms):
@@ -137,7 +137,7 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _time_all(
-    models: list[Model], boxes: list[Box], settings: Settings
+    models: list[Model], boxes: list[Box], settings: BenchSettings
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return a row for every model and box, and the peaks of the machine."""
     cases = {(model.label, box.atoms): _Case(model, box) for model in models for box in boxes}
@@ -176,7 +176,7 @@ class _Case:
         if likely_s > seconds:
             self.left_out = f"a call would take about {likely_s:.0f} s, --seconds is {seconds:g}"
 
-    def time(self, settings: Settings) -> None:
+    def time(self, settings: BenchSettings) -> None:
         """Add a run."""
         if self.left_out:
             return

@@ -4,7 +4,7 @@ from typing import Any
 
 from mts_driver.bench.ipi_runs import Variant
 from mts_driver.bench.rounds import SPEED_COLUMNS
-from mts_driver.bench.settings import Settings
+from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.speedup import time_variants
 from mts_driver.bench.table import Columns, Result, environment
 
@@ -26,7 +26,7 @@ COLUMNS: Columns = {
 }
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchSettings) -> Result:
     """Time the same run with every transport, in turn."""
     outer_fs = settings.the_outer_fs()
     todo = [

@@ -18,7 +18,7 @@ from mts_driver.bench.calls import forces_of
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.ipi_runs import Variant, run_under_ipi
 from mts_driver.bench.rounds import SPEED_COLUMNS, Run, in_turn, ratio, speed
-from mts_driver.bench.settings import Settings
+from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
 
 HYDROGEN_MASS_DA = 4.0
@@ -31,7 +31,7 @@ COLUMNS: Columns = {
 }
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchSettings) -> Result:
     """Time all engines in turn and compare their forces."""
     outer_fs = settings.the_outer_fs()
     with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
@@ -64,7 +64,9 @@ def measure(settings: Settings) -> Result:
     return Result("peers", environment(settings), rows, notes)
 
 
-def _engines(structure: Path, outer_fs: float, settings: Settings) -> dict[str, tuple[Run, float]]:
+def _engines(
+    structure: Path, outer_fs: float, settings: BenchSettings
+) -> dict[str, tuple[Run, float]]:
     """Return a run and its time step, fs, for every engine; ours first."""
     steps = f"{outer_fs:g}/{settings.inner_fs:g} fs"
     ours = Variant(

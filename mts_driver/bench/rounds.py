@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mts_driver.bench.settings import Settings
+from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns
 from mts_driver.errors import UserError
 
@@ -22,7 +22,7 @@ Run = Callable[[int], dict[str, Any]]
 
 
 def in_turn(
-    todo: Mapping[str, Run], settings: Settings
+    todo: Mapping[str, Run], settings: BenchSettings
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
     """Run everything in turn, ``settings.rounds`` times.
 

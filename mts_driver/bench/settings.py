@@ -10,7 +10,7 @@ from mts_driver.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class BenchSettings:
     """The choices of the command line; each benchmark uses some of them.
 
     Attributes

@@ -15,7 +15,7 @@ from mts_driver.bench.bare import run_in_process
 from mts_driver.bench.calculators import packaged_spec
 from mts_driver.bench.ipi_runs import Variant, run_under_ipi
 from mts_driver.bench.rounds import SPEED_COLUMNS, Run, in_turn, median_of, ratio, speed
-from mts_driver.bench.settings import Settings
+from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
 
 HYDROGEN_MASS_DA, HYDROGEN_FRICTION_PER_PS = 4.0, 20.0
@@ -38,7 +38,7 @@ COLUMNS: Columns = {
 }
 
 
-def variants(settings: Settings) -> list[Variant]:
+def variants(settings: BenchSettings) -> list[Variant]:
     """Single steps, multiple steps with HMR, the same without i-PI, and the packaged model."""
     single = Variant(
         label="single step, 1 fs",
@@ -77,7 +77,7 @@ def variants(settings: Settings) -> list[Variant]:
     return found
 
 
-def measure(settings: Settings) -> Result:
+def measure(settings: BenchSettings) -> Result:
     """Time all variants in turn and compare them with single steps."""
     todo = variants(settings)
     rows, notes = time_variants(todo, settings)
@@ -90,7 +90,7 @@ def measure(settings: Settings) -> Result:
 
 
 def time_variants(
-    todo: list[Variant], settings: Settings
+    todo: list[Variant], settings: BenchSettings
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Run all variants in turn; a row for each, and notes on those that could not be run."""
     runs, left_out = in_turn({v.label: _runner(settings.structure, v) for v in todo}, settings)

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mts_driver.bench.settings import Settings
+from mts_driver.bench.settings import BenchSettings
 from mts_driver.files import write_json
 
 Columns = dict[str, tuple[str, str]]
@@ -64,7 +64,7 @@ def write(result: Result, path: Path) -> None:
     write_json(path, asdict(result))
 
 
-def environment(settings: Settings) -> dict[str, Any]:
+def environment(settings: BenchSettings) -> dict[str, Any]:
     """Return what the numbers depend on besides the code."""
     names = ("mts-driver", "torch", "ipi", "numba", "numpy", "ase", "so3krates-torch", "openmm")
     (atoms, *others) = settings.structures

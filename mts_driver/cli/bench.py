@@ -101,7 +101,7 @@ def bench(
         # for drivers under i-PI, which inherit it; before anything reads it
         os.environ["NUMBA_NUM_THREADS"] = str(threads)
     from mts_driver.bench import table
-    from mts_driver.bench.settings import Settings
+    from mts_driver.bench.settings import BenchSettings
     from mts_driver.potentials.devices import check_device
     from mts_driver.potentials.load import spec_for
     from mts_driver.structures.files import read_structure
@@ -146,7 +146,7 @@ def bench(
     if not console.is_terminal:
         console.width = 180  # a table in a file is not folded
     with console.status("") as status:
-        settings = Settings(
+        settings = BenchSettings(
             structures=tuple(systems),
             teacher=teachers.pop(),
             students=students,

@@ -15,13 +15,14 @@ from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.rounds import MOST_ROUNDS, Rounds
 from mts_driver.distillation.sampling.sample import fragment_radius_A
-from mts_driver.distillation.settings import Progress, Settings
+from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.distillation.student_quality import inner_fs_of
 from mts_driver.distillation.training.budget import FEWEST_MINUTES
 from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
 from mts_driver.potentials.student.file import read_student
 from mts_driver.potentials.student.potential import Student
+from mts_driver.progress import Progress
 from mts_driver.simulation.watched_run import Watched, run_and_watch
 
 SHAKEN_COPIES, SHAKEN_A = 3, 0.03
@@ -66,7 +67,7 @@ def unfinished(work: Path, output: Path) -> bool:
 
 def until_clean(
     systems: Sequence[Atoms],
-    settings: Settings,
+    settings: DistillationSettings,
     *,
     picoseconds: float,
     output: Path,
@@ -141,7 +142,7 @@ def until_clean(
     )
 
 
-def _for_a_round(settings: Settings) -> Settings:
+def _for_a_round(settings: DistillationSettings) -> DistillationSettings:
     if settings.updates is not None:
         return replace(settings, updates=max(1, round(ROUND_SHARE * settings.updates)))
     assert settings.minutes is not None
@@ -150,7 +151,7 @@ def _for_a_round(settings: Settings) -> Settings:
 
 def _look_for_holes(
     systems: Sequence[Atoms],
-    settings: Settings,
+    settings: DistillationSettings,
     student: Path,
     work: Path,
     picoseconds: float,
@@ -182,7 +183,7 @@ def _watch(
     start: Atoms,
     model: Any,
     labeller: Labeller,
-    settings: Settings,
+    settings: DistillationSettings,
     picoseconds: float,
     seed: int,
     report: Progress,

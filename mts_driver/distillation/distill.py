@@ -18,7 +18,7 @@ from mts_driver.distillation.labels.label_file import LabelFile, as_read
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.report.write import write_report
 from mts_driver.distillation.sampling.sample import sample
-from mts_driver.distillation.settings import Progress, Settings
+from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.distillation.student_quality import drift_judge, force_rmse, report_on
 from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.trainer import Trainer, TrainingSet
@@ -26,6 +26,7 @@ from mts_driver.errors import UserError
 from mts_driver.potentials.student.file import find_student, read_student, save_student
 from mts_driver.potentials.student.model import StudentConfig, StudentModel, check_config
 from mts_driver.potentials.student.potential import Student
+from mts_driver.progress import Progress
 from mts_driver.structures.tensors import cell_of
 
 TIMES = ("student_ms", "teacher_ms", "sampling_s", "training_s", "compile_s", "wall_s")
@@ -35,7 +36,7 @@ FEWEST_TRAINING_S = 20.0
 
 def distill(
     systems: Sequence[Atoms],
-    settings: Settings,
+    settings: DistillationSettings,
     *,
     output: Path,
     work: Path,
@@ -140,7 +141,7 @@ def training_file(work: Path, output: Path) -> Path:
     return work / f"{output.stem}-training.pt"
 
 
-def _training_budget(settings: Settings, sampling_s: float) -> TrainingBudget:
+def _training_budget(settings: DistillationSettings, sampling_s: float) -> TrainingBudget:
     if settings.minutes is None:
         return TrainingBudget(updates=settings.updates)
     return TrainingBudget(seconds=max(FEWEST_TRAINING_S, settings.minutes * 60 - sampling_s))
@@ -157,7 +158,9 @@ def _check_names(systems: Sequence[Atoms]) -> None:
             )
 
 
-def starting_model(systems: Sequence[Atoms], settings: Settings) -> tuple[StudentModel, bool]:
+def starting_model(
+    systems: Sequence[Atoms], settings: DistillationSettings
+) -> tuple[StudentModel, bool]:
     """Return the student to train, and whether it has been trained before."""
     torch.manual_seed(settings.seed)
     elements = {symbol for atoms in systems for symbol in atoms.get_chemical_symbols()}

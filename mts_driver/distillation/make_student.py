@@ -12,7 +12,7 @@ from ase import Atoms
 from mts_driver.distillation.active_learning import frames_to_learn, unfinished, until_clean
 from mts_driver.distillation.distill import distill as make
 from mts_driver.distillation.labels.kinds import PLAIN, Kind
-from mts_driver.distillation.settings import Settings
+from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, require_writable
 from mts_driver.potentials.devices import check_device
@@ -51,7 +51,7 @@ class Task:
     ----------
     systems : list of ase.Atoms
         What to learn from.
-    settings : Settings
+    settings : DistillationSettings
         How.
     output, work : Path
         The student, and the folder of labels and checkpoints.
@@ -64,7 +64,7 @@ class Task:
     """
 
     systems: list[Atoms]
-    settings: Settings
+    settings: DistillationSettings
     output: Path
     work: Path
     json_file: Path | None
@@ -118,7 +118,7 @@ def plan(
     Parameters
     ----------
     **settings
-        The others of `distill`, for `mts_driver.distillation.settings.Settings`.
+        The others of `distill`, for `mts_driver.distillation.settings.DistillationSettings`.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def plan(
     if not paths:
         raise UserError("STRUCTURES is missing: give a structure file, or from_run=FOLDER.")
     systems = [atoms for path in paths for atoms in read_systems(path, tell=tell)]
-    chosen = Settings(
+    chosen = DistillationSettings(
         structures=tuple(path.name for path in paths),
         base=base,
         minutes=DEFAULT_MINUTES if minutes is updates is frames is None else minutes,

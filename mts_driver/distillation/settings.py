@@ -1,16 +1,12 @@
 """What a distillation is asked for."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from mts_driver.distillation.training.budget import check_budget
 
-Progress = Callable[[str, float, float], None]
-"""Takes what is being done, how much of it is done, and how much there is."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class DistillationSettings:
     """What ``mts distill`` was asked for; kept with the student.
 
     Attributes

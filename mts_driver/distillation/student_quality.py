@@ -11,12 +11,13 @@ from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.report.results import DistillationReport
-from mts_driver.distillation.settings import Progress, Settings
+from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.trainer import CHECKS, Judge
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.potentials.student.potential import Student
 from mts_driver.potentials.timing import milliseconds_per_call
+from mts_driver.progress import Progress
 from mts_driver.validation.drift import Drift, nve_respa_drift
 from mts_driver.validation.evaluation import Evaluated
 from mts_driver.validation.force_constants import ForceConstants, bond_force_constants
@@ -36,7 +37,7 @@ STRETCHED_SYSTEMS = 4
 def drift_judge(
     labels: LabelFile,
     labeller: Labeller,
-    settings: Settings,
+    settings: DistillationSettings,
     report: Progress,
     budget: TrainingBudget,
 ) -> Judge | None:
@@ -79,7 +80,7 @@ def report_on(
     model: StudentModel,
     labels: LabelFile,
     labeller: Labeller,
-    settings: Settings,
+    settings: DistillationSettings,
     facts: Mapping[str, Any],
     *,
     title: str,

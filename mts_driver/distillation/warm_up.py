@@ -18,7 +18,7 @@ from mts_driver.distillation.distill import starting_model
 from mts_driver.distillation.sampling.fragment_sampler import COMPLETE_A
 from mts_driver.distillation.sampling.fragments import fragments
 from mts_driver.distillation.sampling.sample import fragment_radius_A
-from mts_driver.distillation.settings import Settings
+from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.distillation.training.dataset import Graph
 from mts_driver.distillation.training.loss import loss
 from mts_driver.errors import UserError
@@ -36,7 +36,7 @@ def compilations() -> Iterator[list[object]]:
         yield recorder.buffer
 
 
-def compiled(systems: Sequence[Atoms], settings: Settings) -> bool:
+def compiled(systems: Sequence[Atoms], settings: DistillationSettings) -> bool:
     """Use teacher, student and training once; tell whether anything had to be compiled.
 
     Raises
@@ -60,7 +60,7 @@ def compiled(systems: Sequence[Atoms], settings: Settings) -> bool:
     return bool(found)
 
 
-def _use(atoms: Atoms, settings: Settings, model: StudentModel) -> None:
+def _use(atoms: Atoms, settings: DistillationSettings, model: StudentModel) -> None:
     x, cell = torch.tensor(atoms.positions), cell_of(atoms)
     spec = spec_for(settings.teacher, atoms)
     teacher = load_potential(spec, atoms.numbers, device=settings.device)

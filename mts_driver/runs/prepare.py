@@ -8,10 +8,10 @@ from ase import Atoms
 
 from mts_driver.errors import UserError
 from mts_driver.files import require_writable
+from mts_driver.progress import Progress
 from mts_driver.runs.input.mode import MODES, fastest
 
 Tell = Callable[[str], None]
-Report = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def prepare(
     velocities: str = "redraw",
     force: bool = False,
     tell: Tell = print,
-    report: Report = lambda *_: None,
+    report: Progress = lambda *_: None,
 ) -> PreparedRun:
     """Write the folder of a multiple time-step run under i-PI; `mts prepare` calls this.
 
@@ -158,7 +158,7 @@ def prepare(
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.load import spec_for, student_spec
     from mts_driver.potentials.virial import gives_virial
-    from mts_driver.runs.input.settings import Protocol
+    from mts_driver.runs.input.settings import RunSettings
     from mts_driver.runs.run_folder import write_run_folder
     from mts_driver.simulation.settle import settle
     from mts_driver.structures.files import read_atoms, read_structure
@@ -183,7 +183,7 @@ def prepare(
         spec = spec_for(spec, atoms)
     if hydrogen_mass_Da is None:
         hydrogen_mass_Da = 4.0 if beads == 1 else 0.0
-    protocol = Protocol(
+    protocol = RunSettings(
         teacher=teacher,
         student=f"student:{file.name}" if file else spec,
         outer_fs=outer_fs,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
 from mts_driver.structures.files import write_start, write_velocities
 
@@ -19,7 +19,7 @@ def write_run_folder(
     folder: Path,
     atoms: Atoms,
     masses_Da: np.ndarray,
-    protocol: Protocol,
+    protocol: RunSettings,
     *,
     student_file: Path | None = None,
     edit: Callable[[str], str] = lambda text: text,
@@ -34,7 +34,7 @@ def write_run_folder(
         The start; with velocities where the protocol keeps them.
     masses_Da : ndarray, shape (N,)
         Those of the run.
-    protocol : Protocol
+    protocol : RunSettings
         The choices that the input is made of.
     student_file : Path, optional
         A file that the input names without its folder.

@@ -34,7 +34,7 @@ def hottest(atoms: int) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Protocol:
+class DynamicsSettings:
     """How the student is run.
 
     Attributes
@@ -108,7 +108,7 @@ def friction_of(
     return friction
 
 
-def thermal_start(atoms: Atoms, protocol: Protocol) -> MDState:
+def thermal_start(atoms: Atoms, protocol: DynamicsSettings) -> MDState:
     """Return the atoms with their masses and with velocities drawn at the target temperature.
 
     Raises
@@ -124,7 +124,7 @@ def advance(
     state: MDState,
     teacher: Potential | None,
     student: Potential,
-    protocol: Protocol,
+    protocol: DynamicsSettings,
     *,
     look: StepObserver,
     on_op: OpObserver | None = None,

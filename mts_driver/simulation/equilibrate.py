@@ -18,7 +18,7 @@ from integrators.state import MDState, Potential
 from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.tensors import cell_of
 
-FRICTION_PER_PS = 10.0
+EQUILIBRATION_FRICTION_PER_PS = 10.0
 """High, so that the energy of a bad start is gone within half a picosecond."""
 
 
@@ -59,7 +59,9 @@ def equilibrate(
         baoab(),
         steps=steps,
         timestep=timestep_fs,
-        bath=Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=FRICTION_PER_PS),
+        bath=Bath.from_temperature(
+            temperature_K=temperature_K, friction_per_ps=EQUILIBRATION_FRICTION_PER_PS
+        ),
         seed=seed,
         on_step=show,
     )

@@ -8,7 +8,12 @@ from ase import Atoms
 from integrators.levels import DEFAULT_CLIP
 from integrators.state import Potential
 from mts_driver.errors import UserError
-from mts_driver.simulation.equilibrate import FRICTION_PER_PS, equilibrate, largest_difference
+from mts_driver.progress import Progress
+from mts_driver.simulation.equilibrate import (
+    EQUILIBRATION_FRICTION_PER_PS,
+    equilibrate,
+    largest_difference,
+)
 from mts_driver.simulation.relax import largest_force, relax
 
 RELAX_ABOVE_EV_A = 6.0
@@ -16,7 +21,6 @@ RELAX_ABOVE_EV_A = 6.0
 RELAX_STEPS = 200
 
 Tell = Callable[[str], None]
-Report = Callable[[str, float, float], None]
 
 
 def settle(
@@ -31,7 +35,7 @@ def settle(
     timestep_fs: float,
     seed: int,
     tell: Tell,
-    report: Report,
+    report: Progress,
 ) -> Atoms:
     """Relax with the teacher if a force is too large, then equilibrate with the student.
 
@@ -90,12 +94,13 @@ def settle(
         )
     tell(
         f"equilibrated for {equilibrate_ps:g} ps with the student (friction "
-        f"{FRICTION_PER_PS:g}/ps): it differs from the teacher by at most {gap:.2f} eV/Å"
+        f"{EQUILIBRATION_FRICTION_PER_PS:g}/ps): it differs from the teacher by at most "
+        f"{gap:.2f} eV/Å"
     )
     return atoms
 
 
-def _relaxed(atoms: Atoms, teacher: Potential, tell: Tell, report: Report) -> Atoms:
+def _relaxed(atoms: Atoms, teacher: Potential, tell: Tell, report: Progress) -> Atoms:
     before = largest_force(atoms, teacher)
     if before <= RELAX_ABOVE_EV_A:
         tell(f"largest force {before:.1f} eV/Å: no relaxation needed")

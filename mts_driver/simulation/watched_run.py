@@ -1,6 +1,5 @@
 """The dynamics of a student beside its teacher in one process, watched for what goes wrong."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ase import Atoms
@@ -9,10 +8,10 @@ from torch import Tensor
 from integrators.levels import FULL
 from integrators.splitting import FAST
 from integrators.state import MDState, Potential
-from mts_driver.simulation.dynamics import BlownUp, Protocol, advance, thermal_start
+from mts_driver.progress import Progress
+from mts_driver.simulation.dynamics import BlownUp, DynamicsSettings, advance, thermal_start
 from mts_driver.simulation.holes import Seen, Watch
 
-Report = Callable[[str, float, float], None]
 """``report(stage, done, total)``: called after every outer step."""
 
 MOST_HOLES = 20
@@ -55,7 +54,7 @@ def run_and_watch(
     friction_per_ps: float | Tensor,
     hydrogen_mass_Da: float,
     seed: int,
-    report: Report,
+    report: Progress,
 ) -> Watched:
     """Run RESPA-BAOAB with teacher and student in this process, and keep the student's failures.
 
@@ -69,7 +68,7 @@ def run_and_watch(
     teacher, student : Potential
         Bound to these atoms.
     picoseconds, outer_fs, inner_fs, temperature_K, friction_per_ps, hydrogen_mass_Da, seed
-        See `mts_driver.simulation.dynamics.Protocol`.
+        See `mts_driver.simulation.dynamics.DynamicsSettings`.
     report : callable
         Told about every outer step.
 
@@ -78,7 +77,7 @@ def run_and_watch(
     UserError
         If a number is not positive, or the outer step is no multiple of the inner one.
     """
-    protocol = Protocol(
+    protocol = DynamicsSettings(
         picoseconds=picoseconds,
         outer_fs=outer_fs,
         inner_fs=inner_fs,
@@ -117,7 +116,7 @@ class Watcher:
     ----------
     watch : Watch
         Judges the steps and keeps frames.
-    protocol : Protocol
+    protocol : DynamicsSettings
         Tells the time of a step.
     labelled : bool
         Whether there is a teacher, whose forces belong to the frames.
@@ -128,7 +127,7 @@ class Watcher:
         Outer steps seen, and the first of them with a hole.
     """
 
-    def __init__(self, watch: Watch, protocol: Protocol, *, labelled: bool) -> None:
+    def __init__(self, watch: Watch, protocol: DynamicsSettings, *, labelled: bool) -> None:
         self.watch = watch
         self.done = 0
         self.hole: int | None = None

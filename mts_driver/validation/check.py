@@ -11,10 +11,10 @@ import torch
 from ase import Atoms
 
 from integrators.state import MDState, Potential
-from mts_driver.simulation.dynamics import Protocol, advance, friction_of, thermal_start
-from mts_driver.simulation.equilibrate import FRICTION_PER_PS
+from mts_driver.progress import Progress
+from mts_driver.simulation.dynamics import DynamicsSettings, advance, friction_of, thermal_start
+from mts_driver.simulation.equilibrate import EQUILIBRATION_FRICTION_PER_PS
 from mts_driver.simulation.relax import relax
-from mts_driver.simulation.watched_run import Report
 from mts_driver.structures.files import fingerprint
 from mts_driver.validation.check_observers import CheckRun
 from mts_driver.validation.check_state import SAVE_EVERY_S, StateFile
@@ -27,7 +27,7 @@ strong friction, for so long in proportion to the run, before anything is measur
 
 
 @dataclass(frozen=True)
-class Settings:
+class CheckSettings:
     """What is checked, and how; part of the report.
 
     Attributes
@@ -51,15 +51,15 @@ class Settings:
     equilibrate_ps: float
     seed: int
 
-    def protocol(self, numbers: Sequence[int]) -> Protocol:
+    def protocol(self, numbers: Sequence[int]) -> DynamicsSettings:
         """Return how atoms with these atomic numbers are run.
 
         Raises
         ------
         UserError
-            See `Protocol`.
+            See `DynamicsSettings`.
         """
-        return Protocol(
+        return DynamicsSettings(
             picoseconds=self.picoseconds,
             outer_fs=self.outer_fs,
             inner_fs=self.inner_fs,
@@ -76,10 +76,10 @@ def check(
     atoms: Atoms,
     teacher: Potential | None,
     student: Potential,
-    settings: Settings,
+    settings: CheckSettings,
     *,
     work: Path,
-    report: Report,
+    report: Progress,
     force: bool = False,
     save_every_s: float = SAVE_EVERY_S,
 ) -> dict[str, Any]:
@@ -153,9 +153,9 @@ def _settled(
     atoms: Atoms,
     teacher: Potential | None,
     student: Potential,
-    protocol: Protocol,
+    protocol: DynamicsSettings,
     picoseconds: float,
-    report: Report,
+    report: Progress,
 ) -> Atoms | None:
     """Relaxed and equilibrated with the student, then beside the teacher; None if that blew up."""
     if picoseconds == 0:
@@ -178,7 +178,7 @@ def _settled(
         gentle = replace(
             protocol,
             picoseconds=length_ps,
-            friction_per_ps=FRICTION_PER_PS,
+            friction_per_ps=EQUILIBRATION_FRICTION_PER_PS,
             seed=protocol.seed + number,
         )
         tell = partial(_tell, report, stage, gentle.steps)
@@ -189,7 +189,7 @@ def _settled(
     return relaxed
 
 
-def _tell(report: Report, stage: str, steps: int, state: MDState) -> None:
+def _tell(report: Progress, stage: str, steps: int, state: MDState) -> None:
     report(stage, state.step, steps)
 
 

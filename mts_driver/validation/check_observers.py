@@ -6,11 +6,12 @@ from typing import Any
 from ase import Atoms
 
 from integrators.state import MDState
-from mts_driver.simulation.dynamics import Protocol
+from mts_driver.progress import Progress
+from mts_driver.simulation.dynamics import DynamicsSettings
 from mts_driver.simulation.frame_file import FrameFile
 from mts_driver.simulation.holes import HARD_FILE, HOLES_FILE
 from mts_driver.simulation.resumable_watch import ResumableWatch
-from mts_driver.simulation.watched_run import Report, Watcher
+from mts_driver.simulation.watched_run import Watcher
 from mts_driver.validation.averages import Tally
 from mts_driver.validation.check_state import StateFile
 
@@ -22,7 +23,7 @@ class CheckRun:
     ----------
     atoms : ase.Atoms
         The system as it was given.
-    protocol : Protocol
+    protocol : DynamicsSettings
         How it is run.
     file : StateFile
         Written to now and then; frames go beside it.
@@ -44,10 +45,10 @@ class CheckRun:
     def __init__(
         self,
         atoms: Atoms,
-        protocol: Protocol,
+        protocol: DynamicsSettings,
         file: StateFile,
         saved: dict[str, Any] | None,
-        report: Report,
+        report: Progress,
         *,
         labelled: bool,
     ) -> None:

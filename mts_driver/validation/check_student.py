@@ -13,7 +13,7 @@ from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
 from mts_driver.structures.files import read_structure
-from mts_driver.validation.check import Settings, finish
+from mts_driver.validation.check import CheckSettings, finish
 from mts_driver.validation.check import check as run_check
 from mts_driver.validation.criteria import problems
 
@@ -123,7 +123,7 @@ def check(
     require_writable(folder, name=f"work={str(folder)!r}")
     if inner_fs is None:
         inner_fs = outer_fs / max(1, round(outer_fs)) if math.isfinite(outer_fs) else outer_fs
-    settings = Settings(
+    settings = CheckSettings(
         student=student,
         student_sha256=sha256(file.read_bytes()).hexdigest(),
         teacher=teacher,

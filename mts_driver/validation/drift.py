@@ -8,7 +8,7 @@ has f = 3 degrees of freedom, less its share of the centre of mass, into which n
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,11 @@ from ase import Atoms
 from integrators.degrees_of_freedom import FEWEST, of_atoms
 from integrators.state import Potential
 from mts_driver.errors import UserError
+from mts_driver.progress import Progress
 from mts_driver.simulation.nve import nve_run, nve_start
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.units import BOLTZMANN_EV_K
 
-Report = Callable[[str, int, int], None]
 """``report(what, outer_steps_done, outer_steps_total)``."""
 
 FEWEST_STEPS = 10
@@ -124,7 +124,7 @@ def nve_respa_drift(
     temperature_K: float = 300.0,
     hydrogen_mass_Da: float = 4.0,
     seeds: Sequence[int] = (1, 2, 3),
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> Drift:
     """Run RESPA without a thermostat from held-out frames and fit the slope of the energy.
 

@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.run_folder import write_run_folder
 from mts_driver.structures.masses import repartitioned_masses
 
@@ -43,7 +43,7 @@ def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(),
     folder.mkdir(parents=True, exist_ok=True)
     options = {"outer_fs": 4.0, "inner_fs": 1.0, "hydrogen_mass": 4.0, "temperature_K": 300.0}
     options |= {"friction_per_ps": 1.0, "steps": 20, "stride": 1, "seed": 7} | choices
-    protocol = Protocol(teacher=teacher, student=student, **options)
+    protocol = RunSettings(teacher=teacher, student=student, **options)
 
     def edit(xml):
         for old, new in replace:

@@ -27,7 +27,7 @@ from mts_driver.distillation.sampling.schedule import SamplingPlan, block
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.file import read_student
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
 from mts_driver.structures.bonds import molecules
 
@@ -139,7 +139,7 @@ def test_fine_tuned_from_a_run(methanol):
     frame.info.update(step=7, time_fs=42.0, max_force_difference_eV_A=4.0, atom=3, reason="bond")
     write(run / "holes.extxyz", frame)
     write(run / "start.extxyz", molecule("CH3OH"))
-    protocol = Protocol(
+    protocol = RunSettings(
         teacher="so3lr",
         student="student:general",  # good enough that a short run with it is clean
         outer_fs=6.0,

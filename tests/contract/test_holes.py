@@ -14,7 +14,7 @@ from mts_driver.distillation.active import frames_of_run
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.file import find_student, read_student, save_student
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
@@ -29,7 +29,7 @@ def water_run(folder, *, scale, steps=20):
         model.radial[:, :, :, 0] *= scale
     save_student(model, folder / "scaled.safetensors", {})
     shutil.copy(WATER64, folder)
-    protocol = Protocol(
+    protocol = RunSettings(
         teacher="so3lr",
         student="student:scaled.safetensors",
         outer_fs=6.0,

@@ -17,7 +17,7 @@ from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
 from mts_driver.distillation.sampling.sampler import Sampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan
-from mts_driver.distillation.settings import Settings
+from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.file import read_student
@@ -159,7 +159,7 @@ def make(monkeypatch):
             try:
                 found = function(
                     systems,
-                    Settings(structures=(), teacher=TOY, **settings),
+                    DistillationSettings(structures=(), teacher=TOY, **settings),
                     output=Path("s.safetensors"),
                     work=Path("work"),
                     command="mts distill",

@@ -17,7 +17,7 @@ from mts_driver.bench.ipi_runs import Variant
 from mts_driver.bench.kernels import exponents
 from mts_driver.bench.roofline import neighbors_within, student_work
 from mts_driver.bench.rounds import in_turn, speed, spread
-from mts_driver.bench.settings import Settings
+from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.speedup import _ceiling, variants
 from mts_driver.cli.bench import bench
 from mts_driver.errors import UserError
@@ -37,7 +37,7 @@ def water():
 
 def settings(**options):
     chosen = {"rounds": 1, "seconds": 0.1, "teacher": "student:general"} | options
-    return Settings(structures=(read(WATER64),), students=("student:water",), **chosen)
+    return BenchSettings(structures=(read(WATER64),), students=("student:water",), **chosen)
 
 
 def test_boxes_come_near_to_the_size_and_to_a_cube(water):

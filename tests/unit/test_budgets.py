@@ -12,7 +12,7 @@ from mts_driver.distillation.labels.label_file import LabelFile, as_read, comple
 from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
 from mts_driver.distillation.sampling.sampler import Sampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan, calls_for
-from mts_driver.distillation.settings import Settings
+from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.distillation.training.dataset import Graph
 from mts_driver.distillation.training.trainer import Trainer, TrainingSet
@@ -37,7 +37,7 @@ from mts_driver.potentials.student.model import StudentConfig, StudentModel
 )
 def test_budgets_that_are_refused(budget, message):
     with pytest.raises(UserError, match=message):
-        Settings(structures=(), teacher="so3lr", **budget)
+        DistillationSettings(structures=(), teacher="so3lr", **budget)
 
 
 @pytest.mark.parametrize("count", [Sampler.frames, FragmentSampler.frames])
@@ -62,7 +62,9 @@ def test_too_few_frames_are_refused_with_the_number_that_is_enough(tmp_path):
 
 
 def distill_toy(systems, folder, *, frames):
-    settings = Settings(structures=(), teacher="ase:nothing:Nothing", updates=1, frames=frames)
+    settings = DistillationSettings(
+        structures=(), teacher="ase:nothing:Nothing", updates=1, frames=frames
+    )
     return distill(
         systems,
         settings,

@@ -20,7 +20,7 @@ from mts_driver.errors import UserError
 from mts_driver.structures.files import read_structure
 from mts_driver.structures.solutes import force_groups, solute_weights
 from mts_driver.validation.averages import Tally
-from mts_driver.validation.check import STATE_FILE, Settings, check, finish
+from mts_driver.validation.check import STATE_FILE, CheckSettings, check, finish
 from mts_driver.validation.criteria import problems
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
@@ -50,7 +50,7 @@ def settings(**choices):
     values = {"student": "s", "student_sha256": "0", "teacher": "t", "picoseconds": 0.6}
     values |= {"outer_fs": 6.0, "inner_fs": 1.0, "hydrogen_mass_Da": 4.0, "temperature_K": 300.0}
     values |= {"friction_per_ps": 1.0, "hydrogen_friction_per_ps": 5.0}
-    return Settings(**values | {"equilibrate_ps": 0.1, "seed": 3} | choices)
+    return CheckSettings(**values | {"equilibrate_ps": 0.1, "seed": 3} | choices)
 
 
 def checked(work, teacher, student, *, report=lambda *_: None, force=False, every=0.0, **choices):

@@ -14,7 +14,7 @@ from mts_driver.errors import UserError
 from mts_driver.runs.input.asked import OPTIONS, TAGS, Asked
 from mts_driver.runs.input.combinations import REFUSED, check
 from mts_driver.runs.input.read import read_input
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
 
 PLAIN = {
@@ -123,7 +123,7 @@ def names(asked):
 def test_prepare_refuses(name):
     choices, said = BY_PREPARE[name]
     with pytest.raises(UserError, match=re.escape(said)) as error:
-        Protocol(**PLAIN | choices)
+        RunSettings(**PLAIN | choices)
     assert "{" not in str(error.value)
 
 
@@ -144,7 +144,7 @@ def test_prepare_and_run_leave_what_works_alone(tmp_path, name):
 
 def test_models_are_asked_for_a_virial_at_constant_pressure_only():
     for choices in ({}, PRESSURE):
-        protocol = Protocol(**PLAIN | choices)
+        protocol = RunSettings(**PLAIN | choices)
         protocol.require_virials(True, True)
         for pair, who in (((False, True), "teacher"), ((True, False), "student")):
             if choices:
@@ -171,7 +171,7 @@ def test_every_message_is_complete_in_both_languages(words, refused):
 
 def written(folder: Path, choices, *, masses=None, edit=()):
     """Write an input as `mts prepare` does, edited, and return its path."""
-    protocol = Protocol(**PLAIN | choices)
+    protocol = RunSettings(**PLAIN | choices)
     found = input_xml(protocol, folder)
     for old, new in edit:
         assert old in found, old
@@ -329,7 +329,7 @@ def test_every_combination_that_an_input_can_ask_for_is_refused_by_run():
 
 
 def test_contraction_under_whole_outer_steps_is_refused_in_an_input_too(tmp_path):
-    protocol = Protocol(**PLAIN | FEW | {"mode": "zmq"})
+    protocol = RunSettings(**PLAIN | FEW | {"mode": "zmq"})
     root = ET.fromstring(
         input_xml(protocol, tmp_path).replace(
             "<force_clip", "<device_steps> 5 </device_steps><force_clip"

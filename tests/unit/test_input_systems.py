@@ -9,7 +9,7 @@ from ase.constraints import FixAtoms
 
 from mts_driver.errors import UserError
 from mts_driver.runs.input.read import read_input
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
 from mts_driver.structures.reading.ipi_labels import element_of
 
@@ -19,7 +19,9 @@ PLAIN |= {"friction_per_ps": 1.0, "steps": 20, "stride": 1, "seed": 7}
 
 
 def written(folder: Path, *replace, atoms=WATER, teacher="so3lr", **choices) -> Path:
-    text = input_xml(Protocol(teacher=teacher, student="student:water", **PLAIN | choices), folder)
+    text = input_xml(
+        RunSettings(teacher=teacher, student="student:water", **PLAIN | choices), folder
+    )
     for old, new in replace:
         assert old in text, old
         text = text.replace(old, new)

@@ -7,7 +7,7 @@ import pytest
 
 from mts_driver.errors import UserError
 from mts_driver.runs.input.read import read_input
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
 
 PLAIN = {
@@ -25,7 +25,7 @@ PLAIN = {
 
 
 def xml(**choices):
-    return ET.fromstring(input_xml(Protocol(**PLAIN | choices), Path("run")))
+    return ET.fromstring(input_xml(RunSettings(**PLAIN | choices), Path("run")))
 
 
 def text(root, path):
@@ -96,7 +96,7 @@ def test_replica_exchange_has_a_system_for_each_temperature():
 )
 def test_choices_that_make_no_sense_are_refused(choices, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
-        Protocol(**PLAIN | choices)
+        RunSettings(**PLAIN | choices)
 
 
 @pytest.mark.parametrize(("few", "size"), [(6, "2"), (8, "8"), (3, "")])
@@ -106,7 +106,7 @@ def test_an_ffdirect_has_batches_that_contraction_fills(few, size):
 
 
 def test_only_teacher_and_student_share_a_driver(tmp_path):
-    protocol = Protocol(**PLAIN, mode="zmq", device_steps=5)
+    protocol = RunSettings(**PLAIN, mode="zmq", device_steps=5)
     found = input_xml(protocol, tmp_path)
     (tmp_path / "start.extxyz").write_text('1\nLattice="9 0 0 0 9 0 0 0 9"\nH 0 0 0\n')
     file = tmp_path / "input.xml"

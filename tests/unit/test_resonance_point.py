@@ -9,7 +9,7 @@ from ase.constraints import FixAtoms
 from mts_driver.units import BOLTZMANN_EV_K
 from mts_driver.validation.resonance.judge import faults
 from mts_driver.validation.resonance.point import Point, run_point
-from mts_driver.validation.resonance.scan import Settings, _heating_K, scan
+from mts_driver.validation.resonance.scan import ScanSettings, _heating_K, scan
 
 STIFF_EV_A2 = 32.0
 HCL = Atoms("HCl", [[0, 0, 0], [0, 0, 1.3]])
@@ -83,7 +83,7 @@ def test_heating_goes_into_what_is_left():
 
 
 def test_a_scan_of_a_single_atom_is_safe_and_leaves_heating_out(tmp_path):
-    settings = Settings(
+    settings = ScanSettings(
         teacher="t",
         student="s",
         outer_fs=(2.0,),

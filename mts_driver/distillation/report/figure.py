@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from mts_driver.distillation.report import panels
-from mts_driver.distillation.report.results import FRICTION_PER_PS, DistillationReport
+from mts_driver.distillation.report.results import HEATING_FRICTION_PER_PS, DistillationReport
 from mts_driver.files import replacing
 from mts_driver.validation.stretch import StretchCurve, unsafe_lengths
 
@@ -43,7 +43,7 @@ def draw(report: DistillationReport, summary: dict[str, Any], path: Path) -> Non
         (middle[1], "heavy", ~hydrogen),
     ):
         panels.force_constants(axes, constants, chosen, what)
-    panels.drift(middle[2], report.drifts, FRICTION_PER_PS)
+    panels.drift(middle[2], report.drifts, HEATING_FRICTION_PER_PS)
     left, right = rows[2].subfigures(1, 2, width_ratios=(2, 1))
     _curves(left, report.curves)
     _cost(right.subplots(), report.teacher_ms, report.student_ms)

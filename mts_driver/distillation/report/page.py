@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from mts_driver.distillation.report import html
-from mts_driver.distillation.report.results import FRICTION_PER_PS
+from mts_driver.distillation.report.results import HEATING_FRICTION_PER_PS
 from mts_driver.validation.evaluation import STRONG_EV_A
 
 SHOWN = {
@@ -67,7 +67,7 @@ def _cards(summary: Mapping[str, Any]) -> str:
         if drift["mean"] is None:
             cards.append(("blew up", at, True))
         else:
-            heats = f": {html.signed(heating, '.1f')} K at γ = {FRICTION_PER_PS:g}/ps"
+            heats = f": {html.signed(heating, '.1f')} K at γ = {HEATING_FRICTION_PER_PS:g}/ps"
             text = at if heating is None else at + heats
             cards.append((html.number(drift["mean"], ".2g"), text, False))
     holes = [
@@ -140,8 +140,8 @@ def _drift(summary: Mapping[str, Any]) -> str:
     first = next(iter(drifts.values()))
     note = (
         f"{len(first['values'])} runs of {first['picoseconds']:.3g} ps each; heating = "
-        f"drift/(3 k<sub>B</sub>γ) at γ = {FRICTION_PER_PS:g}/ps, less the share of the centre of "
-        "mass, which no heat goes into."
+        f"drift/(3 k<sub>B</sub>γ) at γ = {HEATING_FRICTION_PER_PS:g}/ps, less the share of the "
+        "centre of mass, which no heat goes into."
     )
     return html.section(title, html.table(header, rows, raw=True) + f'<p class="note">{note}</p>')
 

@@ -9,7 +9,7 @@ from mts_driver.validation.evaluation import Evaluated
 from mts_driver.validation.force_constants import ForceConstants
 from mts_driver.validation.stretch import StretchCurve
 
-FRICTION_PER_PS = 1.0
+HEATING_FRICTION_PER_PS = 1.0
 """At which the heating is predicted."""
 
 
@@ -52,7 +52,8 @@ class DistillationReport:
         """Return all numbers as JSON holds them; null stands for what could not be measured."""
         drifts = {str(float(outer)): d.as_dict() for outer, d in sorted(self.drifts.items())}
         heating = {
-            str(float(k)): d.heating_K(FRICTION_PER_PS) for k, d in sorted(self.drifts.items())
+            str(float(k)): d.heating_K(HEATING_FRICTION_PER_PS)
+            for k, d in sorted(self.drifts.items())
         }
         hydrogen = self.constants.to_hydrogen
         return {

@@ -11,7 +11,7 @@ from mts_driver.distillation.labels.labeller import Labeller, kept_info
 from mts_driver.distillation.sampling.contacts import crowd
 from mts_driver.distillation.sampling.displacements import Skeleton, shake, stiff_steps, stretch
 from mts_driver.distillation.sampling.schedule import SamplingPlan
-from mts_driver.distillation.settings import Progress
+from mts_driver.progress import Progress
 
 
 def label_displaced(

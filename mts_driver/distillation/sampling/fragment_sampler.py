@@ -16,9 +16,9 @@ from mts_driver.distillation.sampling.displaced import label_displaced
 from mts_driver.distillation.sampling.fragments import fragments
 from mts_driver.distillation.sampling.sampler import HYDROGEN_MASS_DA, TIMESTEP_FS
 from mts_driver.distillation.sampling.schedule import SamplingPlan
-from mts_driver.distillation.settings import Progress
 from mts_driver.errors import UserError
 from mts_driver.potentials.timing import milliseconds_per_call
+from mts_driver.progress import Progress
 from mts_driver.simulation.equilibrate import equilibrate
 from mts_driver.simulation.relax import relax
 from mts_driver.structures.masses import repartitioned_masses

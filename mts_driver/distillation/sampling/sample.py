@@ -14,13 +14,14 @@ from mts_driver.distillation.sampling.droplets import droplets
 from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
 from mts_driver.distillation.sampling.sampler import Sampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan, calls_for
-from mts_driver.distillation.settings import Progress, Settings
+from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.distillation.state_file import file_name
 from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.potentials.student.potential import Student
 from mts_driver.potentials.timing import milliseconds_per_call
+from mts_driver.progress import Progress
 
 SAMPLING_SHARE = 0.4
 """Share of the time budget that goes into labels, the rest into training."""
@@ -36,7 +37,7 @@ SETTLING_SHARE, MOST_SETTLING_STEPS = 0.1, 1000
 
 def sample(
     systems: Sequence[Atoms],
-    settings: Settings,
+    settings: DistillationSettings,
     labeller: Labeller,
     base: StudentModel | None,
     work: Path,
@@ -97,14 +98,14 @@ def sample(
     return float(spent.get(student, 0.0))
 
 
-def fragment_radius_A(atoms: Atoms, settings: Settings) -> float:
+def fragment_radius_A(atoms: Atoms, settings: DistillationSettings) -> float:
     """Return the radius of the pieces that a system is cut into, Å; 0: sampled as a whole."""
     if settings.fragment_radius_A is not None:
         return settings.fragment_radius_A
     return FRAGMENT_RADIUS_A if len(atoms) > WHOLE_ATOMS else 0.0
 
 
-def _plan(file: Path, settings: Settings) -> dict[str, Any]:
+def _plan(file: Path, settings: DistillationSettings) -> dict[str, Any]:
     if not file.exists():
         return {"frames": settings.frames, "calls": {}, "sampling_s": {}}
     plan: dict[str, Any] = read_json(
@@ -120,7 +121,7 @@ def _plan(file: Path, settings: Settings) -> dict[str, Any]:
     return plan
 
 
-def _check_frames(systems: Sequence[Atoms], settings: Settings, parts: int) -> None:
+def _check_frames(systems: Sequence[Atoms], settings: DistillationSettings, parts: int) -> None:
     """Require enough frames for a test block of every system."""
     if settings.frames is None:
         return
@@ -140,7 +141,7 @@ def _sampler(radius_A: float) -> type[Sampler | FragmentSampler]:
 
 def _calls(
     atoms: Atoms,
-    settings: Settings,
+    settings: DistillationSettings,
     parts: int,
     labeller: Labeller,
     runner: Student | None,
@@ -161,7 +162,9 @@ def _calls(
     return max(FEWEST_CALLS, int(seconds * 1e3 / label_ms))
 
 
-def _settling_steps(runner: Student, atoms: Atoms, settings: Settings, parts: int) -> int:
+def _settling_steps(
+    runner: Student, atoms: Atoms, settings: DistillationSettings, parts: int
+) -> int:
     if settings.minutes is None:
         return MOST_SETTLING_STEPS
     call_s = 1e-3 * milliseconds_per_call(runner, atoms)
@@ -169,7 +172,7 @@ def _settling_steps(runner: Student, atoms: Atoms, settings: Settings, parts: in
     return min(int(affordable), MOST_SETTLING_STEPS)
 
 
-def _share_s(settings: Settings, parts: int) -> float:
+def _share_s(settings: DistillationSettings, parts: int) -> float:
     """Time for one of so many systems, s."""
     assert settings.minutes is not None
     return SAMPLING_SHARE * settings.minutes * 60 / parts

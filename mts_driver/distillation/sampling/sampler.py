@@ -24,8 +24,9 @@ from mts_driver.distillation.labels.labeller import Labeller, kept_info
 from mts_driver.distillation.sampling.displaced import label_displaced
 from mts_driver.distillation.sampling.displacements import Skeleton
 from mts_driver.distillation.sampling.schedule import SamplingPlan, block
-from mts_driver.distillation.settings import Progress
 from mts_driver.distillation.state_file import StateFile
+from mts_driver.progress import Progress
+from mts_driver.simulation.equilibrate import EQUILIBRATION_FRICTION_PER_PS
 from mts_driver.simulation.holes import HOLE_EV_A
 from mts_driver.simulation.relax import relax
 from mts_driver.simulation.thermal_state import thermal_state
@@ -34,7 +35,6 @@ from mts_driver.structures.masses import repartitioned_masses
 TIMESTEP_FS = 2.0
 HYDROGEN_MASS_DA = 3.0
 """At 4 Da methane would have no mass left for its carbon."""
-FRICTION_PER_PS = 10.0
 INNER_STEPS = 3
 """Of 2 fs, where a student takes them."""
 
@@ -202,7 +202,7 @@ class Sampler:
             steps=steps,
             timestep=n * TIMESTEP_FS,
             bath=Bath.from_temperature(
-                temperature_K=temperature_K, friction_per_ps=FRICTION_PER_PS
+                temperature_K=temperature_K, friction_per_ps=EQUILIBRATION_FRICTION_PER_PS
             ),
             seed=self.seed + DYNAMICS.index(kind),
             on_step=keep,

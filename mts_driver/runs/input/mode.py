@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from mts_driver.errors import UserError
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 
 MODES = ("auto", "unix", "shm", "zmq")
 AHEAD = 5
 """Outer steps a message: beyond, what is left between the models hardly shrinks."""
 
 
-def fastest(protocol: Protocol) -> tuple[Protocol, str]:
+def fastest(protocol: RunSettings) -> tuple[RunSettings, str]:
     """Return the same run with its steps taken where that is fastest, and a line that says where.
 
     Whole outer steps in a driver with both models, several or one a message; else the inner steps
@@ -19,7 +19,7 @@ def fastest(protocol: Protocol) -> tuple[Protocol, str]:
 
     Parameters
     ----------
-    protocol : Protocol
+    protocol : RunSettings
         With ``mode="unix"`` and no ``device_steps``: what is wrong with it otherwise was refused
         when it was made.
     """

@@ -9,7 +9,7 @@ from mts_driver.runs.input.combinations import check
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class RunSettings:
     """The choices that an input is made of.
 
     Attributes

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from mts_driver.drivers.ipi_socket.transport import UNIX_PREFIX
-from mts_driver.runs.input.settings import Protocol
+from mts_driver.runs.input.settings import RunSettings
 from mts_driver.units import KCAL_MOL_EV
 
 CLIP_EV_A = 150.0 * KCAL_MOL_EV
@@ -132,7 +132,7 @@ def socket_name(folder: Path, role: str) -> str:
     return f"{readable}-{hashlib.sha256(str(folder).encode()).hexdigest()[:6]}-{role}"
 
 
-def input_xml(protocol: Protocol, folder: Path) -> str:
+def input_xml(protocol: RunSettings, folder: Path) -> str:
     """Return the text of ``input.xml`` for a folder."""
     comment = f"RESPA-BAOAB: {protocol.teacher} every {protocol.outer_fs:g} fs"
     if protocol.student:
@@ -157,7 +157,7 @@ def input_xml(protocol: Protocol, folder: Path) -> str:
     )
 
 
-def _sockets(protocol: Protocol, folder: Path) -> str:
+def _sockets(protocol: RunSettings, folder: Path) -> str:
     models = (
         ("teacher", protocol.teacher, protocol.slow_beads),
         ("student", protocol.student, protocol.beads),
@@ -191,7 +191,7 @@ def _sockets(protocol: Protocol, folder: Path) -> str:
     )
 
 
-def _system(protocol: Protocol, number: int, temperature_K: float) -> str:
+def _system(protocol: RunSettings, number: int, temperature_K: float) -> str:
     mass, friction = protocol.hydrogen_mass, protocol.hydrogen_friction_per_ps
     pressure = protocol.pressure_bar
     forces = _ONE_LEVEL

@@ -19,7 +19,7 @@ from mts_driver.errors import UserError
 from mts_driver.simulation.holes import Seen
 from mts_driver.simulation.resumable_watch import ResumableWatch
 from mts_driver.simulation.simulate.result import Holes
-from mts_driver.simulation.simulate.settings import Settings
+from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
 from mts_driver.simulation.simulate.timed_model import BLOWN_UP
 from mts_driver.units import BOLTZMANN_EV_K
@@ -45,7 +45,7 @@ class Record:
     ----------
     start : Start
         Of the trajectory.
-    settings : Settings
+    settings : SimulationSettings
         Of it.
     clip_eV_A : float
         Bound on the force difference of an atom.
@@ -60,7 +60,9 @@ class Record:
         Of the last thermostat step, for the progress bar.
     """
 
-    def __init__(self, start: Start, settings: Settings, *, clip_eV_A: float, fixcom: bool) -> None:
+    def __init__(
+        self, start: Start, settings: SimulationSettings, *, clip_eV_A: float, fixcom: bool
+    ) -> None:
         self._start, self._settings, self._clip_eV_A = start, settings, clip_eV_A
         moves = np.isfinite(start.masses)
         hydrogen = start.atoms.numbers == 1

@@ -21,7 +21,7 @@ from mts_driver.simulation.simulate.checkpoint import Checkpoint, CheckpointFile
 from mts_driver.simulation.simulate.progress import StepBar
 from mts_driver.simulation.simulate.record import Record
 from mts_driver.simulation.simulate.result import SimulationResult, Timings
-from mts_driver.simulation.simulate.settings import Settings
+from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
 from mts_driver.simulation.simulate.timed_model import TimedModel
 from mts_driver.simulation.simulate.trajectory_file import TrajectoryFile
@@ -135,7 +135,7 @@ def simulate(
     >>> run.temperatures_K["H"], run.ns_per_day  # doctest: +SKIP
     """
     spec = student_spec(student)[0] if isinstance(student, str) else student
-    settings = Settings(
+    settings = SimulationSettings(
         outer_fs=outer_fs,
         inner_fs=outer_fs if spec is None else inner_fs,
         temperature_K=temperature_K,
@@ -178,7 +178,7 @@ def simulate(
 
 def _identity(
     start: Start,
-    settings: Settings,
+    settings: SimulationSettings,
     teacher: Model,
     student: Model | None,
     trajectory: str | Path | None,
@@ -210,7 +210,11 @@ class _Run:
     """One trajectory on its way."""
 
     def __init__(
-        self, start: Start, settings: Settings, teacher: TimedModel, student: TimedModel | None
+        self,
+        start: Start,
+        settings: SimulationSettings,
+        teacher: TimedModel,
+        student: TimedModel | None,
     ) -> None:
         self._start, self._settings = start, settings
         self._teacher, self._student = teacher, student

@@ -7,7 +7,7 @@ from mts_driver.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class SimulationSettings:
     """How atoms are moved.
 
     Attributes

@@ -11,7 +11,7 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from mts_driver.simulation.simulate.random_numbers import RandomNumbers
-from mts_driver.simulation.simulate.settings import Settings
+from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.structures.files import fingerprint, read_atoms, read_structure
 from mts_driver.structures.masses import PHYSICAL, repartitioned_masses
 from mts_driver.structures.tensors import cell_of, inertial_masses
@@ -45,7 +45,7 @@ class Start:
     random: RandomNumbers
 
     @classmethod
-    def of(cls, given: Atoms | str | Path, settings: Settings) -> "Start":
+    def of(cls, given: Atoms | str | Path, settings: SimulationSettings) -> "Start":
         """Read atoms or a file; velocities that they have are kept, others are drawn.
 
         Raises

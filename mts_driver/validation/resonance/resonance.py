@@ -11,7 +11,7 @@ from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
 from mts_driver.structures.files import read_structure
-from mts_driver.validation.resonance.scan import Settings, scan
+from mts_driver.validation.resonance.scan import ScanSettings, scan
 
 OUTER_FS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -119,7 +119,7 @@ def resonance(
     target = Path(f"{Path(structure).stem}-resonance.json")
     target = target if json_file is None else Path(json_file)
     check_output(target, name="json_file", suffix=".json", force=force)
-    settings = Settings(
+    settings = ScanSettings(
         teacher=teacher,
         student=student,
         outer_fs=tuple(outer_fs),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from integrators.state import Potential
 from mts_driver.analysis.statistics import BlockAverage, canonical_error_K
 from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
+from mts_driver.progress import Progress
 from mts_driver.simulation.dynamics import friction_of
 from mts_driver.simulation.equilibrate import equilibrate
 from mts_driver.structures.files import fingerprint
@@ -29,11 +30,9 @@ from mts_driver.validation.resonance.judge import faults, recommend
 from mts_driver.validation.resonance.point import DISCARDED, Measured, Point, run_point
 from mts_driver.validation.resonance.spectrum import Spectrum
 
-Report = Callable[[str, float, float], None]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ScanSettings:
     """What is scanned.
 
     Attributes
@@ -113,10 +112,10 @@ def scan(
     atoms: Atoms,
     teacher: Potential,
     student: Potential,
-    settings: Settings,
+    settings: ScanSettings,
     *,
     state_file: Path,
-    report: Report,
+    report: Progress,
 ) -> dict[str, Any]:
     """Run all points that ``state_file`` does not hold yet, and judge them.
 
@@ -154,7 +153,9 @@ def scan(
     }
 
 
-def _equilibrated(atoms: Atoms, student: Potential, settings: Settings, report: Report) -> Atoms:
+def _equilibrated(
+    atoms: Atoms, student: Potential, settings: ScanSettings, report: Progress
+) -> Atoms:
     if settings.equilibrate_ps == 0:
         return atoms
     return equilibrate(
@@ -173,10 +174,10 @@ def _row(
     atoms: Atoms,
     teacher: Potential,
     student: Potential,
-    settings: Settings,
+    settings: ScanSettings,
     point: Point,
     before: list[dict[str, Any]],
-    report: Report,
+    report: Progress,
 ) -> dict[str, Any]:
     mass, friction = point.hydrogen_mass_Da, point.hydrogen_friction_per_ps
     name = f"{point.outer_fs:g} fs, {f'H of {mass:g} Da' if mass else 'natural masses'}"
@@ -215,7 +216,7 @@ def _row(
 
 def _as_row(
     atoms: Atoms,
-    settings: Settings,
+    settings: ScanSettings,
     point: Point,
     measured: Measured,
     drift: float | None,
