@@ -18,6 +18,7 @@ from integrators.state import MDState, Potential
 from mts_driver.errors import UserError
 from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.time_steps import TimeSteps
 from mts_driver.units import BOLTZMANN_EV_K
 
 HOTTEST = 5.0
@@ -67,7 +68,8 @@ class DynamicsSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("picoseconds", "outer_fs", "inner_fs", "temperature_K"):
+        TimeSteps(self.outer_fs, self.inner_fs)
+        for name in ("picoseconds", "temperature_K"):
             value = getattr(self, name)
             if not (np.isfinite(value) and value > 0):
                 raise UserError(f"{name}={value:g}: give a finite number above 0.")
@@ -75,11 +77,6 @@ class DynamicsSettings:
         if not bool((torch.isfinite(friction) & (friction >= 0)).all()):
             raise UserError(
                 f"friction_per_ps={float(friction.min()):g}: give a finite number, 0 or above."
-            )
-        if self.n_inner < 1 or abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9:
-            raise UserError(
-                f"outer_fs={self.outer_fs:g} is no multiple of inner_fs={self.inner_fs:g}: the "
-                "outer step is made of whole inner steps."
             )
         if self.steps < 1:
             raise UserError(
@@ -90,7 +87,7 @@ class DynamicsSettings:
     @property
     def n_inner(self) -> int:
         """Inner steps an outer step."""
-        return round(self.outer_fs / self.inner_fs)
+        return TimeSteps(self.outer_fs, self.inner_fs).n_inner
 
     @property
     def steps(self) -> int:

@@ -21,6 +21,7 @@ from mts_driver.errors import UserError
 from mts_driver.progress import Progress
 from mts_driver.simulation.nve import nve_run, nve_start
 from mts_driver.structures.fixed import moving_atoms
+from mts_driver.time_steps import TimeSteps
 from mts_driver.units import BOLTZMANN_EV_K
 
 """``report(what, outer_steps_done, outer_steps_total)``."""
@@ -160,7 +161,7 @@ def nve_respa_drift(
         If the steps don't divide, the run is too short for a slope, or frames differ in their
         atoms.
     """
-    n = inner_steps(outer_fs, inner_fs)
+    n = TimeSteps(outer_fs, inner_fs).n_inner
     steps = round(1e3 * picoseconds / outer_fs)
     if steps < FEWEST_STEPS:
         raise UserError(
@@ -205,25 +206,6 @@ def _degrees_per_atom(atoms: Atoms) -> float:
     # their sum does not depend on how the mass is spread
     degrees = degrees_that_heat(atoms, atoms.get_masses())
     return float(degrees.sum() / max(moving_atoms(atoms).sum(), 1))
-
-
-def inner_steps(outer_fs: float, inner_fs: float) -> int:
-    """Return how many inner steps make an outer one.
-
-    Raises
-    ------
-    UserError
-        If a step is not positive, or the outer step is not a multiple of the inner one.
-    """
-    if not (outer_fs > 0 and inner_fs > 0 and math.isfinite(outer_fs)):
-        raise UserError(f"outer_fs={outer_fs:g}, inner_fs={inner_fs:g}: steps must be positive.")
-    n = round(outer_fs / inner_fs)
-    if n < 1 or abs(n * inner_fs - outer_fs) > 1e-9 * outer_fs:
-        raise UserError(
-            f"outer_fs={outer_fs:g} is not a multiple of inner_fs={inner_fs:g}: choose "
-            f"{max(1, n) * inner_fs:g} fs, or inner_fs={outer_fs / max(1, n):g}."
-        )
-    return n
 
 
 def _finite(value: float) -> float | None:

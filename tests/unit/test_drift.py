@@ -154,7 +154,7 @@ def test_held_atoms_take_no_heat_and_are_not_counted():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"outer_fs": 6.0, "inner_fs": 4.0}, "outer_fs=6 is not a multiple of inner_fs=4"),
+        ({"outer_fs": 6.0, "inner_fs": 4.0}, "outer_fs=6 is no multiple of inner_fs=4"),
         ({"outer_fs": 0.5}, "outer_fs=0.5 is not a multiple"),
         ({"outer_fs": -6.0}, "must be positive"),
         ({"outer_fs": 6.0, "picoseconds": 0.03}, "picoseconds=0.03 are 5 outer steps"),

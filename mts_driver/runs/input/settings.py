@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from mts_driver.errors import UserError
 from mts_driver.runs.input.asked import OPTIONS, Asked
 from mts_driver.runs.input.combinations import check
+from mts_driver.time_steps import TimeSteps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +82,8 @@ class RunSettings:
     hydrogens: int | None = None
 
     def __post_init__(self) -> None:
+        TimeSteps(self.outer_fs, self.inner_fs)
         positive = [
-            ("outer_fs", self.outer_fs),
-            ("inner_fs", self.inner_fs),
             ("temperature_K", self.temperature_K),
             ("friction_per_ps", self.friction_per_ps),
             *(("exchange_K", kelvin) for kelvin in self.exchange_K),
@@ -96,11 +96,6 @@ class RunSettings:
             raise UserError(
                 f"hydrogen_friction_per_ps={hydrogen:g}: give at least the "
                 f"{self.friction_per_ps:g} of friction_per_ps."
-            )
-        if abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9 or self.n_inner < 1:
-            raise UserError(
-                f"outer_fs={self.outer_fs:g} is no multiple of inner_fs={self.inner_fs:g}: the "
-                "outer step is made of whole inner steps."
             )
         if self.student is None and self.n_inner != 1:
             raise UserError(
@@ -137,7 +132,7 @@ class RunSettings:
     @property
     def n_inner(self) -> int:
         """Inner steps per outer step."""
-        return round(self.outer_fs / self.inner_fs)
+        return TimeSteps(self.outer_fs, self.inner_fs).n_inner
 
     @property
     def slow_beads(self) -> int:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from mts_driver.errors import UserError
+from mts_driver.time_steps import TimeSteps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,9 @@ class SimulationSettings:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("outer_fs", "inner_fs", "temperature_K"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(f"{name}={getattr(self, name)!r}: give a finite number above 0.")
+        TimeSteps(self.outer_fs, self.inner_fs)
+        if not 0 < self.temperature_K < math.inf:
+            raise UserError(f"temperature_K={self.temperature_K!r}: give a finite number above 0.")
         for name in ("friction_per_ps", "hydrogen_friction_per_ps", "hydrogen_mass_Da"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(
@@ -55,13 +56,8 @@ class SimulationSettings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"{name}={value!r}: give a whole number, {least} or above.")
-        if self.n_inner < 1 or abs(self.outer_fs / self.inner_fs - self.n_inner) > 1e-9:
-            raise UserError(
-                f"outer_fs={self.outer_fs:g} is no multiple of inner_fs={self.inner_fs:g}: the "
-                "outer step is made of whole inner steps."
-            )
 
     @property
     def n_inner(self) -> int:
         """Inner steps an outer one."""
-        return round(self.outer_fs / self.inner_fs)
+        return TimeSteps(self.outer_fs, self.inner_fs).n_inner

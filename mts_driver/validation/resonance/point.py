@@ -21,6 +21,7 @@ from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.structures.tensors import cell_of
+from mts_driver.time_steps import TimeSteps
 from mts_driver.validation.resonance.spectrum import Spectrum, Velocities
 
 DISCARDED = 0.2
@@ -153,7 +154,7 @@ def run_point(
     report : callable
         ``report(outer_steps_done, of)``.
     """
-    n = round(point.outer_fs / point.inner_fs)
+    n = TimeSteps(point.outer_fs, point.inner_fs).n_inner
     steps = max(1, round(1e3 * picoseconds / point.outer_fs))
     masses_Da = repartitioned_masses(atoms, point.hydrogen_mass_Da)
     state = thermal_state(

@@ -1,0 +1,42 @@
+"""The two time steps of a run."""
+
+import math
+from dataclasses import dataclass
+
+from mts_driver.errors import UserError
+
+
+@dataclass(frozen=True)
+class TimeSteps:
+    """An outer step that is made of whole inner ones.
+
+    Attributes
+    ----------
+    outer_fs, inner_fs : float
+        Of teacher and student, fs.
+
+    Raises
+    ------
+    UserError
+        If one is not positive and finite, or the first is no multiple of the second.
+    """
+
+    outer_fs: float
+    inner_fs: float
+
+    def __post_init__(self) -> None:
+        outer, inner = self.outer_fs, self.inner_fs
+        for name, value in (("outer_fs", outer), ("inner_fs", inner)):
+            if not 0 < value < math.inf:
+                raise UserError(f"{name}={value:g}: give a finite number above 0.")
+        n = max(1, self.n_inner)
+        if abs(n * inner - outer) > 1e-9 * outer:
+            raise UserError(
+                f"outer_fs={outer:g} is no multiple of inner_fs={inner:g}: an outer step is made "
+                f"of whole inner ones; give outer_fs={n * inner:g} or inner_fs={outer / n:g}."
+            )
+
+    @property
+    def n_inner(self) -> int:
+        """Inner steps of an outer one."""
+        return round(self.outer_fs / self.inner_fs)
