@@ -155,9 +155,12 @@ def use_threads(threads: int = 0) -> int:
         0: as OMP_NUM_THREADS says, which numba by itself does not look at, or one a core.
     """
     told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the rest is for nested loops
-    threads = threads or (int(told) if told.isdigit() else 0) or os.cpu_count() or 1
-    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = str(threads)
-    return threads
+    number = str(threads or (int(told) if told.isdigit() else 0) or os.cpu_count() or 1)
+    os.environ["OMP_NUM_THREADS"] = number
+    os.environ["NUMBA_NUM_THREADS"] = (
+        number if threads else os.environ.get("NUMBA_NUM_THREADS", number)
+    )
+    return int(number)
 
 
 def keep_memory() -> None:

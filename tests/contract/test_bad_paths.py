@@ -124,7 +124,9 @@ def refused(capsys, monkeypatch, *words: str) -> str:
 
 WORK = (
     "mts_driver.potentials.load_potential",
-    "mts_driver.distillation.distill.distill",
+    "mts_driver.validation.check_student.load_potential",
+    "mts_driver.validation.resonance.resonance.load_potential",
+    "mts_driver.distillation.make_student.make",
     "mts_driver.distillation.starting_systems.molecules.starting_structures",
     "mts_driver.bench.kernels.measure",
 )
@@ -243,7 +245,7 @@ def ended(capsys, monkeypatch, error: BaseException) -> tuple[int, str]:
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("mts_driver.structures.files.read_structure", fail)
+    monkeypatch.setattr("mts_driver.validation.resonance.resonance.read_structure", fail)
     monkeypatch.setattr(sys, "argv", ["mts", "resonance", "water.xyz"])
     with pytest.raises(SystemExit) as end:
         main()

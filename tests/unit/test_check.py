@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from integrators.state import Evaluation, initial_state
 from mts_driver.cli.check import check as command
+from mts_driver.cli.command import Command
 from mts_driver.errors import UserError
 from mts_driver.structures.files import read_structure
 from mts_driver.structures.solutes import force_groups, solute_weights
@@ -259,7 +260,7 @@ def test_numbers_that_make_no_sense(tmp_path):
 
 def mts_check(*words):
     app = typer.Typer()
-    app.command()(command)
+    app.command(cls=Command)(command)
     found = CliRunner().invoke(app, [str(word) for word in words])
     if isinstance(found.exception, UserError):
         raise found.exception
@@ -280,7 +281,7 @@ def test_bad_input(tmp_path, monkeypatch):
         (("water", "water.xyz", "--json", "report"), "must end in .json"),
         (("water", "water.xyz", "--json", "no/report.json"), "'no' does not exist"),
         (("water", "water.xyz", "-o", "taken"), "Not a directory"),
-        (("water", "water.xyz", "--outer-fs", "inf"), "outer_fs=inf"),
+        (("water", "water.xyz", "--outer-fs", "inf"), "--outer-fs inf"),
         (("water", "water.xyz", "--inner-fs", "4"), "no multiple"),
         (("water", "water.xyz", "--teacher", "gpt"), "'gpt' is not known"),
         (("water", "argon.xyz"), "Ar"),
@@ -306,5 +307,5 @@ def test_the_shipped_student_with_the_real_teacher(tmp_path, monkeypatch):
         assert 200 < measured["mean"] < 400
     assert found["command"] == "mts check water"
     assert [p.name for p in tmp_path.iterdir()] == ["water-start-check.json"]
-    with pytest.raises(UserError, match="force=True"):
+    with pytest.raises(UserError, match="--force"):
         mts_check(*words)

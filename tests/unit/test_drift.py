@@ -155,8 +155,8 @@ def test_held_atoms_take_no_heat_and_are_not_counted():
     ("words", "message"),
     [
         ({"outer_fs": 6.0, "inner_fs": 4.0}, "outer_fs=6 is no multiple of inner_fs=4"),
-        ({"outer_fs": 0.5}, "outer_fs=0.5 is not a multiple"),
-        ({"outer_fs": -6.0}, "must be positive"),
+        ({"outer_fs": 0.5}, "outer_fs=0.5 is no multiple"),
+        ({"outer_fs": -6.0}, "outer_fs=-6: give a finite number above 0"),
         ({"outer_fs": 6.0, "picoseconds": 0.03}, "picoseconds=0.03 are 5 outer steps"),
         ({"outer_fs": 6.0, "seeds": ()}, "at least one frame and one seed"),
     ],
