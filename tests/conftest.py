@@ -5,12 +5,13 @@ from pathlib import Path
 
 # two tests run at a time: each with a core; before torch reads it
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 
 import numba
 import pytest
 from hypothesis import HealthCheck, settings
 
-# the same for kernels of this process; a test may still ask for more
+# the same for kernels of this process; a test may still ask for two
 numba.set_num_threads(1)
 
 # max_examples is what all tests in tests/fuzz share; MTS_FUZZ=thorough takes an hour of one core.

@@ -208,9 +208,9 @@ def prepare(
         keep_velocities=keep,
         hydrogens=int((moving_atoms(atoms) & (atoms.numbers == 1)).sum()),
     )
+    where = ""
     if mode == "auto":
         protocol, where = fastest(protocol)
-        tell(where)
     if keep and equilibrate_ps and spec:
         raise UserError(
             f"velocities='keep' with equilibrate_ps={equilibrate_ps:g}: after an equilibration "
@@ -238,6 +238,8 @@ def prepare(
         report=report,
     )
     made = write_run_folder(output, atoms, masses_Da, protocol, student_file=file)
+    if where:
+        tell(where)
     return PreparedRun(made, atoms, outer_fs, protocol.inner_fs, steps)
 
 

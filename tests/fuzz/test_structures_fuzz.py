@@ -156,7 +156,7 @@ def test_a_start_is_read_back_equal(said, hydrogen_mass_Da, folder):
     try:
         masses = repartitioned_masses(atoms, hydrogen_mass_Da)
     except UserError as error:
-        assert "--hydrogen-mass-Da" in str(error)
+        assert "hydrogen_mass_Da" in str(error)
         event("too heavy")
         return
     write_start(folder / "start.extxyz", atoms, masses)
