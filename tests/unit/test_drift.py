@@ -170,6 +170,6 @@ def test_the_frames_are_of_one_system():
     with pytest.raises(UserError, match="differ in their atoms"):
         nve_respa_drift([hydroxides(1), hydroxides(2)], springs(1.0), springs(1.0), outer_fs=4.0)
     teacher = springs(1.0)
-    with pytest.raises(UserError, match="not a multiple"):
+    with pytest.raises(UserError, match="no multiple"):
         nve_respa_drift([hydroxides()], teacher, teacher, outer_fs=4.5)
     assert teacher.calls == 0
