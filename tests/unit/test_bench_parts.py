@@ -220,7 +220,7 @@ def test_a_peer_that_is_not_installed_is_no_crash(monkeypatch):
         ("kernels", {"student": "water,water"}, "two are called 'student water'"),
         ("kernels", {"student": "nowhere"}, "neither a file nor a packaged student"),
         ("overhead", {"outer_fs": "4,6"}, "takes one number"),
-        ("speedup", {"outer_fs": "5", "inner_fs": 2.0}, "no multiple of --inner-fs"),
+        ("speedup", {"outer_fs": "5", "inner_fs": 2.0}, "no multiple of inner_fs"),
     ],
 )
 def test_options_that_make_no_sense(name, options, message):
