@@ -174,7 +174,7 @@ def test_bad_words(tmp_path):
         (("gone.xyz", "-o", "s.safetensors"), "does not exist"),
         (("m.xyz", "-o", "s.safetensors"), "element Si"),
         (("-o", "s.safetensors"), "STRUCTURES is missing"),
-        (("m.xyz", "-o", "s.safetensors", "--messages", "2"), "messages=2 is too small"),
+        (("m.xyz", "-o", "s.safetensors", "--messages", "2"), "--messages 2 is too small"),
         (("m.xyz", "-o", "s.safetensors", "--without", "md5"), "no such kind of labels"),
         (("m.xyz", "-o", "s.safetensors", "--from", "water"), "knows H, O"),
         (("-o", "s.safetensors", "--from-run", "nowhere"), "does not exist"),
