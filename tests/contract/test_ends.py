@@ -195,7 +195,7 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     """The case teacher_by_hand: their calls are not counted, and the picture needs no count."""
     run = tmp_path / "run"
     made = mts(
-        *("prepare", cases / "teacher_by_hand" / "ar4.extxyz", "-o", run),
+        *("prepare", cases / "teacher_by_hand" / "ar4.extxyz", "-o", run, "--mode", "unix"),
         *("--teacher", f"{LJ}=0.0104", "--student", f"{LJ}=0.012", "--outer-fs", 4),
         *("--inner-fs", 2, "--steps", 10, "--stride", 5, "--equilibrate-ps", 0),
         *("--hydrogen-mass-Da", 0),
