@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 
@@ -87,7 +88,7 @@ def scan(folder, *options):
 
 @pytest.fixture
 def water(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(HERE), prepend=os.pathsep)
     cluster = toy_water(2)
     cluster.pbc = False
     write(tmp_path / "water.extxyz", cluster)

@@ -329,8 +329,7 @@ def test_the_ten_lines(tmp_path, monkeypatch, capsys):
     script = (ROOT / "inputs/python/water.py").read_text()
     script = script.replace("steps=200", "steps=10").replace('"inputs/', f'"{ROOT}/inputs/')
     scope = {}
-    with pytest.warns(UserWarning, match="earlier repartitioning"):
-        exec(compile(script, "water.py", "exec"), scope)
+    exec(compile(script, "water.py", "exec"), scope)
     run = scope["run"]
     assert str(run.ns_per_day)[:4] in capsys.readouterr().out
     assert run.holes.steps == 0 and run.holes.max_force_difference_eV_A < 1.0
