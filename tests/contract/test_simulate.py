@@ -295,7 +295,7 @@ def test_a_trajectory_that_blows_up_ends_in_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("choice", "named"),
     [
-        ({"outer_fs": -1.0}, "outer_fs=-1.0"),
+        ({"outer_fs": -1.0}, "outer_fs=-1:"),
         ({"outer_fs": 4.5}, "outer_fs=4.5 is no multiple of inner_fs=1"),
         ({"inner_fs": float("nan")}, "inner_fs=nan"),
         ({"temperature_K": 0.0}, "temperature_K=0.0"),

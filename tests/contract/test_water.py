@@ -42,15 +42,19 @@ def test_shipped_inputs(tmp_path, system, steps, ahead):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["completed"] and summary["steps"] == steps
     assert summary["outer_timestep_fs"] == 6.0 and summary["n_inner"] == 6
-    # once a step and once at the start, never more; a driver may be ahead by two messages
-    calls = summary["teacher_calls"]
-    assert steps + 1 <= calls <= steps + 1 + 2 * ahead
-    assert summary["student_calls"] == 6 * (calls - 1) + 1
+    calls, of_student = summary["teacher_calls"], summary["student_calls"]
+    if not ahead:  # once a step and once at the start, never more
+        assert (calls, of_student) == (steps + 1, 6 * steps + 1)
+    else:  # a driver may be ahead by two messages, and has seen the start in the baseline
+        assert steps <= calls <= steps + 1 + 2 * ahead
+        assert 6 * (calls - 1) + 1 <= of_student <= 6 * (calls + 1) + 1
     assert summary["clip_events"] == 0 and summary["max_force_difference_eV_A"] < 2.0
     for name in ("all", "H", "heavy"):
         # five standard deviations of the mean over so short a run, and no room for a blow-up
         assert 220 < summary["temperatures_K"][name] < 380
-    assert summary["speedup_vs_single_step"] > 0 and summary["overhead_fraction"] < 1
+    assert summary["speedup_vs_single_step"] > 0
+    # None where a driver that is ahead has computed for longer than so few steps took
+    assert (summary["overhead_fraction"] or 0.0) < 1
     results = write_report(folder).results
     assert results["xh_bond_A"]["broken"] == 0
     assert (folder / "report.png").stat().st_size > 10_000

@@ -203,7 +203,7 @@ def test_ase_asks_about_isolated_and_periodic_atoms(tmp_path, kind):
 
 
 def evaluator(spec, structure):
-    how = {"device": "cpu", "dtype": "float32", "threads": 1, "virial": False}
+    how = {"device": "cpu", "dtype": "float32", "virial": False}
     return _load(spec, structure, **how, stats=Stats(spec))
 
 
