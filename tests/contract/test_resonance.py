@@ -138,7 +138,7 @@ def test_a_stopped_scan_continues_and_other_settings_are_refused(water):
     state.write_text(json.dumps(found))
     refused = scan(water, *options, "--seed", "5")
     assert refused.returncode == 2
-    assert "is a scan with seed=1, not 5" in refused.stderr
+    assert "is a scan with --seed 1, not 5" in refused.stderr
     assert scan(water, *options).returncode == 0
     assert json.loads((water / "scan.json").read_text())["reference"]["s_per_ps"] == 123.0
 
