@@ -173,3 +173,12 @@ def keep_memory() -> None:
         if mallopt is not None:
             mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
             mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+
+
+def free_memory_MB() -> float | None:
+    """Memory that is free for new processes, MB; None where the system does not say."""
+    file = Path("/proc/meminfo")
+    if not file.exists():
+        return None
+    lines = (line.split() for line in file.read_text().splitlines())
+    return next((float(line[1]) / 1024 for line in lines if line[0] == "MemAvailable:"), None)

@@ -16,6 +16,7 @@ from mts_driver.bench.boxes import back_and_forth
 from mts_driver.bench.eager import EagerStudent
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
+from mts_driver.processes import free_memory_MB
 from mts_driver.structures.files import read_structure
 from mts_driver.structures.tensors import cell_of
 
@@ -114,7 +115,7 @@ def forces_of(*, model: str, structure: str, device: str) -> list[list[float]]:
 def _leave_memory_to_others() -> None:
     """Have large allocations fail where the machine would otherwise run out of memory."""
     if sys.platform == "linux":
-        free_kB = _proc("meminfo", "MemAvailable")
+        free_kB = 1024 * (free_memory_MB() or 0.0)
         limit = int(1024 * (_proc("self/status", "VmData") + 0.9 * free_kB))
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 

@@ -6,19 +6,18 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from multiprocessing import shared_memory
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
-from mts_driver.bench.table import cpu_name
+from mts_driver.bench.table import cpu_name, version_of
 from mts_driver.drivers.ipi_socket.transport import UNIX_PREFIX
 from mts_driver.errors import UserError
+from mts_driver.processes import free_memory_MB
 
 PACKAGES = (
     *("mts-driver", "torch", "ipi", "ase", "numpy", "scipy", "numba", "vesin", "safetensors"),
@@ -77,10 +76,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding("versions", "python", platform.python_version())
     yield Finding("versions", "system", platform.platform())
     for name in PACKAGES:
-        try:
-            yield Finding("versions", name, version(name))
-        except PackageNotFoundError:
-            yield Finding("versions", name, "not installed")
+        yield Finding("versions", name, version_of(name) or "not installed")
 
 
 def _machine() -> Iterator[Finding]:
@@ -177,15 +173,6 @@ def _memory(atoms: int) -> Iterator[Finding]:
         remedy = "" if needed_MB < free_MB else "a GPU, a bigger machine, or fewer atoms"
         enough = f"{needed_MB / 1024:.1f} GiB for {atoms:,} atoms, about"
         yield Finding("memory", model, enough, remedy)
-
-
-def free_memory_MB() -> float | None:
-    """Memory that is free for new processes, MB; None where the system does not say."""
-    file = Path("/proc/meminfo")
-    if not file.exists():
-        return None
-    lines = (line.split() for line in file.read_text().splitlines())
-    return next((float(line[1]) / 1024 for line in lines if line[0] == "MemAvailable:"), None)
 
 
 def _speed(device: str) -> Iterator[Finding]:

@@ -83,7 +83,7 @@ def environment(settings: BenchSettings) -> dict[str, Any]:
         "rounds": settings.rounds,
         "seconds": settings.seconds,
         "python": platform.python_version(),
-        **{name: _version(name) for name in names},
+        **{name: version_of(name) for name in names},
     }
 
 
@@ -107,7 +107,8 @@ def _gpu(device: str) -> str | None:
     return torch.cuda.get_device_name(device) if torch.cuda.is_available() else None
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Version of an installed package; None where it is not."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -95,6 +95,7 @@ def prepare(
     """
     from mts_driver.cli.stages import StageProgress
     from mts_driver.runs.prepare import prepare as write
+    from mts_driver.time_steps import TimeSteps
 
     console = plain_console(stderr=True, quiet=quiet)
     with StageProgress(console) as progress:
@@ -127,7 +128,7 @@ def prepare(
             tell=console.print,
             report=progress,
         )
-    inner_steps = round(made.outer_fs / made.inner_fs)
+    inner_steps = TimeSteps(made.outer_fs, made.inner_fs).n_inner
     console.print(
         f"{output}: {len(made.atoms)} atoms, {inner_steps} × {made.inner_fs:g} fs inside "
         f"{outer_fs:g} fs, {made.picoseconds:g} ps. Run it with: "

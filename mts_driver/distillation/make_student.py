@@ -17,6 +17,7 @@ from mts_driver.errors import UserError
 from mts_driver.files import check_output, require_writable
 from mts_driver.potentials.devices import check_device
 from mts_driver.processes import keep_memory
+from mts_driver.progress import Progress
 from mts_driver.runs.input.read import read_input
 from mts_driver.structures.files import read_systems
 
@@ -71,9 +72,7 @@ class Task:
     extra: list[Atoms]
     until_clean_ps: float
 
-    def carry_out(
-        self, *, command: str, report: Callable[[str, float, float], None]
-    ) -> DistillationResult:
+    def carry_out(self, *, command: str, report: Progress) -> DistillationResult:
         """Sample, train and measure; what was done before a kill is not done again."""
         keep_memory()
         arguments: dict[str, Any] = {
@@ -191,7 +190,7 @@ def distill(
     force: bool = False,
     command: str = "mts_driver.distill",
     tell: Callable[[str], None] = print,
-    report: Callable[[str, float, float], None] = lambda *_: None,
+    report: Progress = lambda *_: None,
 ) -> DistillationResult:
     """Make a student of a teacher: sample, train, and report; `mts distill` does the same.
 

@@ -12,6 +12,7 @@ from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
+from mts_driver.progress import Progress
 from mts_driver.structures.files import read_structure
 from mts_driver.validation.check import CheckSettings, finish
 from mts_driver.validation.check import check as run_check
@@ -61,7 +62,7 @@ def check(
     force: bool = False,
     command: str = "mts_driver.check",
     tell: Callable[[str], None] = print,
-    report: Callable[[str, float, float], None] = lambda *_: None,
+    report: Progress = lambda *_: None,
 ) -> CheckResult:
     """Run teacher and student together in this process, and judge the student; `mts check` is this.
 

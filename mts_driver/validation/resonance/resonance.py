@@ -10,6 +10,7 @@ from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
+from mts_driver.progress import Progress
 from mts_driver.structures.files import read_structure
 from mts_driver.validation.resonance.scan import ScanSettings, scan
 
@@ -64,7 +65,7 @@ def resonance(
     force: bool = False,
     command: str = "mts_driver.resonance",
     tell: Callable[[str], None] = print,
-    report: Callable[[str, float, float], None] = lambda *_: None,
+    report: Progress = lambda *_: None,
 ) -> ResonanceResult:
     """Scan outer steps, and recommend the largest safe one; `mts resonance` calls this.
 
