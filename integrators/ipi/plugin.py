@@ -1,7 +1,8 @@
 """Registers ``<dynamics splitting='respa-baoab'>`` and its tags with an installed i-PI.
 
-i-PI has no entry points, so :func:`register` replaces two names of its input classes; inputs that
-do not ask for the new splitting run i-PI's own code. Three ways lead here:
+i-PI has no entry points, so :func:`register` replaces two of its input classes (see
+`integrators.ipi.replacements`); inputs that do not ask for the new splitting run i-PI's own code.
+Three ways lead here:
 
 - ``mts run input.xml``, or any script that calls ``register()`` before it loads an input;
 - ``python -m integrators.ipi.plugin input.xml``, i-PI's command with the splitting registered;
@@ -19,9 +20,8 @@ from copy import copy
 
 import ipi
 import ipi.inputs.motion.dynamics as native_input
-import ipi.inputs.motion.motion as motion_input
 from ipi.utils.inputvalue import InputValue
-from ipi.utils.units import UnitMap, unit_to_internal
+from ipi.utils.units import unit_to_internal
 
 from integrators.ipi.checks import SPLITTING
 from integrators.ipi.guard import ACTIONS
@@ -32,6 +32,7 @@ from integrators.ipi.integrator import (
     RespaMixin,
 )
 from integrators.ipi.monitor import Monitor
+from integrators.ipi.replacements import offer_splitting, offer_unit
 from integrators.ipi.versions import is_supported, requirement
 
 INVERSE_PS = "inverseps"
@@ -132,15 +133,8 @@ def register() -> None:
         If the installed i-PI is not a supported version.
     """
     check_version(ipi.__version__)
-    # in place: inputs that are already parsed, but not yet checked, see the option as well
-    options = native_input.InputDynamics.attribs["splitting"][1]["options"]
-    if SPLITTING not in options:
-        options.append(SPLITTING)
-    UnitMap["frequency"][INVERSE_PS] = 1.0 / unit_to_internal("time", "picosecond", 1.0)
-    # i-PI builds and stores dynamics through this name, and requires the type to be exactly it
-    motion_input.Dynamics = RespaDynamics
-    for cls in (motion_input.InputMotionBase, motion_input.InputMotion):
-        cls.fields["dynamics"] = (InputRespaDynamics, cls.fields["dynamics"][1])
+    offer_splitting(SPLITTING, RespaDynamics, InputRespaDynamics)
+    offer_unit("frequency", INVERSE_PS, 1.0 / unit_to_internal("time", "picosecond", 1.0))
 
 
 def integrators(simulation) -> list[RespaMixin]:

@@ -2,6 +2,7 @@
 
 import os
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -66,36 +67,32 @@ def write_checkpoints_well() -> None:
     Each goes to a new file that then replaces the old one. Numbers that need more than i-PI's 9
     digits get 17, so that a restarted run is the uninterrupted one.
     """
-    import ipi.utils.inputvalue as input_values
-    from ipi.engine.outputs import CheckpointOutput
+    from integrators.ipi.replacements import print_values_by, write_checkpoints_by
 
-    native, native_type = CheckpointOutput.write, input_values.write_type
-    if getattr(native, "well", False):
+    print_values_by(_show)
+    write_checkpoints_by(_write)
+
+
+def _show(kind: type, value: Any, text: str) -> str:
+    if kind in (str, dict):
+        # i-PI writes & and < as they are, as in ase:MODULE:CALLABLE?a=1&b=2, and cannot read that
+        # again
+        return escape(text)
+    # i-PI leaves out what is printed like its default: keep its own form wherever it is exact
+    return f"{value:25.17e}" if kind is float and float(text) != value else text
+
+
+def _write(output: Any, store: bool, native: Callable[[Any, bool], None]) -> None:
+    if not (output.active() and output.overwrite):
+        native(output, store)
         return
-
-    def exact_type(kind: type, value: Any) -> str:
-        text = native_type(kind, value)
-        if kind in (str, dict):
-            # i-PI writes & and < as they are, as in ase:MODULE:CALLABLE?a=1&b=2, and cannot read
-            # that again
-            return escape(text)
-        # i-PI leaves out what is printed like its default: keep its own form wherever it is exact
-        return f"{value:25.17e}" if kind is float and float(text) != value else text
-
-    def write(self, store: bool = True) -> None:
-        if not (self.active() and self.overwrite):
-            native(self, store)
-            return
-        name = self.filename
-        if not self._continued:
-            keep_backup(Path(name))
-        self._continued, self.filename = True, f"{name}.part"
-        try:
-            native(self, store)
-            os.replace(self.filename, name)
-        finally:
-            Path(self.filename).unlink(missing_ok=True)  # half written, on a full disk
-            self.filename = name
-
-    write.well = True  # type: ignore[attr-defined]
-    CheckpointOutput.write, input_values.write_type = write, exact_type
+    name = output.filename
+    if not output._continued:
+        keep_backup(Path(name))
+    output._continued, output.filename = True, f"{name}.part"
+    try:
+        native(output, store)
+        os.replace(output.filename, name)
+    finally:
+        Path(output.filename).unlink(missing_ok=True)  # half written, on a full disk
+        output.filename = name

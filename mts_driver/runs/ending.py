@@ -59,20 +59,19 @@ class Ending:
 
     def watch(self) -> None:
         """Hear of every soft exit, and of every thread that dies, from now on."""
+        from integrators.ipi.replacements import hear_of_soft_exits
+
+        hear_of_soft_exits(self._soft_exit)
+        threading.excepthook = self._thread_died
+
+    def _soft_exit(self, status: str, message: str) -> None:
         from ipi.utils.softexit import softexit
 
-        native = softexit.trigger
-
-        def trigger(status: str = "restartable", message: str = "") -> None:
-            if not softexit.triggered:
-                self._message = message
-                if status == "bad":
-                    self._failure = _tidy(message)
-                self._limit_the_time()
-            native(status, message)
-
-        softexit.trigger = trigger
-        threading.excepthook = self._thread_died
+        if not softexit.triggered:
+            self._message = message
+            if status == "bad":
+                self._failure = _tidy(message)
+            self._limit_the_time()
 
     def report(self) -> None:
         """Say how the run ended, and its measurements; once, whichever thread comes first."""

@@ -7,8 +7,6 @@ polling thread must not run off with the first of them: a batch is sent when it 
 """
 
 import select
-import time
-from functools import partial
 from typing import Any
 
 
@@ -27,42 +25,42 @@ def ask_directly(simulation: Any, ours: set[str]) -> None:
     """
     from ipi.engine.forcefields import FFDirect, FFSocket
 
+    from integrators.ipi.replacements import poll_only, stop_polling
+
     alone = len(simulation.syslist) == 1 and simulation.syslist[0].beads.nbeads == 1
     for name, forcefield in simulation.fflist.items():
         whole = not forcefield.threaded and getattr(forcefield, "batch_size", 1) == 1
         if type(forcefield) is FFDirect and whole:  # evaluated where it is asked for
-            forcefield._poll_loop = partial(_sleep_until_the_end, forcefield)
+            stop_polling(forcefield)
         if type(forcefield) is not FFSocket or not forcefield.socket.consolidate_messages:
             continue
         if alone:
-            _patch(forcefield, known=name in ours)
+            _answer_at_once(forcefield, known=name in ours)
         elif forcefield.socket.batch_size > 1:
-            _wait_for_batches(forcefield.socket)
+            poll_only(forcefield.socket, _Batches(forcefield.socket).are_due)
 
 
-def _wait_for_batches(server: Any) -> None:
+class _Batches:
     """Send fewer structures than fit into a batch only if no more came since the last look."""
-    native_poll, before = server.poll, 0
 
-    def poll() -> None:
-        nonlocal before
-        waiting = sum(request["status"] == "Queued" for request in server.requests)
-        if waiting < server.batch_size and waiting != before:
-            before = waiting
-            return
-        before = 0
-        native_poll()
+    def __init__(self, server: Any) -> None:
+        self._server, self._before = server, 0
 
-    server.poll = poll
+    def are_due(self) -> bool:
+        waiting = sum(request["status"] == "Queued" for request in self._server.requests)
+        due = waiting >= self._server.batch_size or waiting == self._before
+        self._before = 0 if due else waiting
+        return due
 
 
-def _patch(forcefield: Any, *, known: bool) -> None:
+def _answer_at_once(forcefield: Any, *, known: bool) -> None:
     from ipi.utils.softexit import softexit
 
-    native_queue, server = forcefield.queue, forcefield.socket
+    from integrators.ipi.replacements import answer_in_queue, take_for_ready
 
-    def queue(*arguments: Any, **keywords: Any) -> Any:
-        request = native_queue(*arguments, **keywords)
+    server = forcefield.socket
+
+    def answer(request: Any) -> None:
         _ask_the_only_client(server, request)
         # poll() returns without an answer while no driver has connected, or after one has died;
         # a soft exit, requested from another thread, ends the wait
@@ -70,18 +68,9 @@ def _patch(forcefield: Any, *, known: bool) -> None:
             server.poll()
         if known:
             for client in server.clients:
-                client.get_status = partial(_is_ready, client)
-        return request
+                take_for_ready(client)
 
-    forcefield.queue = queue
-    # the polling thread must not touch the sockets at the same time
-    forcefield._poll_loop = partial(_sleep_until_the_end, forcefield)
-
-
-def _sleep_until_the_end(forcefield: Any) -> None:
-    """Replace a polling thread whose thousands of naps a second would take a tenth of a core."""
-    while forcefield._doloop[0]:
-        time.sleep(0.2)
+    answer_in_queue(forcefield, answer)
 
 
 def _ask_the_only_client(server: Any, request: Any) -> None:
@@ -105,14 +94,3 @@ def _ask_the_only_client(server: Any, request: Any) -> None:
         alive = False
     if not alive:
         server._requeue_disconnected(request, client)
-
-
-def _is_ready(client: Any) -> int:
-    """Know what i-PI would ask: once it has answered, our client is ready for the next structure.
-
-    A client that has died is noticed where its answer is read.
-    """
-    from ipi.interfaces.sockets import Status
-
-    client.status = Status.Up | Status.Ready
-    return int(client.status)
