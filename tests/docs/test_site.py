@@ -114,3 +114,9 @@ def test_every_command_and_the_api_are_in_the_reference(site):
         ("drivers", "mts_driver.drivers.evaluator.Evaluator"),
     ):
         assert name in Page(site / "reference" / f"{page}.html").anchors
+
+
+def test_imports_are_drawn(site):
+    page = (site / "repository" / "CONTRIBUTING.html").read_text()
+    packages, integrators = re.findall(r'<svg class="imports".*?</svg>', page, re.DOTALL)
+    assert ">simulation/</text>" in packages and ">splitting</text>" in integrators
