@@ -137,6 +137,9 @@ def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[
     notes += read_charge(atoms, name)
     read_constraints(atoms, name)
     if velocities is not None and keep_velocities:
+        held = held_atoms(atoms)
+        if velocities[held].any():
+            notes.append("its held atoms do not move: their velocities are taken as 0")
         atoms.set_velocities(velocities)
     elif velocities is not None:
         notes.append(

@@ -23,7 +23,7 @@ from mts_driver.drivers.zmq.ipi_pes import ZmqPES
 from mts_driver.drivers.zmq.keys import check_keys, make_keys
 from mts_driver.drivers.zmq.messages import Message
 from mts_driver.drivers.zmq.server import Limits, Model, Server
-from mts_driver.drivers.zmq.sockets import CONNECTION_QUEUE, check_address
+from mts_driver.drivers.zmq.sockets import CONNECTION_QUEUE, check_address, new_socket
 from mts_driver.errors import UserError
 
 ATOMS = 5
@@ -226,6 +226,27 @@ def test_clients_that_vanish_or_talk_nonsense_do_not_stop_the_server(address):
                 one.close(linger=0)
         context.term()
         run_client(address, 1, 3)
+
+
+def test_a_server_that_talks_nonsense_between_questions_is_asked_anew(address):
+    """ZeroMQ gives it up for good then, and would have a client wait for ever to send."""
+    server = new_socket(zmq.Context.instance(), zmq.ROUTER)
+    server.rcvtimeo = 60_000
+    server.bind(address)
+    client = Client(address, timeout_s=60)
+    try:
+        for number in (1.0, 2.0):
+            question = client.begin(Message("evaluate", {}, {"q": np.array(number)}))
+            *envelope, header, data = server.recv_multipart()
+            answer = Message("evaluated", {}, Message.unpack([header, data]).arrays)
+            server.send_multipart([*envelope, *answer.pack()])
+            server.send_multipart([envelope[0], b"nonsense"])
+            assert float(client.finish(question).arrays["q"]) == number
+            # the disconnection: the next question comes after it
+            assert client._monitor.poll(60_000)
+    finally:
+        client.close()
+        server.close(linger=0)
 
 
 def test_keys_say_who_may_ask(tmp_path):

@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from ase import Atoms, units
@@ -190,5 +191,6 @@ def along_axes(said: Said) -> Said:
 def by_ase(atoms: Atoms, form: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"a.{form}"
-        write(file, atoms)
+        with mock.patch("ase.db.jsondb.now", lambda: 25.0):  # in the file
+            write(file, atoms)
         return file.read_bytes()

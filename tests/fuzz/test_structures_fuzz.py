@@ -83,12 +83,15 @@ def check_kept(said: Said, atoms: Atoms, suffix: str) -> None:
 
 
 def check_velocities(said: Said, atoms: Atoms, told: list[str], *, keep: bool) -> None:
-    """Kept as they are, with the masses that the file has, or said to be drawn anew."""
+    """Kept as they are, with the masses of the file, or said to be drawn anew; held atoms rest."""
     if said.momenta is None or not keep:
         assert not atoms.has("momenta")
         assert any("drawn anew" in one for one in told) == (said.momenta is not None)
         return
     velocities = said.momenta / said.physical_Da[:, None]
+    if said.held is not None:
+        assert any("do not move" in one for one in told) == velocities[said.held].any()
+        velocities[said.held] = 0.0
     np.testing.assert_allclose(atoms.get_velocities(), velocities, atol=1e-6)
 
 

@@ -22,16 +22,16 @@ def test_peak_and_width_of_a_damped_oscillator(friction_per_ps):
     """Langevin's oscillator has its velocities' maximum at its frequency, and the width γ/2πc."""
     mass, wavenumber = 4.0 * EV_FS2_A2_PER_AMU, 2600.0
     k = mass * (2 * np.pi * C_CM_PER_FS * wavenumber) ** 2
-    atoms = Atoms("H300", np.zeros((300, 3)))
+    atoms = Atoms("H1200", np.zeros((1200, 3)))
     seen = Velocities(atoms, 0.5)
     bath = Bath.from_temperature(temperature_K=300.0, friction_per_ps=friction_per_ps)
     generator = torch.Generator().manual_seed(1)
-    v = torch.randn(300, 3, generator=generator, dtype=torch.float64) * (bath.kT / mass) ** 0.5
+    v = torch.randn(1200, 3, generator=generator, dtype=torch.float64) * (bath.kT / mass) ** 0.5
     run(
-        initial_state(torch.zeros(300, 3, dtype=torch.float64), v, torch.full((300,), mass)),
+        initial_state(torch.zeros(1200, 3, dtype=torch.float64), v, torch.full((1200,), mass)),
         SingleLevel(Analytic(lambda x: 0.5 * k * x.square().sum((-2, -1)))),
         baoab(),
-        steps=12000,
+        steps=4000,
         timestep=0.5,
         bath=bath,
         seed=2,

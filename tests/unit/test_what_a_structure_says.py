@@ -266,6 +266,17 @@ def test_the_last_frame_is_taken_or_the_one_that_is_named(tmp_path):
         read_structure(f"{file}@7")
 
 
+def test_held_atoms_have_no_velocity_and_that_is_said(tmp_path):
+    atoms = molecule("HCl")
+    atoms.set_velocities(np.ones((2, 3)))
+    atoms.set_constraint(FixAtoms([1]))
+    write(tmp_path / "v.extxyz", atoms)
+    told: list[str] = []
+    found = read_structure(tmp_path / "v.extxyz", tell=told.append, keep_velocities=True)
+    np.testing.assert_allclose(found.get_velocities(), [[1.0] * 3, [0.0] * 3], atol=1e-6)
+    assert any("held atoms do not move" in one for one in told)
+
+
 def test_velocities_are_kept_and_turned_with_the_cell(tmp_path):
     atoms = bulk("NaCl", "rocksalt", 5.6)
     atoms.set_velocities(np.arange(6.0).reshape(2, 3) * 1e-3 / units.fs)

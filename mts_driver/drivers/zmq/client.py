@@ -104,7 +104,13 @@ class Client:
 
     def _send(self, frames: list[bytes]) -> None:
         try:
-            self._connected()[0].send_multipart(frames)
+            try:
+                self._connected()[0].send_multipart(frames, zmq.NOBLOCK)
+            except zmq.Again:
+                # ZeroMQ leaves a server that has sent what is no answer, without a word and for
+                # good: a blocking send would never end
+                self.close()
+                self._connected()[0].send_multipart(frames, zmq.NOBLOCK)
         except UserError:
             self.close()  # a connection half made
             raise
