@@ -18,6 +18,7 @@ from ase.io import read, write
 from running import LONG_S, wait_for
 from scipy.spatial.distance import cdist
 
+from mts_driver.cli import main
 from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.sampling.contacts import crowd
@@ -166,7 +167,8 @@ def test_fine_tuned_from_a_run(methanol):
     assert report["force_rmse_eV_A"]["all"] < report["force_rmse_before_eV_A"]["all"]
 
 
-def test_bad_words(tmp_path):
+def test_bad_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     write(tmp_path / "m.xyz", molecule("SiH4"))
     for words, message in (
         (("m.xyz", "-o", "s.pt"), "must end in .safetensors"),
@@ -180,9 +182,11 @@ def test_bad_words(tmp_path):
         (("-o", "s.safetensors", "--from-run", "nowhere"), "does not exist"),
         (("m.xyz", "-o", "s.safetensors", "--updates", "9"), "--updates is given without --frames"),
     ):
-        run = mts(tmp_path, "distill", *words)
-        output, _ = run.communicate(timeout=PATIENCE_S)
-        assert run.returncode == 2, output
+        monkeypatch.setattr(sys, "argv", ["mts", "distill", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        output = "".join(capsys.readouterr())
+        assert ended.value.code == 2, output
         assert message in " ".join(output.split()), output
     assert not (tmp_path / "s.safetensors").exists()
 

@@ -124,7 +124,9 @@ def _ipi_cell(cell_A: np.ndarray, form: str, scale: float) -> str:
     if form == "abcABC":
         lengths = cell_to_cellpar(cell_A)
         return " ".join(map(repr, [*(lengths[:3] / scale).tolist(), *lengths[3:].tolist()]))
-    return " ".join(map(repr, (cell_A.T / scale).ravel().tolist()))
+    # H has the lattice vectors as columns, GENH as rows
+    h = cell_A if form == "GENH" else cell_A.T
+    return " ".join(map(repr, (h / scale).ravel().tolist()))
 
 
 def pdb(said: Said) -> str:

@@ -21,6 +21,8 @@ from said import (
 )
 from strategies import damaged
 
+from mts_driver.structures.reading.formats import LONGEST_CIF_A
+
 MOLECULES: dict[str, tuple[list[str], list[list[float]]]] = {
     "water": (["O", "H", "H"], [[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]]),
     "heavy": (["O", "D", "D"], [[0, 0, 0], [0, 0.76, 0.59], [0, -0.76, 0.59]]),
@@ -180,7 +182,7 @@ def _vasp(said: Said) -> st.SearchStrategy[Written]:
 
 
 def _cif(said: Said) -> st.SearchStrategy[Written]:
-    if not said.periodic:
+    if not said.periodic or np.linalg.norm(said.cell_A, axis=1).max() > LONGEST_CIF_A:
         return _xyz(said)
     one = along_axes(said.only(labels=said.symbols))
     return st.just(("a.cif", by_ase(as_atoms(one), "cif"), one))
@@ -189,6 +191,8 @@ def _cif(said: Said) -> st.SearchStrategy[Written]:
 @st.composite
 def _ase(draw: st.DrawFn, said: Said) -> Written:
     """ASE's own formats, which have no header: charge and spin are those of the atoms."""
+    if said.charge and "initial_charges" not in said.columns:  # its spin is that of its charge
+        said = replace(said, columns={})
     kept = {"initial_charges": "charge", "initial_magmoms": "multiplicity"}
     fields = [name for column, name in kept.items() if column in said.columns]
     fields += ["columns", "held", "momenta"]

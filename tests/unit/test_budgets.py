@@ -149,7 +149,7 @@ def judge_of(answers):
 def test_a_killed_training_ends_with_the_same_bits(tmp_path, monkeypatch, answers):
     """Killed after every update, also where it ended early because the student got worse."""
     monkeypatch.setattr("mts_driver.distillation.training.trainer.SAVE_EVERY_S", 0.0)
-    budget = TrainingBudget(updates=20)
+    budget = TrainingBudget(updates=10)
 
     def run(folder, report, trainer=None):
         folder.mkdir(exist_ok=True)
@@ -159,7 +159,7 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path, monkeypatch, answer
 
     spent = []
     whole, best = run(tmp_path / "whole", lambda *seen: spent.append(seen[0]))
-    last = 14 if answers and len(answers) == 3 else 20
+    last = 7 if answers and len(answers) == 3 else 10
     assert spent == list(range(1, last + 1))
     if answers:
         # shares of the budget, never of the time

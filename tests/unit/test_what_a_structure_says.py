@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, FixScaled
 from ase.io import read, write
@@ -264,6 +264,23 @@ def test_the_last_frame_is_taken_or_the_one_that_is_named(tmp_path):
     assert read_systems(f"{file}@0")[0].info["system"] == "t"
     with pytest.raises(UserError, match="no frame 7"):
         read_structure(f"{file}@7")
+
+
+@pytest.mark.parametrize("name", ["disorder.cif", "disorder.pdb", "wide.cif"])
+def test_atoms_in_part_and_neighbours_that_ase_would_merge_are_refused(tmp_path, name):
+    salt = Atoms("NaCl", [[0, 0, 0], [2.82, 0, 0]], cell=[5.64, 5.64, 5.64], pbc=True)
+    file = tmp_path / name
+    if name == "wide.cif":
+        salt.set_cell([5.64, 5.64, 5000.0])
+        salt.positions[1] = [0, 0, 2.82]
+    write(file, salt)
+    if name.startswith("disorder"):
+        read_structure(file)
+        text = file.read_text()
+        assert text.count("1.00") >= 2
+        file.write_text(text.replace("1.0000", "0.5000").replace("  1.00", "  0.50"))
+    with pytest.raises(UserError, match="there in part|takes atoms within 5"):
+        read_structure(file)
 
 
 def test_held_atoms_have_no_velocity_and_that_is_said(tmp_path):

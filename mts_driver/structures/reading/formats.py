@@ -25,6 +25,9 @@ OTHER_INPUTS = ("gaussian-in", "nwchem-in", "gamess-us", "orca-input", "turbomol
 MOST_BYTES = 200_000_000
 """Of larger files only the last frame is read, and frames are not counted."""
 
+LONGEST_CIF_A = 400.0
+"""ASE takes atoms within a thousandth of the cell for one; within 0.4 Å they are refused anyway."""
+
 _IPI_COMMENT = re.compile(r"CELL[(\[{](abcABC|H|GENH)[)\]}]|\b(positions|cell)\{\w+\}")
 _IPI_VECTORS = re.compile(r"\b(velocities|momenta|forces|f_centroid|v_centroid|p_centroid)\{\w+\}")
 
@@ -122,8 +125,27 @@ def _read(path: Path, wanted: int | str, notes: list[str]) -> list[Atoms]:
     found = read(path, index=wanted)
     frames = _listed(found)
     for atoms in frames:
+        _refuse_disorder(path, form, atoms)
         _add_declared_charges(path, form, atoms)
     return frames
+
+
+def _refuse_disorder(path: Path, form: str, atoms: Atoms) -> None:
+    """Refuse atoms that are there in part, and crystals in which ASE's reader merges neighbours."""
+    shares = [*np.atleast_1d(atoms.arrays.get("occupancy", []))]
+    if isinstance(sites := atoms.info.get("occupancy"), dict):
+        shares += [share for site in sites.values() for share in site.values()]
+    if partial := [float(share) for share in shares if 0.0 < share < 1.0]:
+        raise UserError(
+            f"structure file {str(path)!r} has atoms that are there in part (an occupancy of "
+            f"{partial[0]:g}): choose one of the alternatives and leave the others out."
+        )
+    if form == "cif" and (longest := max(atoms.cell.lengths())) > LONGEST_CIF_A:
+        raise UserError(
+            f"structure file {str(path)!r} has a cell of {longest:.0f} Å, in which ASE's reader of "
+            f"CIF takes atoms within {1e-3 * longest:.1f} Å for one: convert it to extxyz by "
+            "another program."
+        )
 
 
 def _listed(found: Any) -> list[Atoms]:
