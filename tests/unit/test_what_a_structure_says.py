@@ -279,7 +279,7 @@ def test_atoms_in_part_and_neighbours_that_ase_would_merge_are_refused(tmp_path,
         text = file.read_text()
         assert text.count("1.00") >= 2
         file.write_text(text.replace("1.0000", "0.5000").replace("  1.00", "  0.50"))
-    with pytest.raises(UserError, match="there in part|takes atoms within 5"):
+    with pytest.raises(UserError, match=r"there in part|takes atoms within 5"):
         read_structure(file)
 
 
