@@ -27,6 +27,14 @@ for name, total in (("default", 1_000), ("thorough", 100_000)):
     )
 settings.load_profile(os.environ.get("MTS_FUZZ", "default"))
 
+# kernels of training take a minute or two to compile, and are kept: one of two workers does it
+TRAINING = ("test_distill.py", "test_distill_fragments.py", "test_budgets.py", "test_training.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of training first, so that they come to the same worker."""
+    items.sort(key=lambda item: item.path.name not in TRAINING)
+
 
 def shared(name: str) -> Path:
     """A folder of what CI has beside the checkout, and the package itself does not need."""
