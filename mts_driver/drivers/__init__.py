@@ -1,1 +1,1 @@
-"""Drivers: serve a potential over i-PI's socket, and start and supervise whole runs."""
+"""Drivers: processes that serve a potential, over i-PI's protocol or ZeroMQ."""

@@ -1,1 +1,1 @@
-"""A whole i-PI run: what it asks for, and what of that cannot be had."""
+"""A whole i-PI run: its input, its processes, and what it measures of itself."""

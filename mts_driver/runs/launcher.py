@@ -2,7 +2,7 @@
 
 The processes, each in a session of its own::
 
-    mts run ── engine (i-PI, drivers/engine.py)
+    mts run ── engine (i-PI, runs/ipi_process.py)
             ├─ driver of each <ffsocket> with a model (mts serve)
 
 Whoever dies first is reported, with its last lines. i-PI always gets the chance to write RESTART:
