@@ -155,7 +155,7 @@ def test_fine_tuned_from_a_run(methanol):
     )
     (run / "input.xml").write_text(input_xml(protocol, run))
     words = ("distill", "--from-run", "run", "-o", "t.safetensors", "--until-clean-ps", "0.06")
-    budget = ("--updates", "120", "--frames", "80")
+    budget = ("--updates", "40", "--frames", "80")
     output, _ = (done := mts(folder, *words, *budget)).communicate(timeout=PATIENCE_S)
     assert done.returncode == 0, output
     report = report_of(folder, "t")
