@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 KEPT_BYTES = 1 << 30
@@ -39,6 +40,8 @@ class Child:
         Variables to set.
     pass_fds : tuple of int, optional
         File descriptors to hand down.
+    under : list of str, optional
+        A command that runs what follows it, such as ``mpiexec -n 4``; it ends with this process.
     """
 
     def __init__(
@@ -50,13 +53,14 @@ class Child:
         log: Path | None,
         environment: dict[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
+        under: list[str] | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self._log_start = log.stat().st_size if log and log.exists() else 0
         with open(log, "ab") if log else contextlib.nullcontext() as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, *arguments],
+                [*(under or []), sys.executable, "-P", "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=stream,
                 stderr=subprocess.STDOUT if log else None,
@@ -65,6 +69,8 @@ class Child:
                 env={**(environment or {}), **os.environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
                 pass_fds=pass_fds,
+                # what is started under another command cannot see this process end
+                preexec_fn=partial(die_with_parent, os.getpid()) if under else None,
             )
 
     def tell(self, line: str) -> None:

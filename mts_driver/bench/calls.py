@@ -72,7 +72,7 @@ def time_calls(
     potential = load_model(model, numbers, device)
     if device == "cpu":
         _leave_memory_to_others()
-    before_MB = _memory_MB(device, reset=True)
+    before_MB = memory_MB(device, reset=True)
     elapsed, calls = 0.0, -UNTIMED_CALLS
     for k in back_and_forth(len(frames)):
         x = frames[k] + offsets
@@ -90,7 +90,7 @@ def time_calls(
             elapsed += time.perf_counter() - start
         if calls >= FEWEST_CALLS and (elapsed > seconds or calls >= MOST_CALLS):
             break
-    peak_MB = _memory_MB(device) - before_MB
+    peak_MB = memory_MB(device) - before_MB
     return {"ms": 1e3 * elapsed / calls, "calls": calls, "peak_MB": peak_MB}
 
 
@@ -127,7 +127,7 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}"
 
 
-def _memory_MB(device: str, *, reset: bool = False) -> float:
+def memory_MB(device: str, *, reset: bool = False) -> float:
     """Peak memory; with ``reset`` the memory in use now, from which on peaks count."""
     if device.startswith("cuda"):
         if reset:

@@ -16,7 +16,12 @@ from mts_driver.processes import KEEP_MEMORY, WAIT_BRIEFLY
 
 
 def call_fresh(
-    function: Callable[..., Any], *, threads: int, timeout_s: float | None = None, **arguments: Any
+    function: Callable[..., Any],
+    *,
+    threads: int,
+    timeout_s: float | None = None,
+    under: tuple[str, ...] = (),
+    **arguments: Any,
 ) -> Any:
     """Call ``function(**arguments)`` in a fresh process and return what it returns.
 
@@ -28,6 +33,8 @@ def call_fresh(
         CPU threads; 0 for all cores.
     timeout_s : float, optional
         When to give up.
+    under : tuple of str
+        A command that runs what follows it, such as ``mpiexec -n 2``; the first process answers.
 
     Raises
     ------
@@ -40,7 +47,7 @@ def call_fresh(
     environment = {**defaults, **os.environ, **thread_variables(threads)}
     with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
         answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-P", "-m", "mts_driver.bench.fresh", name]
+        command = [*under, sys.executable, "-P", "-m", "mts_driver.bench.fresh", name]
         try:
             done = subprocess.run(
                 [*command, json.dumps(arguments), str(answer)],
@@ -73,7 +80,8 @@ def main() -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    Path(answer).write_text(json.dumps(found))
+    if found is not None:
+        Path(answer).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

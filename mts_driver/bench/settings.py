@@ -37,8 +37,8 @@ class BenchSettings:
         Inner time step, fs.
     mode : str
         How i-PI talks to the drivers of multiple time steps: unix, shm or zmq.
-    atoms, beads : tuple of int
-        Sizes of the boxes, and of the ring polymers.
+    atoms, beads, ranks : tuple of int
+        Sizes of the boxes, of the ring polymers, and of the teams of processes.
     """
 
     structures: tuple[Atoms, ...]
@@ -55,6 +55,7 @@ class BenchSettings:
     mode: str = "unix"
     atoms: tuple[int, ...] = ()
     beads: tuple[int, ...] = ()
+    ranks: tuple[int, ...] = ()
 
     @property
     def structure(self) -> Atoms:

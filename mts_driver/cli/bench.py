@@ -17,6 +17,7 @@ BENCHMARKS = {
     "kernels": "the models alone: time of a call, scaling and memory",
     "beads": "path integrals: what a bead costs",
     "peers": "the same models in OpenMM, ASE and plain i-PI",
+    "mpi": "one call shared out among several processes",
 }
 
 
@@ -68,10 +69,13 @@ def bench(
     ] = None,
     atoms: Annotated[
         str | None,
-        typer.Option(help="Sizes; 192,648,1536,5184,12288 by default. For kernels."),
+        typer.Option(help="Sizes; 192,648,1536,5184,12288 by default. For kernels and mpi."),
     ] = None,
     beads: Annotated[
         str | None, typer.Option(help="Numbers of beads; 1,2,4,8,16,32 by default. For beads.")
+    ] = None,
+    ranks: Annotated[
+        str | None, typer.Option(help="Numbers of MPI processes; 1,2 by default. For mpi.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
 ) -> None:
@@ -90,6 +94,9 @@ def bench(
     beads: teacher and student asked for all beads at once and one by one, and whole runs.
 
     peers: our MTS beside OpenMM's, i-PI's own with ASE's socket clients, and ASE's Langevin.
+
+    mpi: teacher and student on several processes of one thread each, beside one process of one
+    thread and one of as many threads; time, memory of a process, and how far forces are off.
 
     Example: mts bench speedup --structure inputs/water216/start.extxyz --json speedup.json
     """
@@ -116,6 +123,7 @@ def bench(
         "mode": mode,
         "atoms": _numbers("--atoms", atoms, int),
         "beads": _numbers("--beads", beads, int),
+        "ranks": _numbers("--ranks", ranks, int),
     }
     given = {key: value for key, value in given.items() if value is not None}
     for key in given:

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 PANELS = {
-    "Models": "--teacher --student --from --structure --device --dtype --threads --workers",
+    "Models": "--teacher --student --from --structure --device --dtype --threads --workers --mpi "
+    "--ranks",
     "Network": "--channels --messages --hidden --direct",
     "Training": "--minutes --updates --frames --from-run --until-clean-ps --without "
     "--fragment-radius-A",

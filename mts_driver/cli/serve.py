@@ -69,6 +69,10 @@ def serve(
             "other machines can."
         ),
     ] = None,
+    mpi: Annotated[
+        bool,
+        typer.Option("--mpi", help="Under `mpiexec -n N`: share the atoms out among N processes."),
+    ] = False,
     queue: Annotated[
         int,
         typer.Option(help="With --zmq: requests held at once; others wait outside.", min=1),
@@ -110,10 +114,15 @@ def serve(
     """
     from mts_driver.processes import die_with_parent, use_threads
 
-    if parent:
+    if parent and not mpi:  # mpiexec is in between, and ends with its parent
         die_with_parent(parent)
     # SIGTERM unwinds the stack, so that sockets and statistics are closed properly
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if mpi:
+        from mts_driver.drivers.mpi import MpiRanks
+
+        ranks = MpiRanks()
+        threads = threads or ranks.cores()
     # before torch is imported, which reads them once
     threads = use_threads(threads)
 
@@ -123,56 +132,79 @@ def serve(
 
     if bool(address) == bool(zmq):
         raise UserError("give either --address, of an <ffsocket>, or --zmq, where to listen.")
-    console = plain_console(stderr=True, quiet=quiet)
-    counters = Stats(spec, stats)
 
-    def load(device: str, *, of: Stats = counters) -> Any:
-        start = time.perf_counter()
-        found = _load(
-            of.model,
-            structure,
-            device=device,
-            dtype=dtype,
-            virial=virial,
-            stats=of,
+    def answer(load_model: Any = None) -> None:
+        console = plain_console(stderr=True, quiet=quiet)
+        counters = Stats(spec, stats)
+
+        def load(device: str, *, of: Stats = counters) -> Any:
+            start = time.perf_counter()
+            found = _load(
+                of.model,
+                structure,
+                device=device,
+                dtype=dtype,
+                virial=virial,
+                stats=of,
+                load_model=load_model,
+            )
+            # kernels compile once a machine, and their cache is read afterwards
+            took = time.perf_counter() - start
+            console.print(f"{of.model}: loaded and warmed up in {took:.1f} s")
+            return found
+
+        if zmq:
+            from mts_driver.cli.serve_zmq import Options, serve_zmq
+
+            options = Options(
+                zmq,
+                keys,
+                spec,
+                structure,
+                device,
+                dtype,
+                threads,
+                workers,
+                queue,
+                batch,
+                batch_wait_ms,
+            )
+            beside = Stats(student, student_stats) if student else None
+            serve_zmq(options, load, counters, console, student=beside, worker=worker)
+            return
+        if "," in device or workers > 1 or keys is not None or student:
+            raise UserError(
+                f"--address {address} with several devices, --workers, --keys or --student: an "
+                "<ffsocket> has one driver of one model on one device; listen with --zmq instead, "
+                "or leave them out."
+            )
+        target = Address.parse(address, mode, prefix=prefix)
+        evaluator = load(device)
+        counters.enter("ready")
+        with RateLine(console, counters) as update:
+            from mts_driver.drivers.ipi_socket.client import serve as answer_ipi
+
+            reason = answer_ipi(
+                evaluator,
+                target,
+                model=spec,
+                timeout=timeout,
+                tell=lambda text: console.print(f"{spec}: {text}"),
+                after_call=update,
+            )
+        counters.enter("done")
+        farewell = (
+            "the server said exit" if reason == "exit" else "the server closed the connection"
         )
-        # kernels compile once a machine, and their cache is read afterwards
-        took = time.perf_counter() - start
-        console.print(f"{of.model}: loaded and warmed up in {took:.1f} s")
-        return found
+        console.print(f"{spec}: {farewell}; {rate(counters)}")
 
-    if zmq:
-        from mts_driver.cli.serve_zmq import Options, serve_zmq
-
-        options = Options(
-            zmq, keys, spec, structure, device, dtype, threads, workers, queue, batch, batch_wait_ms
-        )
-        beside = Stats(student, student_stats) if student else None
-        serve_zmq(options, load, counters, console, student=beside, worker=worker)
+    if not mpi:
+        answer()
         return
-    if "," in device or workers > 1 or keys is not None or student:
-        raise UserError(
-            f"--address {address} with several devices, --workers, --keys or --student: an "
-            "<ffsocket> has one driver of one model on one device; listen with --zmq instead, or "
-            "leave them out."
-        )
-    target = Address.parse(address, mode, prefix=prefix)
-    evaluator = load(device)
-    counters.enter("ready")
-    with RateLine(console, counters) as update:
-        from mts_driver.drivers.ipi_socket.client import serve as answer
+    from mts_driver.cli.serve_mpi import on_all_ranks
 
-        reason = answer(
-            evaluator,
-            target,
-            model=spec,
-            timeout=timeout,
-            tell=lambda text: console.print(f"{spec}: {text}"),
-            after_call=update,
-        )
-    counters.enter("done")
-    farewell = "the server said exit" if reason == "exit" else "the server closed the connection"
-    console.print(f"{spec}: {farewell}; {rate(counters)}")
+    models = [spec, student] if student else [spec]
+    on_all_ranks(answer, ranks, models, structure, device=device, dtype=dtype)
 
 
 def _load(
@@ -183,6 +215,7 @@ def _load(
     dtype: str,
     virial: bool,
     stats: Any,
+    load_model: Any = None,
 ) -> Any:
     """Load the model and evaluate the structure, so that lists and kernels are built."""
     from mts_driver.drivers.evaluator import Evaluator
@@ -193,7 +226,10 @@ def _load(
     from mts_driver.units import BOHR_A, HARTREE_PER_BOHR_EV_A
 
     atoms = read_structure(structure)
-    potential = load_potential(spec, atoms.numbers.tolist(), device=device, dtype=dtype)
+    if load_model is None:
+        potential = load_potential(spec, atoms.numbers.tolist(), device=device, dtype=dtype)
+    else:
+        potential = load_model(spec, atoms, device=device, dtype=dtype)
     evaluator = Evaluator(potential, len(atoms), stats=stats, periodic=bool(atoms.pbc.all()))
     for _ in range(2):  # the second call is the first at full speed
         found = evaluator(atoms.positions[None] / BOHR_A, atoms.cell.array[None] / BOHR_A)

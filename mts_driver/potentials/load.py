@@ -12,10 +12,16 @@ from mts_driver.potentials.devices import check_device
 
 if TYPE_CHECKING:
     from integrators.state import Potential
+    from mts_driver.potentials.ranks.exchange import Ranks
 
 
 def load_potential(
-    spec: str, numbers: Sequence[int], *, device: str = "cpu", dtype: str = "float32"
+    spec: str,
+    numbers: Sequence[int],
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    ranks: Ranks | None = None,
 ) -> Potential:
     """Load the model that ``spec`` names for atoms of the given atomic ``numbers``.
 
@@ -31,6 +37,8 @@ def load_potential(
         A torch device, such as ``cpu`` or ``cuda:0``.
     dtype : str
         ``float32`` or ``float64``.
+    ranks : Ranks, optional
+        Processes that evaluate each structure together, as `mts_driver.drivers.mpi` has them.
 
     Returns
     -------
@@ -41,7 +49,8 @@ def load_potential(
     Raises
     ------
     UserError
-        If the specification, an element, the device or the precision is not supported.
+        If the specification, an element, the device or the precision is not supported, or the
+        model cannot be shared out among ranks.
 
     Notes
     -----
@@ -52,14 +61,20 @@ def load_potential(
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
     check_device(device)
     kind, _, rest = spec.partition(":")
+    if ranks is not None and (device != "cpu" or kind == "ase"):
+        raise UserError(
+            f"{spec} on {device} cannot be shared out among {ranks.size} ranks: only so3lr and "
+            "students can, on the cpu."
+        )
     if kind.partition("?")[0] == "so3lr":
         from mts_driver.potentials.so3lr.potential import SO3LR
 
-        return SO3LR(numbers, charge=spec_charge(spec) or 0.0, device=device, dtype=dtype)
+        charge = spec_charge(spec) or 0.0
+        return SO3LR(numbers, charge=charge, device=device, dtype=dtype, ranks=ranks)
     if kind == "student" and rest:
         from mts_driver.potentials.student.file import load_student
 
-        return load_student(rest, numbers, device=device, dtype=dtype)
+        return load_student(rest, numbers, device=device, dtype=dtype, ranks=ranks)
     if kind == "ase" and rest:
         from mts_driver.potentials.ase import AsePotential
 

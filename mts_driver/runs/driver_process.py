@@ -1,8 +1,13 @@
 """The command that starts a driver of ``mts run``: ``mts serve`` with what the input says."""
 
 import os
+import re
+import shutil
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+from mts_driver.errors import UserError
 from mts_driver.processes import KEEP_MEMORY, WAIT_BRIEFLY, Child
 from mts_driver.runs.input.read import Driver
 
@@ -23,7 +28,7 @@ def start_driver(
     student : Driver, optional
         Another one that the same process serves.
     """
-    options = {"device": "cpu", "dtype": "float32", "threads": "0", **driver.options}
+    options = {"device": "cpu", "dtype": "float32", "threads": "0", "ranks": "1", **driver.options}
     arguments = [driver.model, "--mode", driver.address.mode, "--address", str(driver.address)]
     if driver.address.mode == "zmq":
         arguments = [driver.model, "--zmq", f"ipc://{driver.address}"]
@@ -36,13 +41,37 @@ def start_driver(
     if driver.needs_virial:
         arguments += ["--virial"]
     arguments += ["--stats", str(stats_file(scratch, driver)), "--parent", str(os.getpid())]
+    under = mpiexec(driver.name, options["ranks"])
     return Child(
         driver.name,
         "mts_driver.cli.serve",
-        arguments,
+        [*arguments, "--mpi"] if under else arguments,
+        under=under,
         log=folder / f"{driver.name}.log",
         environment={**WAIT_BRIEFLY, **KEEP_MEMORY},
     )
+
+
+def mpiexec(name: str, ranks: str) -> list[str]:
+    """Return the command that starts a driver on so many ranks; nothing for one.
+
+    Raises
+    ------
+    UserError
+        If ``ranks`` is no number, or there is no mpiexec or no mpi4py.
+    """
+    if not re.fullmatch(r"[1-9]\d*", ranks):
+        raise UserError(f"driver {name!r} has ranks: {ranks!r}: write a whole number, from 1 on.")
+    if ranks == "1":
+        return []
+    beside = Path(sys.executable).with_name("mpiexec")
+    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    if found is None or find_spec("mpi4py") is None:
+        raise UserError(
+            f"driver {name!r} has ranks: {ranks}, which needs mpiexec and mpi4py: pip install "
+            "'mts-driver[mpi]', or leave ranks out."
+        )
+    return [found, "-n", ranks]
 
 
 def stats_file(scratch: Path, driver: Driver) -> Path:

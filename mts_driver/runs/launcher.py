@@ -22,7 +22,7 @@ from mts_driver.errors import UserError
 from mts_driver.files import check_output
 from mts_driver.processes import Child
 from mts_driver.runs.checkpoints import set_aside_checkpoints
-from mts_driver.runs.driver_process import start_driver, stats_file, structure_file
+from mts_driver.runs.driver_process import mpiexec, start_driver, stats_file, structure_file
 from mts_driver.runs.input.read import Driver, RunInput, check_ipi_version, read_input
 from mts_driver.runs.ipi_child import EngineProcess
 from mts_driver.runs.measured.summary import summarise
@@ -378,6 +378,13 @@ def load(path: Path) -> RunInput:
             raise UserError(
                 f"<ffsocket name={driver.name!r}> asks for the student {rest!r}, which is not in "
                 f"{path.parent.resolve()}: copy it there, or correct the model."
+            )
+        if mpiexec(driver.name, driver.options.get("ranks", "1")) and (
+            kind == "ase" or driver.options.get("device", "cpu") != "cpu"
+        ):
+            raise UserError(
+                f"driver {driver.name!r} has ranks: {driver.options['ranks']}: only so3lr and "
+                "students can be shared out among ranks, on the cpu."
             )
     return run
 

@@ -1,5 +1,6 @@
 """Verlet neighbour lists: built with vesin, kept until an atom has moved half a skin."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from mts_driver.errors import UserError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Short = NDArray[np.int32]
+Search = Callable[[Floats, Floats, float], tuple[Short, Short, Short]]
 CHUNKS = 16
 """Blocks of pairs that threads share."""
 MOST_CELLS = 63
@@ -72,11 +74,14 @@ class VerletList:
         Largest distance of a pair, Å.
     skin_A : float
         How much further the stored list reaches, Å.
+    find : callable, optional
+        Finds some of the pairs only, as `search` finds all.
     """
 
-    def __init__(self, *, cutoff_A: float, skin_A: float) -> None:
+    def __init__(self, *, cutoff_A: float, skin_A: float, find: "Search | None" = None) -> None:
         self.cutoff_A = cutoff_A
         self.skin_A = skin_A
+        self._search = find or search
         self.builds = 0
         self._reference: tuple[Floats, Floats, float] | None = None
         none = np.zeros(0, np.int32)
@@ -122,11 +127,11 @@ class VerletList:
 
     def _build(self, positions_A: Floats, cell_A: Floats) -> None:
         reach = self.cutoff_A + self.skin_A
-        half = 0.5 * float(_heights(cell_A).max()) if cell_A.any() else np.inf
+        half = 0.5 * float(heights(cell_A).max()) if cell_A.any() else np.inf
         if self.cutoff_A + 0.5 * self.skin_A < half < reach:
             # a little less of a skin costs less than several images
             reach = (1.0 - 1e-9) * half
-        i, j, s = _search(positions_A, cell_A, reach)
+        i, j, s = self._search(positions_A, cell_A, reach)
         furthest = int(np.abs(s).max(initial=0))
         if furthest > MOST_CELLS:
             raise UserError(
@@ -141,7 +146,7 @@ class VerletList:
         self.builds += 1
 
 
-def _heights(cell_A: Floats) -> Floats:
+def heights(cell_A: Floats) -> Floats:
     """Distances between opposite faces of a cell."""
     return 1.0 / np.linalg.norm(np.linalg.inv(cell_A), axis=0)
 
@@ -152,18 +157,18 @@ def _images(most: NDArray[Any]) -> Floats:
     return np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
 
 
-def _search(positions_A: Floats, cell_A: Floats, reach_A: float) -> tuple[Short, Short, Short]:
+def search(positions_A: Floats, cell_A: Floats, reach_A: float) -> tuple[Short, Short, Short]:
     """Atoms and shifts, in cells, of all pairs within ``reach_A``, in the order of `Stored`."""
     if not cell_A.any():
         wide = _too_flat(np.ptp(positions_A, axis=0), reach_A)
         return (_in_a_tree if wide else _vesin)(positions_A, cell_A, reach_A)
-    heights = _heights(cell_A)
-    if reach_A > MOST_CELLS * heights.min() or _too_flat(heights, reach_A):
+    between = heights(cell_A)
+    if reach_A > MOST_CELLS * between.min() or _too_flat(between, reach_A):
         raise UserError(
-            f"a cell of the heights {heights.tolist()} Å is too flat for neighbours within "
+            f"a cell of the heights {between.tolist()} Å is too flat for neighbours within "
             f"{reach_A:g} Å: give the true cell, or none."
         )
-    find = _in_small_cell if 0.5 * heights.max() < reach_A else _vesin
+    find = _in_small_cell if 0.5 * between.max() < reach_A else _vesin
     turns = np.floor(positions_A @ np.linalg.inv(cell_A))
     if np.abs(turns).max(initial=0.0) < 1e6:
         return find(positions_A, cell_A, reach_A)
@@ -207,7 +212,7 @@ def _in_small_cell(
 ) -> tuple[Short, Short, Short]:
     """Find the same where pairs have several images, two to four times as fast as vesin does."""
     turns = np.floor(positions_A @ np.linalg.inv(cell_A))
-    most = np.floor(reach_A / _heights(cell_A)) + 1
+    most = np.floor(reach_A / heights(cell_A)) + 1
     images = _images(most.astype(int))
     wrapped = positions_A - turns @ cell_A
     i, j, image = _among_images(wrapped, images @ cell_A, reach_A)

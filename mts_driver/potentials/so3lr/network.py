@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mts_driver.potentials.ranks.exchange import Share
 from mts_driver.potentials.so3lr.attention import FusedAttention
 
 
@@ -61,42 +62,56 @@ class HalfListTransformer:
             self.volume_query = self.volumes.q_embedding(numbers)
 
     def __call__(
-        self, i: Tensor, j: Tensor, vectors: Tensor, *, replicas: int
+        self, i: Tensor, j: Tensor, vectors: Tensor, *, replicas: int, share: Share | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies without offsets, partial charges and volume ratios, each of shape (R, N).
+
+        With a ``share`` of the atoms of one replica, energies of n atoms of this rank, to which all
+        its pairs have been added, charges and ratios of all.
 
         Parameters
         ----------
         i, j : Tensor, shape (P,)
-            Pairs within the short cutoff; atom n of replica r has the index r·N + n.
+            Pairs within the short cutoff; atom n of replica r has the index r·N + n. With a
+            ``share``, those of this rank, by the places of atoms in its order.
         vectors : Tensor, shape (P, 3)
             x_j − x_i, Å.
         replicas : int
             R, the number of copies of the atoms.
+        share : Share, optional
+            Of the ranks that evaluate one replica together: what is worked out atom by atom is each
+            rank's for its own.
         """
         r = vectors.norm(dim=-1, keepdim=True)
         # So3krates points its harmonics from the sender to the receiver: x_i − x_j for atom i
         to_i = harmonics(-vectors / r)
         rbf = self.rbf(r) if self.fused[0] is None else r
         edges = _Edges(i, j, r, rbf, self.cutoff(r), to_i, self.parity)
-        inv = self.embedding.repeat(replicas, 1)
+        own = slice(None) if share is None else torch.from_numpy(share.own)
+        inv = self.embedding[own].repeat(replicas, 1)
         ev = to_i.new_zeros(inv.shape[0], to_i.shape[1])
         for layer, fused in zip(self.layers, self.fused, strict=True):
-            inv, ev = _layer(layer, fused, inv, ev, edges)
+            inv, ev = _layer(layer, fused, inv, ev, edges, share)
 
         hidden = inv
         for linear in self.energy.layers:
             hidden = self.energy.non_linearity(linear(hidden))
-        energy = self.energy.final_layer(hidden)[:, 0] * self.energy_scale.repeat(replicas)
-        repulsion = _zbl(self.zbl, self.numbers.repeat(replicas), edges)
-        energy = energy.index_add(0, i, repulsion)
+        energy = self.energy.final_layer(hidden)[:, 0] * self.energy_scale[own].repeat(replicas)
+        numbers = self.numbers if share is None else self.numbers[torch.from_numpy(share.order)]
+        repulsion = _zbl(self.zbl, numbers.repeat(replicas), edges)
 
         charge = self.charges.transform_inv_features(inv)[:, 0].view(replicas, -1)
-        charge = charge + self.charge_bias
+        charge = charge + self.charge_bias[own]
+        query = self.volume_query[own]
+        key = self.volumes.transform_features(inv).view(replicas, *query.shape)
+        volume = self.volume_bias[own] + (query * key).sum(-1) / key.shape[-1] ** 0.5
+        if share is None:
+            energy = energy.index_add(0, i, repulsion)
+        else:
+            energy = torch.cat((energy, repulsion.double().sum()[None]))
+            place = torch.from_numpy(share.place)
+            charge, volume = (share.gather(t[0])[place][None] for t in (charge, volume))
         charge = charge + (self.charge - charge.sum(-1, keepdim=True)) / charge.shape[-1]
-
-        key = self.volumes.transform_features(inv).view(replicas, *self.volume_query.shape)
-        volume = self.volume_bias + (self.volume_query * key).sum(-1) / key.shape[-1] ** 0.5
         return energy.view(replicas, -1), charge, volume.abs()
 
 
@@ -111,10 +126,15 @@ class _Edges(NamedTuple):
 
 
 def _layer(
-    layer: Any, fused: FusedAttention | None, inv: Tensor, ev: Tensor, edges: _Edges
+    layer: Any,
+    fused: FusedAttention | None,
+    inv: Tensor,
+    ev: Tensor,
+    edges: _Edges,
+    share: Share | None,
 ) -> tuple[Tensor, Tensor]:
     """One Euclidean transformer layer (Frank et al. 2024, Eqs. 13-27)."""
-    d_inv, d_ev = _attention(layer.euclidean_attention_block, fused, inv, ev, edges)
+    d_inv, d_ev = _attention(layer.euclidean_attention_block, fused, inv, ev, edges, share)
     inv, ev = inv + d_inv, ev + d_ev
     if layer.layer_normalization_1:
         inv = layer.layer_norm_inv_1(inv)
@@ -130,7 +150,12 @@ def _layer(
 
 
 def _attention(
-    block: Any, fused: FusedAttention | None, inv: Tensor, ev: Tensor, e: _Edges
+    block: Any,
+    fused: FusedAttention | None,
+    inv: Tensor,
+    ev: Tensor,
+    e: _Edges,
+    share: Share | None,
 ) -> tuple[Tensor, Tensor]:
     """Attention of every atom to its neighbours; both directions of a pair share a filter."""
 
@@ -142,17 +167,23 @@ def _attention(
     query, key = activation(project(block.W_q_inv)), activation(project(block.W_k_inv))
     query_ev, key_ev = activation(project(block.W_q_ev)), activation(project(block.W_k_ev))
     atoms = torch.cat((query, query_ev, key, key_ev, project(block.W_v_inv)), -1)
-
     # Euclidean features start at zero: before the first layer all pairs share one filter
-    difference = ev.index_select(0, e.i) - ev.index_select(0, e.j) if ev.requires_grad else ev[:1]
+    first = not ev.requires_grad
+    if share is not None:
+        atoms = share.gather(atoms)
+        ev = ev.new_zeros(1, ev.shape[1]) if first else share.gather(ev)
+    difference = ev[:1] if first else ev.index_select(0, e.i) - ev.index_select(0, e.j)
     shape = block.so3_conv_invariants(difference)
     nets = (block.filter_net_inv, block.filter_net_ev)
     ev_filter = torch.cat([net.mlp_ev(shape) for net in nets], -1)
     if fused is not None:
-        return fused(e.i, e.j, e.r, e.cutoff, e.to_i, e.parity, atoms, ev_filter)
-    return attention(
-        block, torch.cat([net.mlp_rbf(e.rbf) for net in nets], -1) + ev_filter, atoms, e
-    )
+        changes = fused(e.i, e.j, e.r, e.cutoff, e.to_i, e.parity, atoms, ev_filter)
+    else:
+        filters = torch.cat([net.mlp_rbf(e.rbf) for net in nets], -1) + ev_filter
+        changes = attention(block, filters, atoms, e)
+    if share is None:
+        return changes
+    return share.scatter_sum(changes[0]), share.scatter_sum(changes[1])
 
 
 def attention(block: Any, filters: Tensor, atoms: Tensor, e: _Edges) -> tuple[Tensor, Tensor]:

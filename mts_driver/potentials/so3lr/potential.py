@@ -16,6 +16,8 @@ from torch import Tensor
 from integrators.state import Evaluation
 from mts_driver.errors import UserError
 from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.ranks.exchange import Ranks
+from mts_driver.potentials.ranks.pairs import SharedList
 from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
 from mts_driver.potentials.so3lr.network import HalfListTransformer
 from mts_driver.structures.neighbors import VerletList
@@ -38,6 +40,8 @@ class SO3LR:
     device, dtype : str
         Torch device; ``float32`` or ``float64``. Energies are always summed in float64, the
         free-atom offsets apart, since |E| is some 10⁴ eV where kT is 0.03.
+    ranks : Ranks, optional
+        Processes that evaluate each structure together; all call it alike, on the CPU.
 
     Raises
     ------
@@ -52,6 +56,7 @@ class SO3LR:
         charge: float = 0.0,
         device: str = "cpu",
         dtype: str = "float32",
+        ranks: Ranks | None = None,
     ) -> None:
         check_elements(numbers, ELEMENTS, model="SO3LR")
         self.numbers = np.array(numbers, np.int64)
@@ -66,12 +71,16 @@ class SO3LR:
         self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
         self._short_A = float(packaged.r_max)
         self._lists: list[VerletList] = []
+        self._ranks = ranks
+        self._shared: list[SharedList] = []
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
         shape = positions.shape[:-2]
         x = positions.detach().reshape(-1, len(self.numbers), 3).double().cpu().numpy()
         cells = cell.detach().double().cpu().expand(*shape, 3, 3).reshape(-1, 3, 3).numpy()
+        if self._ranks is not None:
+            return self._on_ranks(self._ranks, x, cells, positions)
         i, j, vectors, r = self._pairs(x, cells)
         short = (r < self._short_A).nonzero()[:, 0]
         short_vectors = vectors[short].to(self.dtype).requires_grad_()
@@ -93,11 +102,49 @@ class SO3LR:
             virial.reshape(*shape, 3, 3).to(positions),
         )
 
+    def _on_ranks(
+        self, ranks: Ranks, x: np.ndarray, cells: np.ndarray, positions: Tensor
+    ) -> Evaluation:
+        """Evaluate replica after replica, each together with the other ranks."""
+        reach = {"cutoff_A": CUTOFF_A, "skin_A": self._skin_A}
+        while len(self._shared) < len(x):
+            self._shared.append(SharedList(ranks, **reach, both=False))
+        energies, forces, virials = np.zeros(len(x)), np.zeros_like(x), np.zeros((len(x), 3, 3))
+        for k, shared in enumerate(self._shared[: len(x)]):
+            found = shared.verlet.pairs(x[k], cells[k])
+            i, j, vectors, r = (torch.from_numpy(a) for a in found)
+            place = torch.from_numpy(shared.share.place)
+            short = (r < self._short_A).nonzero()[:, 0]
+            short_vectors = vectors[short].to(self.dtype).requires_grad_()
+            r.requires_grad_()
+            with torch.enable_grad():
+                near = place[i[short]], place[j[short]]
+                energy, q, h = self._network(*near, short_vectors, replicas=1, share=shared.share)
+                total = energy.double().sum() + self._long_range(i, j, r, q, h).sum()
+                d_short, d_r = torch.autograd.grad(total, (short_vectors, r))
+            pull = vectors * (d_r / r.detach())[:, None]
+            pull[short] += d_short.double()
+            energies[k] = float(total.detach())
+            whole = torch.from_numpy(forces[k])
+            whole.index_add_(0, i, pull).index_add_(0, j, -pull)
+            virials[k] = -(vectors.T @ pull).numpy()
+        for array in (energies, forces, virials):
+            ranks.add_up(array)
+        shape = positions.shape[:-2]
+        return Evaluation(
+            torch.from_numpy(energies + self.offset_eV).reshape(shape),
+            torch.from_numpy(forces).reshape(positions.shape).to(positions),
+            torch.from_numpy(virials).reshape(*shape, 3, 3).to(positions),
+        )
+
+    @property
+    def _skin_A(self) -> float:
+        return SKIN_A if len(self.numbers) <= MANY_ATOMS else SMALL_SKIN_A
+
     def _pairs(self, x: np.ndarray, cells: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pairs of all replicas within the long cutoff, atoms numbered through."""
-        skin_A = SKIN_A if x.shape[1] <= MANY_ATOMS else SMALL_SKIN_A
         while len(self._lists) < len(x):
-            self._lists.append(VerletList(cutoff_A=CUTOFF_A, skin_A=skin_A))
+            self._lists.append(VerletList(cutoff_A=CUTOFF_A, skin_A=self._skin_A))
         found = [p.pairs(*a) for p, *a in zip(self._lists, x, cells, strict=False)]
         n = len(self.numbers)
         i = np.concatenate([pairs.i + k * n for k, pairs in enumerate(found)])

@@ -13,6 +13,7 @@ from safetensors.torch import save
 
 from mts_driver.errors import UserError
 from mts_driver.files import replacing
+from mts_driver.potentials.ranks.exchange import Ranks
 from mts_driver.potentials.student.model import StudentConfig, StudentModel
 from mts_driver.potentials.student.potential import Student
 
@@ -98,7 +99,12 @@ def find_student(spec: str) -> Path:
 
 
 def load_student(
-    spec: str, numbers: Sequence[int], *, device: str = "cpu", dtype: str = "float32"
+    spec: str,
+    numbers: Sequence[int],
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    ranks: Ranks | None = None,
 ) -> Student:
     """Load a student for atoms of the given atomic ``numbers``; see `find_student`."""
     model, _ = read_student(find_student(spec))
@@ -109,4 +115,5 @@ def load_student(
             "constant-pressure runs must not be made with it.",
             file=sys.stderr,
         )
-    return Student(model.to(getattr(torch, dtype)), numbers, device=device, dtype=dtype, name=name)
+    model = model.to(getattr(torch, dtype))
+    return Student(model, numbers, device=device, dtype=dtype, name=name, ranks=ranks)

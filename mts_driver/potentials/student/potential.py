@@ -10,6 +10,8 @@ from torch import Tensor
 from mts_driver.errors import UserError
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
 from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.ranks.exchange import Ranks
+from mts_driver.potentials.ranks.pairs import SharedList
 from mts_driver.potentials.student.cpu import kernels
 from mts_driver.potentials.student.cpu.evaluator import ByElement, FusedStudent, Near
 from mts_driver.potentials.student.model import StudentModel
@@ -33,6 +35,8 @@ class Student(ArrayPotential):
         Torch device; ``float32`` or ``float64``.
     name : str
         What error messages call it.
+    ranks : Ranks, optional
+        Processes that evaluate each structure together; all call the student alike, on the CPU.
 
     Raises
     ------
@@ -48,6 +52,7 @@ class Student(ArrayPotential):
         device: str = "cpu",
         dtype: str = "float32",
         name: str = "the student",
+        ranks: Ranks | None = None,
     ) -> None:
         elements = model.config.elements
         check_elements(numbers, elements, model=name)
@@ -58,11 +63,13 @@ class Student(ArrayPotential):
         self._kind = np.array([known.index(int(z)) for z in numbers])
         # free-atom energies are some 10⁴ eV: added in float64, apart from what the network sums
         self.offset_eV = float(model.offset.double().cpu()[self._kind].sum())
+        self._ranks = ranks
         self._lists: list[VerletList] = []
+        self._shared: list[SharedList] = []
         self._neighbors: tuple[np.ndarray, ...] = ()
         self._builds = self._replicas = 0
         if self.device.type == "cpu":
-            self._kernels = FusedStudent(self.model)
+            self._kernels = FusedStudent(self.model, ranks)
 
     @property
     def has_virial(self) -> bool:
@@ -79,7 +86,7 @@ class Student(ArrayPotential):
     def _update_neighbors(self, x: np.ndarray, cells: np.ndarray) -> None:
         """Compressed lists of all replicas, skin included, every pair in both directions."""
         while len(self._lists) < len(x):
-            self._lists.append(VerletList(cutoff_A=self.model.config.cutoff_A, skin_A=SKIN_A))
+            self._lists.append(self._new_list())
         n, lists = len(self.numbers), self._lists[: len(x)]
         stored = [verlet.stored(*a) for verlet, *a in zip(lists, x, cells, strict=True)]
         shifts = [verlet.shifts(cell) for verlet, cell in zip(lists, cells, strict=True)]
@@ -95,7 +102,20 @@ class Student(ArrayPotential):
         self._neighbors = compress(i, j, *both, n * len(x))
         self._builds, self._replicas = builds, len(x)
         self._kinds = np.tile(self._kind, len(x))
-        self._sorted = ByElement.of(self._kinds, len(self.model.config.elements))
+        own = None
+        if self._shared:
+            shares = [shared.share for shared in self._shared[: len(x)]]
+            own = np.concatenate([share.own + r * n for r, share in enumerate(shares)])
+            self._neighbors = rows_of(own, *self._neighbors)
+        self._sorted = ByElement.of(self._kinds, len(self.model.config.elements), own)
+
+    def _new_list(self) -> VerletList:
+        cutoff_A = self.model.config.cutoff_A
+        if self._ranks is None:
+            return VerletList(cutoff_A=cutoff_A, skin_A=SKIN_A)
+        shared = SharedList(self._ranks, cutoff_A=cutoff_A, skin_A=SKIN_A, both=True)
+        self._shared.append(shared)
+        return self._shared[-1].verlet
 
     def _fused(self, x):
         n, (first, neighbors, images) = len(self.numbers), self._neighbors
@@ -151,6 +171,17 @@ def pad_neighbors(
     long = np.full((*filled.shape, 3), 2.0 * cutoff_A)
     long[filled] = vectors
     return padded, long
+
+
+def rows_of(
+    atoms: np.ndarray, first: np.ndarray, neighbors: np.ndarray, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From the rows of all atoms to those of some; the others are empty."""
+    chosen = np.zeros(len(first) - 1, bool)
+    chosen[atoms] = True
+    counts = np.diff(first)
+    kept = np.repeat(chosen, counts)
+    return np.append(0, np.cumsum(counts * chosen)), neighbors[kept], images[kept]
 
 
 @njit(cache=True)

@@ -12,7 +12,7 @@ from mts_driver.errors import UserError
 from mts_driver.runs.input.check import check_input
 from mts_driver.runs.input.systems import SystemInput, check_starts, systems_of
 
-KNOWN_PARAMETERS = ("model", "device", "dtype", "threads", "periodic")
+KNOWN_PARAMETERS = ("model", "device", "dtype", "threads", "ranks", "periodic")
 _UNUSED = "__DUMMY__"
 """In checkpoints of an <ffrotations>, which has a socket or an <ffdirect> and stores both."""
 
@@ -30,7 +30,8 @@ class Driver:
     model : str
         Specification of the potential.
     options : dict
-        The other entries of ``<parameters>``: ``device``, ``dtype``, ``threads``.
+        The other entries of ``<parameters>``: ``device``, ``dtype``, ``threads``,
+        ``ranks``.
     periodic : bool
         Whether the model sees the cell; i-PI has one for isolated molecules, too.
     needs_virial : bool
@@ -229,6 +230,12 @@ def _check_shared(drivers: list[Driver], systems: list[SystemInput]) -> None:
                 f"the <ffdirect>s {', '.join(names)} have the same address {one.address}: only the "
                 "teacher, with <mts_weights> [1, 0], and the student, with [-1, 1], can share a "
                 "driver; give the others addresses of their own."
+            )
+        ranks = {d.options.get("ranks", "1") for d in drivers if d.address == one.address}
+        if len(names) > 1 and len(ranks) > 1:
+            raise UserError(
+                f"the <ffdirect>s {', '.join(names)} share a driver and have ranks: "
+                f"{', '.join(sorted(ranks))}: give both the same number."
             )
 
 

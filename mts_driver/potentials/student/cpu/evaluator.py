@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mts_driver.potentials.ranks.exchange import Ranks
 from mts_driver.potentials.student.cpu.kernels import CHUNKS, kernels
 from mts_driver.potentials.student.cpu.networks import ROWS, WIDE
 from mts_driver.potentials.student.cpu.splines import (
@@ -64,10 +65,12 @@ class ByElement(NamedTuple):
     blocks: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def of(cls, kind: np.ndarray, kinds: int) -> "ByElement":
-        """Sort atoms of ``kind`` (M,)."""
-        order = np.argsort(kind, kind="stable")
-        counts = np.bincount(kind, minlength=kinds)
+    def of(cls, kind: np.ndarray, kinds: int, atoms: np.ndarray | None = None) -> "ByElement":
+        """Sort atoms of ``kind`` (M,): all, or the ``atoms`` of these numbers."""
+        here = kind if atoms is None else kind[atoms]
+        order = np.argsort(here, kind="stable")
+        order = order if atoms is None else atoms[order]
+        counts = np.bincount(here, minlength=kinds)
         rows = [
             np.pad(atoms, (0, -len(atoms) % ROWS), constant_values=-1).reshape(-1, ROWS)
             for atoms in np.split(order, np.cumsum(counts)[:-1])
@@ -168,9 +171,12 @@ class FusedStudent:
     ----------
     model : StudentModel
         On the CPU. Build another `FusedStudent` when the weights have changed.
+    ranks : Ranks, optional
+        Who else has atoms of the structure: results are those of the whole.
     """
 
-    def __init__(self, model: StudentModel) -> None:
+    def __init__(self, model: StudentModel, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks
         self.model, config = model, model.config
         self._weights = Weights.of(model)
         self._kernels = kernels(config.channels, config.messages, config.direct)
@@ -202,21 +208,35 @@ class FusedStudent:
             self._work = Workspace.of(self.model.config, self._weights, **sizes)
             self._sizes = sizes
         work = self._work
-        for summed in (work.grad_message, work.forces, work.virials):
-            summed[:] = 0
+        summed = [work.grad_message, work.forces, work.virials]
+        if self._ranks is not None:  # others' atoms are theirs to fill in
+            summed += [work.energy, work.message]
+        for array in summed:
+            array[:] = 0
         message_bound = work.energy.dtype.type(MESSAGE_BOUND**-2)
         here = (near, sorted_.blocks)
         net = (self._weights, work)
+        direct, messages = self.model.config.direct, self.model.config.messages > 0
         self._kernels.read(*here, *self._first, *net, message_bound)
+        if messages:
+            self._add_up(work.message)
         self._kernels.decide(*here, *self._second, *net, atoms_per_replica)
-        if self.model.config.direct:
-            return self._without_mean(work, atoms_per_replica)
-        self._kernels.pull_back(*here, *self._first, *net, message_bound, atoms_per_replica)
-        return work.energy.copy(), work.forces.sum(0), work.virials.sum(0)
-
-    @staticmethod
-    def _without_mean(work, atoms_per_replica):
-        """Return forces of the direct student, less their mean over each replica; no energy."""
-        total = work.forces.sum(0).reshape(-1, atoms_per_replica, 3)
+        if not direct:
+            if messages and self._ranks is not None:
+                work.grad_message[0] = work.grad_message.sum(0)
+                work.grad_message[1:] = 0
+                self._add_up(work.grad_message[0])
+            self._kernels.pull_back(*here, *self._first, *net, message_bound, atoms_per_replica)
+        energy, forces, virials = work.energy.copy(), work.forces.sum(0), work.virials.sum(0)
+        for array in (energy, forces, virials):
+            self._add_up(array)
+        if not direct:
+            return energy, forces, virials
+        # no energy, and forces less their mean over each replica
+        total = forces.reshape(-1, atoms_per_replica, 3)
         forces = (total - total.mean(1, keepdims=True)).reshape(-1, 3)
         return np.zeros(len(forces)), forces, np.zeros((len(total), 3, 3))
+
+    def _add_up(self, array: np.ndarray) -> None:
+        if self._ranks is not None:
+            self._ranks.add_up(array)

@@ -1,0 +1,79 @@
+"""``mpiexec -n N mts serve --mpi``: one driver of several processes, which share the atoms out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mts_driver.errors import UserError
+
+MOST_ATOMS = 5000
+"""Of a structure that the first rank also evaluates alone, before it answers."""
+TOLERANCE_EV_A = {"float32": 1e-3, "float64": 1e-8}
+
+
+def on_all_ranks(
+    answer: Callable[[Callable[..., Any]], None],
+    ranks: Any,
+    models: list[str],
+    structure: Path,
+    *,
+    device: str,
+    dtype: str,
+) -> None:
+    """Have the first rank answer a server, with models that all ranks evaluate together.
+
+    Parameters
+    ----------
+    answer : callable
+        Takes what loads a model, ``load(spec, atoms, device=..., dtype=...)``; calls it for each of
+        the ``models``, in this order.
+    ranks : MpiRanks
+        All of them.
+    structure : Path
+        With the atoms.
+    """
+    from mts_driver.drivers.mpi import Team, all_end_together
+    from mts_driver.structures.files import read_structure
+
+    with all_end_together(ranks):
+        team = Team(ranks)
+        if ranks.rank == 0:
+            answer(lambda *a, **options: _checked(team, *a, **options))
+            team.end()
+            return
+        atoms = read_structure(structure)
+        for model in models:
+            team.load(model, atoms.numbers.tolist(), device=device, dtype=dtype)
+        team.follow()
+
+
+def _checked(team: Any, spec: str, atoms: Any, *, device: str, dtype: str) -> Any:
+    """Load a model for all ranks, whose forces must be those of one process."""
+    from mts_driver.potentials import load_potential
+
+    if team.ranks.size > len(atoms):
+        raise UserError(
+            f"{team.ranks.size} ranks for {len(atoms)} atoms: start mpiexec with -n {len(atoms)} "
+            "or less."
+        )
+    numbers = atoms.numbers.tolist()
+    shared = team.load(spec, numbers, device=device, dtype=dtype)
+    if team.ranks.size == 1 or len(atoms) > MOST_ATOMS:
+        return shared
+    import torch
+
+    from mts_driver.structures.tensors import cell_of
+
+    x, cell = torch.tensor(atoms.positions), cell_of(atoms)
+    alone = load_potential(spec, numbers, device=device, dtype=dtype)
+    forces = [model(x, cell).forces.double().numpy() for model in (shared, alone)]
+    difference = float(np.abs(forces[0] - forces[1]).max())
+    if not difference < TOLERANCE_EV_A[dtype]:
+        raise UserError(
+            f"{spec} on {team.ranks.size} ranks gives forces that differ by {difference:.2g} eV/Å "
+            "from those of one process: this is a fault of mts-driver or of the MPI library; run "
+            "without --mpi."
+        )
+    return shared

@@ -1,0 +1,196 @@
+"""A driver of several MPI processes: the first talks to the server, all evaluate together.
+
+``mpiexec -n N mts serve MODEL --mpi``. The only module that imports mpi4py. Whatever fails on a
+rank ends all of them, with one message: others would wait for it for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import ase.parallel
+import numpy as np
+
+from mts_driver.errors import UserError
+from mts_driver.potentials.arrays import ArrayPotential, Arrays
+
+if TYPE_CHECKING:
+    from integrators.state import Potential
+
+_NAP_S = 1e-4
+"""Between two looks for a request: MPI itself would spin, on a core that others need."""
+_END, _EVALUATE = 0, 1
+_STATUS = 2
+
+
+class MpiRanks:
+    """The ranks of ``MPI_COMM_WORLD``, as `mts_driver.potentials.ranks.exchange.Ranks`.
+
+    Raises
+    ------
+    UserError
+        If mpi4py or an MPI library cannot be loaded.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:
+            raise UserError(
+                f"--mpi needs mpi4py and an MPI library ({error}): pip install 'mts-driver[mpi]', "
+                "or the MPI of the machine and mpi4py built for it."
+            ) from error
+        # ASE would have all ranks read and write together, which here each does for itself
+        ase.parallel.world.comm = ase.parallel.DummyMPI()
+        self._mpi: Any = MPI
+        self._comm = MPI.COMM_WORLD
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+
+    def cores(self) -> int:
+        """Return the cores that each rank of this machine can have; 0 where the user has said."""
+        if "OMP_NUM_THREADS" in os.environ:
+            return 0
+        here = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
+        return max(1, len(os.sched_getaffinity(0)) // int(here.Get_size()))
+
+    def add_up(self, array: np.ndarray) -> None:
+        """Replace an array by its sum over all ranks, in place."""
+        self._comm.Allreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM)
+
+    def gather(self, rows: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
+        """Return the rows of all ranks behind one another; ``counts`` are theirs."""
+        whole = np.empty((sum(counts), *rows.shape[1:]), rows.dtype)
+        width = int(np.prod(rows.shape[1:], dtype=np.int64))
+        self._comm.Allgatherv(rows, [whole, [count * width for count in counts]])
+        return whole
+
+    def scatter_sum(self, rows: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
+        """Return this rank's rows of the sum over all ranks of arrays of all rows."""
+        own = np.empty((counts[self.rank], *rows.shape[1:]), rows.dtype)
+        width = int(np.prod(rows.shape[1:], dtype=np.int64))
+        self._comm.Reduce_scatter(rows, own, [count * width for count in counts])
+        return own
+
+    def send(self, request: np.ndarray) -> None:
+        """Begin something on all ranks; from the first."""
+        self._comm.Ibcast(request).Wait()
+
+    def receive(self, request: np.ndarray) -> None:
+        """Wait, at rest, for what the first rank begins."""
+        waiting = self._comm.Ibcast(request)
+        while not waiting.Test():
+            time.sleep(_NAP_S)
+
+    def same(self, array: np.ndarray) -> None:
+        """Give all ranks the array of the first."""
+        self._comm.Bcast(array)
+
+    def abort(self) -> NoReturn:
+        """End all ranks."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._comm.Abort(_STATUS)
+        os._exit(_STATUS)
+
+
+class Team:
+    """All ranks and their models, in the order of loading, which is the same on all of them.
+
+    Parameters
+    ----------
+    ranks : MpiRanks
+        All of them. The first is asked, the others `follow`.
+    """
+
+    def __init__(self, ranks: MpiRanks) -> None:
+        self.ranks = ranks
+        self._potentials: list[Potential] = []
+
+    def load(
+        self, spec: str, numbers: Sequence[int], *, device: str = "cpu", dtype: str = "float32"
+    ) -> Potential:
+        """Load a model on all ranks; see `mts_driver.load_potential`."""
+        from mts_driver.potentials import load_potential
+
+        options = {"device": device, "dtype": dtype}
+        shared = load_potential(spec, numbers, **options, ranks=self.ranks)
+        self._potentials.append(shared)
+        return Led(self, len(self._potentials) - 1, has_virial=getattr(shared, "has_virial", True))
+
+    def evaluate(self, number: int, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
+        """Evaluate a model on all ranks; called by the first."""
+        self.ranks.send(np.array([_EVALUATE, number, *positions_A.shape[:2]], np.int64))
+        return self._together(number, positions_A, cells_A)
+
+    def follow(self) -> None:
+        """Evaluate what the first rank is asked about, until it ends."""
+        request = np.zeros(4, np.int64)
+        while True:
+            self.ranks.receive(request)
+            what, number, replicas, atoms = map(int, request)
+            if what == _END:
+                return
+            self._together(number, np.empty((replicas, atoms, 3)), np.empty((replicas, 3, 3)))
+
+    def end(self) -> None:
+        """Let the other ranks go."""
+        self.ranks.send(np.array([_END, 0, 0, 0], np.int64))
+
+    def _together(self, number: int, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
+        potential = self._potentials[number]
+        x, cells = (np.ascontiguousarray(a, np.float64) for a in (positions_A, cells_A))
+        self.ranks.same(x)
+        self.ranks.same(cells)
+        if isinstance(potential, ArrayPotential):
+            return potential.evaluate(x, cells)
+        import torch
+
+        found = potential(torch.from_numpy(x), torch.from_numpy(cells))
+        energies, forces, virials = (
+            values.detach().double().numpy()
+            for values in (found.energy, found.forces, found.virial)
+        )
+        return energies, forces, virials
+
+
+class Led(ArrayPotential):
+    """A model of a team, as its first rank sees it.
+
+    Parameters
+    ----------
+    team : Team
+        Has loaded it.
+    number : int
+        Which of its models.
+    has_virial : bool
+        Whether forces come from an energy.
+    """
+
+    def __init__(self, team: Team, number: int, *, has_virial: bool) -> None:
+        self._team, self._number, self.has_virial = team, number, has_virial
+
+    def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
+        """Evaluate replicas on all ranks; see `ArrayPotential.evaluate`."""
+        return self._team.evaluate(self._number, positions_A, cells_A)
+
+
+@contextmanager
+def all_end_together(ranks: MpiRanks) -> Iterator[None]:
+    """End all ranks where one fails, which says why: the others would wait for it for ever."""
+    try:
+        yield
+    except BaseException as error:
+        if ranks.size == 1:
+            raise
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+        elif not isinstance(error, SystemExit | KeyboardInterrupt):
+            print(f"on rank {ranks.rank} of {ranks.size}:", file=sys.stderr)
+            traceback.print_exception(error)
+        ranks.abort()

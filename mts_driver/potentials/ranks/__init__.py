@@ -1,0 +1,1 @@
+"""Potentials whose atoms are shared out among several processes."""

@@ -1,0 +1,130 @@
+"""Drivers of several processes under the real mpiexec, i-PI and the real models."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.io import read
+from running import LONG_S, environment, make_run, mts, start, steps_done, wait_for
+
+from mts_driver.analysis.properties import read_properties
+from mts_driver.runs.driver_process import mpiexec
+from mts_driver.runs.input.settings import RunSettings
+from mts_driver.runs.run_folder import write_run_folder
+from mts_driver.structures.masses import repartitioned_masses
+
+pytest.importorskip("mpi4py")
+pytest.importorskip("so3krates_torch")
+WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
+
+
+def water_run(folder, *, ranks, steps=4, **choices):
+    """Two drivers behind sockets, or one that takes the outer steps."""
+    atoms = read(WATER64)
+    options = {"outer_fs": 4.0, "inner_fs": 1.0, "hydrogen_mass": 4.0, "temperature_K": 300.0}
+    options |= {"friction_per_ps": 1.0, "steps": steps, "stride": 1, "seed": 7} | choices
+    settings = RunSettings(teacher="so3lr", student="student:water", **options)
+
+    def edit(xml):
+        assert "device: cpu" in xml
+        return xml.replace("device: cpu", f"device: cpu, threads: 1, ranks: {ranks}")
+
+    masses = repartitioned_masses(atoms, 4.0)
+    return write_run_folder(folder, atoms, masses, settings, edit=edit)
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        pytest.param({}, id="unix", marks=pytest.mark.slow),
+        pytest.param({"mode": "zmq", "device_steps": 2}, id="steps"),
+    ],
+)
+def test_a_run_on_ranks_is_the_run(tmp_path, choices):
+    energies, calls = {}, {}
+    for ranks in (1, 2):
+        run = water_run(tmp_path / str(ranks), ranks=ranks, **choices)
+        done = mts("run", run, "--baseline-steps", 0)
+        assert done.returncode == 0, done.stderr
+        found = read_properties(run.parent / "simulation.out")
+        energies[ranks] = found["potential"], found["conserved"]
+        summary = json.loads((run.parent / "summary.json").read_text())
+        calls[ranks] = summary["teacher_calls"], summary["student_calls"]
+    assert calls[2] == calls[1]
+    np.testing.assert_allclose(energies[2], energies[1], rtol=0, atol=5e-3)  # of 1e4 eV
+
+
+def ranks_of(folder):
+    """Processes that run in a folder, mpiexec itself apart."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+            here = (entry / "cwd").resolve() == folder.resolve()
+        except (OSError, PermissionError):
+            continue
+        if here and b"--mpi" in command and b"mpiexec" not in command[0]:
+            found.append(int(entry.name))
+    return sorted(pid for pid in found if pid != os.getpid())
+
+
+@pytest.mark.parametrize("when", ["loading", "stepping"])
+def test_a_rank_that_dies_ends_the_driver_and_leaves_none(tmp_path, when):
+    run = water_run(tmp_path, ranks=2, steps=10_000)
+    process = start("run", run, "--baseline-steps", 0)
+    try:
+        wait_for(lambda: process.poll() is not None or len(ranks_of(tmp_path)) >= 4)
+        if when == "stepping":
+            wait_for(lambda: process.poll() is not None or steps_done(tmp_path) > 2)
+        os.kill(ranks_of(tmp_path)[1], signal.SIGKILL)
+        said, _ = process.communicate(timeout=LONG_S)
+    finally:
+        process.kill()
+    assert process.returncode == 1 or process.returncode == 2, said
+    assert "ended with exit code" in said or "was killed" in said
+    wait_for(lambda: not ranks_of(tmp_path))
+    if when == "stepping":
+        assert (tmp_path / "RESTART").exists() and "--restart" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("device: cpu", "device: cpu, ranks: two", "ranks: 'two': write a whole number"),
+        ("device: cpu", "device: cpu, ranks: 2", "only so3lr and students can be shared out"),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused_before_anything_starts(tmp_path, old, new, message):
+    run = make_run(tmp_path, replace=[(old, new)])
+    done = mts("run", run, "--baseline-steps", 0)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def serve_on(ranks, folder, *words):
+    command = [*mpiexec("test", str(ranks)), sys.executable, "-P", "-m", "mts_driver.cli.serve"]
+    return subprocess.run(
+        [*command, *map(str, words), "--mpi"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+    )
+
+
+def test_more_ranks_than_atoms_and_elements_that_are_not_known(tmp_path):
+    (tmp_path / "two.xyz").write_text("2\n\nO 0 0 0\nH 0 0 1\n")
+    (tmp_path / "si.xyz").write_text("2\n\nSi 0 0 0\nH 0 0 1.5\n")
+    shared = ("--address", "nobody", "--timeout", "5")
+    done = serve_on(3, tmp_path, "student:water", "--structure", "two.xyz", *shared)
+    assert done.returncode != 0 and "3 ranks for 2 atoms" in done.stderr
+    done = serve_on(2, tmp_path, "so3lr", "--structure", "si.xyz", *shared)
+    assert done.returncode != 0 and "Si" in done.stderr
+    assert "Traceback" not in done.stderr
