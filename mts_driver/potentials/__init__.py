@@ -1,4 +1,4 @@
-"""Potentials: ``load_potential("so3lr" | "student:FILE" | "ase:MODULE:CALLABLE?key=value")``."""
+"""Potentials: ``load_potential("so3lr")``, and others by their specifications."""
 
 from mts_driver.potentials.load import load_potential
 

@@ -30,7 +30,8 @@ def load_potential(
     spec : str
         ``so3lr`` (``so3lr?charge=-1`` for an ion),
         ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
-        ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator).
+        ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator), or ``socket:NAME`` (a program that
+        is a client of i-PI's protocol).
     numbers : sequence of int, length N
         Atomic numbers, in the order of the positions that the potential will be called with.
     device : str
@@ -61,7 +62,7 @@ def load_potential(
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
     check_device(device)
     kind, _, rest = spec.partition(":")
-    if ranks is not None and (device != "cpu" or kind == "ase"):
+    if ranks is not None and (device != "cpu" or kind in ("ase", "socket")):
         raise UserError(
             f"{spec} on {device} cannot be shared out among {ranks.size} ranks: only so3lr and "
             "students can, on the cpu."
@@ -79,9 +80,13 @@ def load_potential(
         from mts_driver.potentials.ase import AsePotential
 
         return AsePotential.from_spec(rest, numbers)
+    if kind == "socket":
+        from mts_driver.potentials.socket import SocketPotential
+
+        return SocketPotential(rest, numbers)
     raise UserError(
-        f"potential {spec!r} is not known: use 'so3lr', 'student:FILE' or "
-        "'ase:MODULE:CALLABLE?key=value'."
+        f"potential {spec!r} is not known: use 'so3lr', 'student:FILE', "
+        "'ase:MODULE:CALLABLE?key=value' or 'socket:NAME'."
     )
 
 

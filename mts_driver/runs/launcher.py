@@ -371,7 +371,8 @@ def load(path: Path) -> RunInput:
         if kind.partition("?")[0] not in ("so3lr", "student", "ase"):
             raise UserError(
                 f"<ffsocket name={driver.name!r}> asks for the model {driver.model!r}: use so3lr, "
-                "student:FILE or ase:MODULE:CALLABLE?key=value."
+                "student:FILE or ase:MODULE:CALLABLE?key=value, or leave the model out where a "
+                "program of your own connects to the socket."
             )
         looks_like_file = "/" in rest or rest.endswith(".safetensors")
         if kind == "student" and looks_like_file and not (path.parent / rest).is_file():

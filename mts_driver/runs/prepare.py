@@ -150,6 +150,12 @@ def prepare(
         raise UserError(f"mode={mode!r} is not supported here: use {', '.join(MODES)}.")
     if mode == "auto" and device_steps:
         mode = "zmq"
+    if teacher.startswith("socket:"):
+        raise UserError(
+            f"teacher={teacher!r}: under i-PI a program connects to i-PI itself. Prepare with "
+            "another teacher and mode='unix', and remove `model` from the <parameters> of the "
+            "<ffsocket> that the program connects to."
+        )
     if velocities not in ("redraw", "keep"):
         raise UserError(f"velocities={velocities!r}: use redraw or keep.")
     if not equilibrate_ps >= 0:

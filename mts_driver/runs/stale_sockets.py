@@ -3,11 +3,10 @@
 import errno
 import os
 import socket
-import sys
-from pathlib import Path
 
 from mts_driver.drivers.ipi_socket.transport import Address
 from mts_driver.errors import UserError
+from mts_driver.processes import somebody_listens
 
 
 def free_address(address: Address) -> bool:
@@ -28,28 +27,12 @@ def free_address(address: Address) -> bool:
         return False
     if not os.path.lexists(address.path):
         return False
-    if _is_live(address.path):
+    if somebody_listens(address.path):
         raise UserError(
             f"the socket {address.path} is in use by another run: wait for it or stop it, or give "
             "this input another <address>."
         )
     os.unlink(address.path)
-    return True
-
-
-def _is_live(path: str) -> bool:
-    if sys.platform == "linux":
-        # the kernel's table: asking there does not disturb the server, where connecting would
-        # make i-PI take us for a driver
-        lines = Path("/proc/net/unix").read_text().splitlines()
-        return any(line.rsplit(None, 1)[-1] == path for line in lines)
-    probe = socket.socket(socket.AF_UNIX)
-    try:
-        probe.connect(path)
-    except OSError:
-        return False
-    finally:
-        probe.close()
     return True
 
 
