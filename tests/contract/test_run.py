@@ -87,8 +87,8 @@ def test_a_run_folder_of_before_the_modules_moved_runs_and_restarts(tmp_path):
     ("victim", "mode"),
     [
         ("teacher", "unix"),
-        ("student", "unix"),
-        ("student", "zmq"),
+        pytest.param("student", "unix", marks=pytest.mark.slow),
+        pytest.param("student", "zmq", marks=pytest.mark.slow),
         ("teacher", "device"),
     ],
 )

@@ -63,7 +63,7 @@ def test_shipped_inputs(tmp_path, system, steps, ahead):
 @pytest.mark.parametrize(
     ("system", "steps", "beads", "teacher_beads", "ahead"),
     [
-        ("water64_pimd", 3, 8, 8, AHEAD),
+        pytest.param("water64_pimd", 3, 8, 8, AHEAD, marks=pytest.mark.slow),
         ("water64_pimd_rpc", 4, 8, 2, 0),
         ("water64_remd", 4, 3, 3, 1),
     ],
@@ -112,7 +112,14 @@ def uninterrupted(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("victim", ["teacher", "student", "mts run"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("teacher", marks=pytest.mark.slow),
+        pytest.param("student", marks=pytest.mark.slow),
+        "mts run",
+    ],
+)
 def test_killed_and_restarted_is_the_uninterrupted_run(tmp_path, victim, uninterrupted):
     """kill -9 of either driver or of everything's parent; the rest is as if nothing had been."""
     folder = folder_to_kill(tmp_path)
