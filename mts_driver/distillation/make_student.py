@@ -12,6 +12,8 @@ from ase import Atoms
 from mts_driver.distillation.active_learning import frames_to_learn, unfinished, until_clean
 from mts_driver.distillation.distill import distill as make
 from mts_driver.distillation.labels.kinds import PLAIN, Kind
+from mts_driver.distillation.sampling.droplets import droplets
+from mts_driver.distillation.sampling.sample import fragment_radius_A
 from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, require_writable
@@ -160,7 +162,22 @@ def plan(
         device=device,
         **settings,
     )
+    if chosen.teacher.startswith("socket:"):
+        _require_one_system(systems, chosen)
     return Task(systems, chosen, student, folder, report, extra, until_clean_ps)
+
+
+def _require_one_system(systems: Sequence[Atoms], settings: DistillationSettings) -> None:
+    """Refuse what would ask a program behind a socket about other atoms than it knows."""
+    cut = any(fragment_radius_A(atoms, settings) for atoms in systems)
+    parts = "fragments" if cut else "droplets" if settings.base and droplets(systems) else ""
+    if len(systems) > 1 or parts:
+        what = f"{len(systems)} systems" if len(systems) > 1 else f"{parts} of a system"
+        raise UserError(
+            f"teacher={settings.teacher!r} with {what}: a program behind a socket knows one "
+            "system. Distil one at a time, of up to 2000 atoms; without `base` there are no "
+            "droplets."
+        )
 
 
 def distill(

@@ -106,6 +106,17 @@ def test_under_ipi_it_connects_to_ipi(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_distillation_of_several_systems_is_refused_before_anybody_waits(tmp_path):
+    for name in "ab":
+        write_start(tmp_path / f"{name}.extxyz", toy_water(1), toy_water(1).get_masses())
+    with pytest.raises(UserError, match="2 systems: a program behind a socket knows one"):
+        mts_driver.distill(
+            [tmp_path / "a.extxyz", tmp_path / "b.extxyz"],
+            tmp_path / "s.safetensors",
+            teacher="socket:nobody",
+        )
+
+
 @pytest.mark.slow
 def test_a_student_is_distilled_from_a_program(tmp_path, connect):
     """Nothing but a socket between `mts distill` and SO3LR."""
