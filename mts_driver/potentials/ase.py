@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -169,6 +171,36 @@ class AsePotential(ArrayPotential):
                 file=sys.stderr,
             )
         return virial
+
+
+def module_here(spec: str) -> Path | None:
+    """Return the file of a module that only a process in the working folder finds.
+
+    Parameters
+    ----------
+    spec : str
+        Of a model that has been loaded; None is returned for others than ``ase:MODULE:...``.
+
+    Raises
+    ------
+    UserError
+        If it is a folder, which other processes would have to be told of.
+    """
+    kind, _, rest = spec.partition(":")
+    name = rest.partition(":")[0].partition(".")[0]
+    file = getattr(sys.modules.get(name), "__file__", None) if kind == "ase" else None
+    told = map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    here = Path.cwd()
+    if file is None or here in [path.resolve() for path in told]:
+        return None
+    found = Path(file).resolve()
+    if found.name == "__init__.py" and found.parent.parent == here:
+        raise UserError(
+            f"potential {spec!r} is in the package {name!r} of this folder, which the drivers of a "
+            f"run do not see: set PYTHONPATH={here} for this command and for `mts run`, or install "
+            "the package."
+        )
+    return found if found.parent == here else None
 
 
 def _parse_arguments(query: str, spec: str) -> dict[str, Any]:

@@ -162,6 +162,7 @@ def prepare(
         raise UserError(f"equilibrate_ps={equilibrate_ps:g}: give 0 or more.")
     # what loads torch comes after what takes no time
     from mts_driver.potentials import load_potential
+    from mts_driver.potentials.ase import module_here
     from mts_driver.potentials.load import spec_for, student_spec
     from mts_driver.potentials.virial import gives_virial
     from mts_driver.runs.input.settings import RunSettings
@@ -243,7 +244,10 @@ def prepare(
         tell=tell,
         report=report,
     )
-    made = write_run_folder(output, atoms, masses_Da, protocol, student_file=file)
+    modules = [found for one in (teacher, spec) if one and (found := module_here(one))]
+    for module in dict.fromkeys(modules):
+        tell(f"{module.name} is copied into the folder of the run, where its driver looks for it")
+    made = write_run_folder(output, atoms, masses_Da, protocol, student_file=file, modules=modules)
     if where:
         tell(where)
     return PreparedRun(made, atoms, outer_fs, protocol.inner_fs, steps)

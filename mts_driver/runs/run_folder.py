@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ def write_run_folder(
     protocol: RunSettings,
     *,
     student_file: Path | None = None,
+    modules: Iterable[Path] = (),
     edit: Callable[[str], str] = lambda text: text,
 ) -> Path:
     """Write the input, the start and what else they need.
@@ -38,6 +39,8 @@ def write_run_folder(
         The choices that the input is made of.
     student_file : Path, optional
         A file that the input names without its folder.
+    modules : iterable of Path
+        Python files that drivers import, which run in the folder.
     edit : callable
         Returns another text of the input.
 
@@ -54,8 +57,9 @@ def write_run_folder(
             write_velocities(scratch / VELOCITIES_FILE, atoms)
         if protocol.mode == "zmq" and protocol.student:
             (scratch / ZMQ_FILE).write_text(ZMQ_TEXT)
-        if student_file is not None:
-            shutil.copy(student_file, scratch)
+        for file in (student_file, *modules):
+            if file is not None:
+                shutil.copy(file, scratch)
         folder.mkdir(parents=True, exist_ok=True)
         for made in sorted(scratch.iterdir()):
             shutil.copyfile(made, folder / made.name)

@@ -122,7 +122,6 @@ def test_a_teacher_that_is_an_ase_calculator(tmp_path):
     commands = shell_commands(section(DOCUMENTS["docs/pages/extending.md"], "Any ASE calculator"))
     assert [words[:2] for words in commands] == [
         ["mts", "prepare"],
-        ["cp", "argon.py"],
         ["mts", "run"],
     ]
     for words in commands:

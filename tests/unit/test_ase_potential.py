@@ -14,7 +14,7 @@ from ase.calculators.emt import EMT
 
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.ase import AsePotential
+from mts_driver.potentials.ase import AsePotential, module_here
 from mts_driver.potentials.virial import gives_virial
 
 EMT_SPEC = "ase:ase.calculators.emt:EMT"
@@ -170,3 +170,23 @@ def test_an_evaluation_knows_nothing_of_earlier_ones_even_of_one_that_failed():
     with pytest.raises(UserError, match="failed for 2 atoms of H: RuntimeError: SCF not converged"):
         energy(0.4)
     assert energy(1.0) == first
+
+
+def test_a_module_of_the_working_folder_is_known(tmp_path, monkeypatch):
+    """Which the drivers of a run, in a folder of their own, would not find."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    code = "from ase.calculators.lj import LennardJones\n"
+    (tmp_path / "here_only.py").write_text(code)
+    (tmp_path / "package_here").mkdir()
+    (tmp_path / "package_here" / "__init__.py").write_text(code)
+    for name in ("here_only", "package_here"):
+        load_potential(f"ase:{name}:LennardJones", [18])
+    spec = "ase:here_only:LennardJones"
+    assert module_here(spec) == tmp_path / "here_only.py"
+    assert module_here("ase:ase.calculators.lj:LennardJones") is None
+    assert module_here("so3lr") is None
+    with pytest.raises(UserError, match=r"package 'package_here' of this folder.*PYTHONPATH="):
+        module_here("ase:package_here:LennardJones")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert module_here(spec) is None
