@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _NAP_S = 1e-4
 """Between two looks for a request: MPI itself would spin, on a core that others need."""
+_LAST_WORDS_S = 1.0
+"""For mpiexec to pass on what a rank has said, which is lost when it ends them."""
 _END, _EVALUATE = 0, 1
 _STATUS = 2
 
@@ -95,6 +97,7 @@ class MpiRanks:
         """End all ranks."""
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(_LAST_WORDS_S)
         self._comm.Abort(_STATUS)
         os._exit(_STATUS)
 
