@@ -89,7 +89,7 @@ def test_a_run_folder_of_before_the_modules_moved_runs_and_restarts(tmp_path):
         ("teacher", "unix"),
         pytest.param("student", "unix", marks=pytest.mark.slow),
         pytest.param("student", "zmq", marks=pytest.mark.slow),
-        ("teacher", "device"),
+        pytest.param("teacher", "device", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_driver_is_named_and_the_run_continues_as_if_nothing_had_been(

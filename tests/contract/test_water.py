@@ -34,7 +34,11 @@ def run_folder(tmp_path, system):
 
 @pytest.mark.parametrize(
     ("system", "steps", "ahead"),
-    [("water64_two_drivers", 30, 0), ("water64", 60, AHEAD), ("water216", 6, AHEAD)],
+    [
+        ("water64_two_drivers", 30, 0),
+        ("water64", 60, AHEAD),
+        pytest.param("water216", 6, AHEAD, marks=pytest.mark.slow),
+    ],
 )
 def test_shipped_inputs(tmp_path, system, steps, ahead):
     folder = run_folder(tmp_path, system)

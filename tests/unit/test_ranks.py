@@ -96,7 +96,10 @@ def evaluated(spec, atoms, dtype, ranks=None, frames=None):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("size", [3, 8])
-@pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-9), ("float32", 1e-4)])
+@pytest.mark.parametrize(
+    ("dtype", "bound"),
+    [pytest.param("float64", 1e-9, marks=pytest.mark.slow), ("float32", 1e-4)],
+)
 def test_a_student_on_ranks_is_the_student(name, size, dtype, bound):
     atoms, spec = SYSTEMS[name], "student:water"
     ((energy, forces, virial),) = evaluated(spec, atoms, dtype)
