@@ -49,7 +49,7 @@ def summary_of(input_xml):
     return json.loads((input_xml.parent / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("scale", [5.0, 10.0])
+@pytest.mark.parametrize("scale", [pytest.param(5.0, marks=pytest.mark.slow), 10.0])
 def test_a_damaged_student_leaves_labelled_frames(tmp_path, scale):
     """The first has holes and lives; the second blows up, and leaves what led there."""
     pytest.importorskip("so3krates_torch")

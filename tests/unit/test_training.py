@@ -55,7 +55,7 @@ def gradients(forces, weights, student):
     return {n: p.grad for n, p in student.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("messages", [0, 6])
+@pytest.mark.parametrize("messages", [pytest.param(0, marks=pytest.mark.slow), 6])
 def test_fused_gradients_equal_torch(messages):
     """Of any function of the forces by every weight, with an element that no atom has."""
     frames = [labelled(), labelled("CH3OH", 1), labelled("CH3SCH3", 2)]
