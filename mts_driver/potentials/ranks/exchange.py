@@ -58,10 +58,6 @@ class Share:
         """From rows (N, ...) in the order, to which all ranks add, to those of this rank."""
         return _ScatterSum.apply(rows, self)
 
-    def add_up(self, values: Tensor) -> Tensor:
-        """Sum over all ranks."""
-        return _AddUp.apply(values, self)
-
 
 def _gathered(rows: Tensor, share: Share) -> Tensor:
     array = rows.detach().contiguous().numpy()
@@ -71,12 +67,6 @@ def _gathered(rows: Tensor, share: Share) -> Tensor:
 def _scattered(rows: Tensor, share: Share) -> Tensor:
     array = rows.detach().contiguous().numpy()
     return torch.from_numpy(share.ranks.scatter_sum(array, share.counts))
-
-
-def _added_up(values: Tensor, share: Share) -> Tensor:
-    array = values.detach().clone().contiguous().numpy()
-    share.ranks.add_up(array)
-    return torch.from_numpy(array)
 
 
 class _Gather(torch.autograd.Function):
@@ -99,14 +89,3 @@ class _ScatterSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _gathered(grad, ctx.share), None
-
-
-class _AddUp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, share: Share) -> Tensor:
-        ctx.share = share
-        return _added_up(values, share)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _added_up(grad, ctx.share), None

@@ -115,7 +115,7 @@ class Student(ArrayPotential):
             return VerletList(cutoff_A=cutoff_A, skin_A=SKIN_A)
         shared = SharedList(self._ranks, cutoff_A=cutoff_A, skin_A=SKIN_A, both=True)
         self._shared.append(shared)
-        return self._shared[-1].verlet
+        return shared.verlet
 
     def _fused(self, x):
         n, (first, neighbors, images) = len(self.numbers), self._neighbors
