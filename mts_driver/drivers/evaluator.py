@@ -121,11 +121,12 @@ class Evaluator:
         if isinstance(self.potential, ArrayPotential):
             energies, forces, virials = self.potential.evaluate(positions, cells)
         else:
-            energies, forces, virials = _through_torch(self.potential, positions, cells)
+            energies, forces, virials = through_torch(self.potential, positions, cells)
         return energies, forces, np.zeros_like(virials) if self.periodic is False else virials
 
 
-def _through_torch(potential: Potential, positions: np.ndarray, cells: np.ndarray) -> Results:
+def through_torch(potential: Potential, positions: np.ndarray, cells: np.ndarray) -> Results:
+    """Evaluate structures in Å by a potential that takes tensors; eV."""
     import torch
 
     if len(positions) == 1:  # without the batch axis, where potentials are fastest

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import ase.parallel
 import numpy as np
 
+from mts_driver.drivers.evaluator import through_torch
 from mts_driver.errors import UserError
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
 
@@ -152,14 +153,7 @@ class Team:
         self.ranks.same(cells)
         if isinstance(potential, ArrayPotential):
             return potential.evaluate(x, cells)
-        import torch
-
-        found = potential(torch.from_numpy(x), torch.from_numpy(cells))
-        energies, forces, virials = (
-            values.detach().double().numpy()
-            for values in (found.energy, found.forces, found.virial)
-        )
-        return energies, forces, virials
+        return through_torch(potential, x, cells)
 
 
 class Led(ArrayPotential):
