@@ -24,14 +24,15 @@ class ThreadRanks:
     def add_up(self, array: np.ndarray) -> None:
         array[...] = sum(self._all(array))
 
-    def gather(self, rows: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-        found = self._all(rows)
-        assert [len(one) for one in found] == list(counts)
+    def swap(self, rows: np.ndarray, sent: np.ndarray, received: np.ndarray) -> np.ndarray:
+        assert len(rows) == sum(sent)
+        parts = np.split(rows, np.cumsum(sent)[:-1])
+        self._desk[self.rank] = [part.copy() for part in parts]
+        self._meeting.wait()
+        found = [theirs[self.rank] for theirs in self._desk]
+        self._meeting.wait()
+        assert [len(part) for part in found] == list(received)
         return np.concatenate(found)
-
-    def scatter_sum(self, rows: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-        start = sum(counts[: self.rank])
-        return sum(self._all(rows))[start : start + counts[self.rank]]
 
 
 def on_ranks(size: int, work: Callable[[ThreadRanks], Any]) -> list[Any]:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from integrators.state import Evaluation
+from mts_driver.potentials.student.cpu.rows import compress
 from mts_driver.potentials.student.file import find_student, read_student
-from mts_driver.potentials.student.potential import SKIN_A, compress, pad_neighbors
+from mts_driver.potentials.student.potential import SKIN_A, pad_neighbors
 from mts_driver.structures.neighbors import VerletList
 
 

@@ -66,19 +66,12 @@ class MpiRanks:
         """Replace an array by its sum over all ranks, in place."""
         self._comm.Allreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM)
 
-    def gather(self, rows: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-        """Return the rows of all ranks behind one another; ``counts`` are theirs."""
-        whole = np.empty((sum(counts), *rows.shape[1:]), rows.dtype)
+    def swap(self, rows: np.ndarray, sent: np.ndarray, received: np.ndarray) -> np.ndarray:
+        """Send so many rows to each rank, the first to the first; return those of all for this."""
+        found = np.empty((int(received.sum()), *rows.shape[1:]), rows.dtype)
         width = int(np.prod(rows.shape[1:], dtype=np.int64))
-        self._comm.Allgatherv(rows, [whole, [count * width for count in counts]])
-        return whole
-
-    def scatter_sum(self, rows: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-        """Return this rank's rows of the sum over all ranks of arrays of all rows."""
-        own = np.empty((counts[self.rank], *rows.shape[1:]), rows.dtype)
-        width = int(np.prod(rows.shape[1:], dtype=np.int64))
-        self._comm.Reduce_scatter(rows, own, [count * width for count in counts])
-        return own
+        self._comm.Alltoallv([rows, sent * width], [found, received * width])
+        return found
 
     def send(self, request: np.ndarray) -> None:
         """Begin something on all ranks; from the first."""

@@ -75,7 +75,7 @@ class VerletList:
     skin_A : float
         How much further the stored list reaches, Å.
     find : callable, optional
-        Finds some of the pairs only, as `search` finds all.
+        Finds some of the pairs only, as `search` finds all; may number atoms anew.
     """
 
     def __init__(self, *, cutoff_A: float, skin_A: float, find: "Search | None" = None) -> None:
@@ -91,9 +91,14 @@ class VerletList:
 
     def pairs(self, positions_A: Floats, cell_A: Floats) -> Pairs:
         """Pairs of the atoms at ``positions_A`` (N, 3) in ``cell_A`` (3, 3; zeros: isolated)."""
-        positions_A = np.ascontiguousarray(positions_A, np.float64)
-        i, j, image, _ = self.stored(positions_A, cell_A)
-        return Pairs(*_within(positions_A, i, j, image, self.shifts(cell_A), self.cutoff_A))
+        self.stored(positions_A, cell_A)
+        return self.within(positions_A, cell_A)
+
+    def within(self, positions_A: Floats, cell_A: Floats) -> Pairs:
+        """Those of the list as it was last stored that are within the cutoff now."""
+        x = np.ascontiguousarray(positions_A, np.float64)
+        i, j, image, _ = self._stored
+        return Pairs(*_within(x, i, j, image, self.shifts(cell_A), self.cutoff_A))
 
     def stored(self, positions_A: Floats, cell_A: Floats) -> Stored:
         """All pairs within the cutoff, and some beyond."""

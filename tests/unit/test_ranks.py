@@ -67,7 +67,8 @@ def test_ranks_have_all_pairs(name, size, both):
 
     def work(ranks):
         shared = SharedList(ranks, **reach, both=both)
-        return shared.verlet.pairs(x, cell), set(shared.share.own.tolist())
+        pairs, atoms = shared.pairs(x, cell), shared.share.atoms
+        return pairs._replace(i=atoms[pairs.i], j=atoms[pairs.j]), set(shared.share.own.tolist())
 
     def rows(pairs):
         return {

@@ -12,8 +12,9 @@ from torch import Tensor
 from mts_driver.errors import UserError
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.student.cpu.evaluator import ByElement, Near
+from mts_driver.potentials.student.cpu.rows import compress
 from mts_driver.potentials.student.model import StudentConfig, StudentModel, invariants
-from mts_driver.potentials.student.potential import compress, pad_neighbors
+from mts_driver.potentials.student.potential import pad_neighbors
 from mts_driver.structures.neighbors import VerletList
 
 

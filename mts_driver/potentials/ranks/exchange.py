@@ -1,15 +1,20 @@
 """What processes tell each other that evaluate one structure together, also through autograd.
 
-Each has the rows of its own atoms. The energy of the whole is the sum of what the processes have of
-it, so that a derivative is the sum of theirs: what gathers rows on the way to the energy scatters
-sums on the way back, and the other way round.
+Each has rows of its own atoms, and of those of others that are near them: its halo. The energy of
+the whole is the sum of what the processes have of it, so that a derivative is the sum of theirs:
+what gathers rows on the way to the energy scatters sums on the way back, and the other way round.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Ints = NDArray[np.int64]
+Map = Callable[[np.ndarray], np.ndarray]
 
 
 class Ranks(Protocol):
@@ -21,71 +26,92 @@ class Ranks(Protocol):
     def add_up(self, array: np.ndarray) -> None:
         """Replace an array by its sum over all ranks, in place."""
 
-    def gather(self, rows: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-        """Return the rows of all ranks behind one another; ``counts`` are theirs."""
-
-    def scatter_sum(self, rows: np.ndarray, counts: tuple[int, ...]) -> np.ndarray:
-        """Return this rank's rows of the sum over all ranks of arrays of all rows."""
+    def swap(self, rows: np.ndarray, sent: Ints, received: Ints) -> np.ndarray:
+        """Send so many rows to each rank, the first to the first; return those of all for this."""
 
 
-class Share:
-    """Who has which atoms, and what of all of them goes to whom.
+class Halo:
+    """Atoms of other ranks that this one needs rows of, and its own that others need.
 
     Parameters
     ----------
     ranks : Ranks
         Who shares.
-    order : int array, shape (N,)
-        All atoms, those of the first rank first.
-    counts : tuple of int
-        How many atoms each rank has.
+    own : int array, shape (n,)
+        Numbers of this rank's atoms, ascending.
+    wanted : int array, shape (h,)
+        Numbers of the others' atoms.
+    owner : int array, shape (N,)
+        The rank of every atom.
     """
 
-    def __init__(self, ranks: Ranks, order: np.ndarray, counts: tuple[int, ...]) -> None:
-        self.ranks, self.counts = ranks, counts
-        start = sum(counts[: ranks.rank])
-        self.own = order[start : start + counts[ranks.rank]]
-        """Numbers of this rank's atoms."""
-        self.order = order
-        self.place = np.argsort(order)
-        """Where every atom is in the order."""
+    def __init__(self, ranks: Ranks, own: Ints, wanted: Ints, owner: np.ndarray) -> None:
+        self._ranks, self.own_count = ranks, len(own)
+        self._order = np.argsort(owner[wanted], kind="stable")
+        one_each = np.ones(ranks.size, np.int64)
+        self._received = np.bincount(owner[wanted], minlength=ranks.size)
+        self._sent = ranks.swap(self._received, one_each, one_each)
+        asked = ranks.swap(wanted[self._order], self._received, self._sent)
+        self._rows_sent = np.searchsorted(own, asked)
+
+    @property
+    def rows_sent(self) -> int:
+        """How many rows go to others."""
+        return len(self._rows_sent)
+
+    @property
+    def peers(self) -> int:
+        """How many ranks there are to tell."""
+        return int(np.count_nonzero(self._sent))
+
+    def gathered(self, rows: np.ndarray) -> np.ndarray:
+        """From the rows (n, ...) of this rank's atoms to these and those (h, ...) of its halo."""
+        whole = np.empty((len(rows) + len(self._order), *rows.shape[1:]), rows.dtype)
+        whole[: len(rows)] = rows
+        found = self._ranks.swap(rows[self._rows_sent], self._sent, self._received)
+        whole[len(rows) + self._order] = found
+        return whole
+
+    def scattered_sum(self, rows: np.ndarray) -> np.ndarray:
+        """From rows (n + h, ...), to which all ranks add, to the sums (n, ...) of this rank's."""
+        own = rows[: self.own_count].copy()
+        theirs = rows[self.own_count + self._order]
+        found = self._ranks.swap(theirs, self._received, self._sent)
+        # an atom may be in the halos of several ranks; torch adds up fast, and in this order
+        rows_sent, added = torch.from_numpy(self._rows_sent), torch.from_numpy(found)
+        torch.from_numpy(own).index_add_(0, rows_sent, added)
+        return own
 
     def gather(self, rows: Tensor) -> Tensor:
-        """From the rows (n, ...) of this rank's atoms to those (N, ...) of all, in the order."""
-        return _Gather.apply(rows, self)
+        """Do as `gathered`, through autograd."""
+        return _Linear.apply(rows, self.gathered, self.scattered_sum)
 
     def scatter_sum(self, rows: Tensor) -> Tensor:
-        """From rows (N, ...) in the order, to which all ranks add, to those of this rank."""
-        return _ScatterSum.apply(rows, self)
+        """Do as `scattered_sum`, through autograd."""
+        return _Linear.apply(rows, self.scattered_sum, self.gathered)
+
+    def total(self, rows: Tensor) -> Tensor:
+        """Sum over all ranks, through autograd."""
+        return _Linear.apply(rows, self._added_up, self._added_up)
+
+    def _added_up(self, rows: np.ndarray) -> np.ndarray:
+        total = rows.copy()
+        self._ranks.add_up(total)
+        return total
 
 
-def _gathered(rows: Tensor, share: Share) -> Tensor:
-    array = rows.detach().contiguous().numpy()
-    return torch.from_numpy(share.ranks.gather(array, share.counts))
-
-
-def _scattered(rows: Tensor, share: Share) -> Tensor:
-    array = rows.detach().contiguous().numpy()
-    return torch.from_numpy(share.ranks.scatter_sum(array, share.counts))
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, share: Share) -> Tensor:
-        ctx.share = share
-        return _gathered(rows, share)
+class _Linear(torch.autograd.Function):
+    """A linear map of arrays, and its transpose on the way back."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _scattered(grad, ctx.share), None
-
-
-class _ScatterSum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, share: Share) -> Tensor:
-        ctx.share = share
-        return _scattered(rows, share)
+    def forward(ctx: Any, rows: Tensor, there: Map, back: Map) -> Tensor:
+        ctx.back = back
+        return _apply(there, rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _gathered(grad, ctx.share), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _apply(ctx.back, grad), None, None
+
+
+def _apply(function: Map, rows: Tensor) -> Tensor:
+    return torch.from_numpy(function(rows.detach().contiguous().numpy()))

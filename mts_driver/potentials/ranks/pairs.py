@@ -1,14 +1,37 @@
 """Neighbours of this rank's atoms only, from a search among them and what lies around them."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from mts_driver.potentials.ranks.bricks import bricks
-from mts_driver.potentials.ranks.exchange import Ranks, Share
-from mts_driver.structures.neighbors import Floats, Short, VerletList, search
+from mts_driver.potentials.ranks.exchange import Halo, Ranks
+from mts_driver.structures.neighbors import Floats, Ints, Pairs, Short, Stored, VerletList, search
+
+
+class Share(NamedTuple):
+    """The atoms that a rank knows of, numbered from 0 on: its own, then those near them, the rest.
+
+    Attributes
+    ----------
+    atoms : int array, shape (M,)
+        Which atoms of the whole they are.
+    near, all : Halo
+        Of those near this rank's, which come first, and of all.
+    """
+
+    atoms: Ints
+    near: Halo
+    all: Halo
+
+    @property
+    def own(self) -> Ints:
+        """Of this rank."""
+        return self.atoms[: self.all.own_count]
 
 
 class SharedList:
-    """A list of pairs in which each rank has those of its own atoms.
+    """A list of pairs in which each rank has those of its own atoms, by their numbers in `Share`.
 
     All ranks call it with the same positions, and so agree when it is built anew and atoms are
     shared out anew.
@@ -21,38 +44,83 @@ class SharedList:
         As `VerletList` takes them, Å.
     both : bool
         Whether a pair of atoms of two ranks is in the list of both; otherwise it is in one of them.
+    near_A : float, optional
+        Pairs up to this distance have their atoms among the near ones, Å; by default all have.
 
     Attributes
     ----------
-    verlet : VerletList
-        Pairs of this rank, with the numbers of atoms that the whole has.
     share : Share
         Who has which atoms, since the list was built.
     """
 
     share: Share
 
-    def __init__(self, ranks: Ranks, *, cutoff_A: float, skin_A: float, both: bool) -> None:
+    def __init__(
+        self,
+        ranks: Ranks,
+        *,
+        cutoff_A: float,
+        skin_A: float,
+        both: bool,
+        near_A: float | None = None,
+    ) -> None:
         self._ranks, self._both = ranks, both
-        self.verlet = VerletList(cutoff_A=cutoff_A, skin_A=skin_A, find=self._find)
+        self._near_A = cutoff_A if near_A is None else near_A
+        self._verlet = VerletList(cutoff_A=cutoff_A, skin_A=skin_A, find=self._find)
+
+    @property
+    def builds(self) -> int:
+        """How often it was built."""
+        return self._verlet.builds
+
+    def pairs(self, positions_A: Floats, cell_A: Floats) -> Pairs:
+        """Pairs within the cutoff, for positions (N, 3) of all atoms."""
+        self._verlet.stored(positions_A, cell_A)
+        return self._verlet.within(positions_A[self.share.atoms], cell_A)
+
+    def stored(self, positions_A: Floats, cell_A: Floats) -> Stored:
+        """All these pairs, and some beyond."""
+        return self._verlet.stored(positions_A, cell_A)
+
+    def shifts(self, cell_A: Floats) -> Floats:
+        """Shifts of images; see `VerletList.shifts`."""
+        return self._verlet.shifts(cell_A)
 
     def _find(
         self, positions_A: Floats, cell_A: Floats, reach_A: float
     ) -> tuple[Short, Short, Short]:
-        found = bricks(positions_A, cell_A, self._ranks.size)
-        counts = tuple(len(atoms) for atoms in found.atoms)
-        self.share = Share(self._ranks, np.concatenate(found.atoms), counts)
-        owner = np.empty(len(positions_A), np.int64)
+        found, rank = bricks(positions_A, cell_A, self._ranks.size), self._ranks.rank
+        owner = np.empty(len(positions_A), np.int32)
         for brick, atoms in enumerate(found.atoms):
             owner[atoms] = brick
-        if not counts[self._ranks.rank]:
-            none = np.zeros(0, np.int32)
-            return none, none, np.zeros((0, 3), np.int32)
-        near = found.within_reach(self._ranks.rank, reach_A)
-        i, j, s = search(positions_A[near], cell_A, reach_A)
-        # ascending, so that i ≤ j still
-        i, j = near[i].astype(np.int32), near[j].astype(np.int32)
-        mine = (owner[i] == self._ranks.rank, owner[j] == self._ranks.rank)
-        # of a pair of two ranks one has it, every other time that of its second atom
-        kept = mine[0] | mine[1] if self._both else np.where((i + j) % 2, mine[1], mine[0])
-        return i[kept], j[kept], s[kept]
+        own = found.atoms[rank]
+        i = j = np.zeros(0, np.int64)
+        s = np.zeros((0, 3), np.int32)
+        if len(own):
+            around = found.within_reach(rank, reach_A)
+            first, second, s = search(positions_A[around], cell_A, reach_A)
+            i, j = around[first], around[second]
+            mine = (owner[i] == rank, owner[j] == rank)
+            # of a pair of two ranks one has it, every other time that of its second atom
+            kept = mine[0] | mine[1] if self._both else np.where((i + j) % 2, mine[1], mine[0])
+            i, j, s = i[kept], j[kept], s[kept]
+        distances = np.linalg.norm(positions_A[j] + s @ cell_A - positions_A[i], axis=1)
+        is_near = distances < self._near_A + reach_A - self._verlet.cutoff_A
+        near = _of_others(owner, rank, i[is_near], j[is_near])
+        far = np.setdiff1d(_of_others(owner, rank, i, j), near, assume_unique=True)
+        atoms = np.concatenate((own, near, far))
+        near_halo = Halo(self._ranks, own, near, owner)
+        all_halo = near_halo
+        if self._near_A < self._verlet.cutoff_A:
+            all_halo = Halo(self._ranks, own, atoms[len(own) :], owner)
+        self.share = Share(atoms, near_halo, all_halo)
+        place = np.empty(len(positions_A), np.int32)
+        place[atoms] = np.arange(len(atoms))
+        return place[i], place[j], s
+
+
+def _of_others(owner: np.ndarray, rank: int, i: Ints, j: Ints) -> Ints:
+    """Atoms of these pairs that other ranks have, in ascending order."""
+    marked = np.zeros(len(owner), bool)
+    marked[i] = marked[j] = True
+    return np.flatnonzero(marked & (owner != rank))

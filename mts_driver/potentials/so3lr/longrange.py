@@ -30,6 +30,7 @@ BOHR_A = 0.5291772105638411
 HARTREE_EV = 27.211386245988
 VDW = 0.0072973525693 ** (-4.0 / 21.0)
 TABLE = 8192
+ALL = slice(None)
 
 
 def coulomb(r: Tensor) -> Tensor:
@@ -81,17 +82,36 @@ class LongRange:
         self.tables = (_table(coulomb, 0.2, CUTOFF_A), _table(cutoff, 9.0, CUTOFF_A))
         self.root = _table(lambda x: x ** (1 / 7), 0.2, 60.0)
 
-    def __call__(self, i: Tensor, j: Tensor, r: Tensor, q: Tensor, h: Tensor) -> Tensor:
-        """Energies of the replicas, eV, shape (R,), differentiable in r (P,), q and h (R, N)."""
-        if r.device.type == "cpu":
-            return _Fused.apply(self, i, j, r, q, h)
-        return self.reference(i, j, r, q, h)
+    def __call__(
+        self,
+        i: Tensor,
+        j: Tensor,
+        r: Tensor,
+        q: Tensor,
+        h: Tensor,
+        atoms: NDArray[np.int64] | slice = ALL,
+    ) -> Tensor:
+        """Energies of the replicas, eV, shape (R,), differentiable in r (P,), q and h (R, N).
 
-    def reference(self, i: Tensor, j: Tensor, r: Tensor, q: Tensor, h: Tensor) -> Tensor:
+        Where i, j, q and h are of some atoms only, ``atoms`` says which.
+        """
+        if r.device.type == "cpu":
+            return _Fused.apply(self, i, j, r, q, h, atoms)
+        return self.reference(i, j, r, q, h, atoms)
+
+    def reference(
+        self,
+        i: Tensor,
+        j: Tensor,
+        r: Tensor,
+        q: Tensor,
+        h: Tensor,
+        atoms: NDArray[np.int64] | slice = ALL,
+    ) -> Tensor:
         """Compute the same in plain torch: for GPUs, and to test the fused kernel against."""
-        replicas, atoms = q.shape
-        alpha = torch.as_tensor(self.alpha, dtype=h.dtype, device=h.device)
-        kind = torch.as_tensor(self.kind, device=h.device).repeat(replicas)
+        replicas, count = q.shape
+        alpha = torch.as_tensor(self.alpha[atoms], dtype=h.dtype, device=h.device)
+        kind = torch.as_tensor(self.kind[atoms], device=h.device).repeat(replicas)
         c6 = torch.as_tensor(self.c6, dtype=h.dtype, device=h.device)[kind[i], kind[j]]
         polar, q, h = (h * alpha).reshape(-1), q.reshape(-1), h.reshape(-1)
         t = ((polar[i] + polar[j]) / 2) ** (1 / 7)
@@ -103,17 +123,17 @@ class LongRange:
         )
         energy = COULOMB_EV_A * q[i] * q[j] * coulomb(r)
         energy = energy - HARTREE_EV * cutoff(r) * h[i] * h[j] * c6 * well
-        return energy.new_zeros(replicas).index_add(0, i // atoms, energy)
+        return energy.new_zeros(replicas).index_add(0, i // count, energy)
 
 
 class _Fused(torch.autograd.Function):
     """Energy and all its derivatives in one pass over the pairs (`_pairs`)."""
 
     @staticmethod
-    def forward(ctx, model, i, j, r, q, h):
+    def forward(ctx, model, i, j, r, q, h, which):
         arrays = [t.detach().numpy() for t in (i, j, r)]
         charges, volumes = (t.detach().double().numpy() for t in (q, h))
-        atoms = (charges, volumes, model.alpha, model.kind, model.c6)
+        atoms = (charges, volumes, model.alpha[which], model.kind[which], model.c6)
         energy, dr, dq, dh = _pairs(*arrays, *atoms, *model.tables, model.root)
         ctx.save_for_backward(torch.from_numpy(dr), torch.from_numpy(dq), torch.from_numpy(dh))
         ctx.dtypes = r.dtype, q.dtype, i
@@ -125,7 +145,7 @@ class _Fused(torch.autograd.Function):
         r_type, q_type, i = ctx.dtypes
         by_pair = grad[i // dq.shape[1]] if len(grad) > 1 else grad
         dq, dh = dq * grad[:, None], dh * grad[:, None]
-        return None, None, None, (dr * by_pair).to(r_type), dq.to(q_type), dh.to(q_type)
+        return None, None, None, (dr * by_pair).to(r_type), dq.to(q_type), dh.to(q_type), None
 
 
 def _sigma(v: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mts_driver.potentials.ranks.exchange import Share
+from mts_driver.potentials.ranks.pairs import Share
 from mts_driver.potentials.so3lr.attention import FusedAttention
 
 
@@ -66,14 +66,14 @@ class HalfListTransformer:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Energies without offsets, partial charges and volume ratios, each of shape (R, N).
 
-        With a ``share`` of the atoms of one replica, energies of n atoms of this rank, to which all
-        its pairs have been added, charges and ratios of all.
+        With a ``share`` of the atoms of one replica, energies (1, n + 1) of this rank's n atoms and
+        of its pairs, charges and ratios (1, M) of all atoms that it knows of.
 
         Parameters
         ----------
         i, j : Tensor, shape (P,)
             Pairs within the short cutoff; atom n of replica r has the index r·N + n. With a
-            ``share``, those of this rank, by the places of atoms in its order.
+            ``share``, those of this rank, by its numbers.
         vectors : Tensor, shape (P, 3)
             x_j − x_i, Å.
         replicas : int
@@ -97,7 +97,7 @@ class HalfListTransformer:
         for linear in self.energy.layers:
             hidden = self.energy.non_linearity(linear(hidden))
         energy = self.energy.final_layer(hidden)[:, 0] * self.energy_scale[own].repeat(replicas)
-        numbers = self.numbers if share is None else self.numbers[torch.from_numpy(share.order)]
+        numbers = self.numbers if share is None else self.numbers[torch.from_numpy(share.atoms)]
         repulsion = _zbl(self.zbl, numbers.repeat(replicas), edges)
 
         charge = self.charges.transform_inv_features(inv)[:, 0].view(replicas, -1)
@@ -105,13 +105,16 @@ class HalfListTransformer:
         query = self.volume_query[own]
         key = self.volumes.transform_features(inv).view(replicas, *query.shape)
         volume = self.volume_bias[own] + (query * key).sum(-1) / key.shape[-1] ** 0.5
+        total = charge.sum(-1, keepdim=True)
         if share is None:
             energy = energy.index_add(0, i, repulsion)
         else:
             energy = torch.cat((energy, repulsion.double().sum()[None]))
-            place = torch.from_numpy(share.place)
-            charge, volume = (share.gather(t[0])[place][None] for t in (charge, volume))
-        charge = charge + (self.charge - charge.sum(-1, keepdim=True)) / charge.shape[-1]
+            total = share.all.total(total)
+        charge = charge + (self.charge - total) / len(self.numbers)
+        if share is not None:
+            both = share.all.gather(torch.stack((charge[0], volume[0]), -1))
+            charge, volume = both.T[:, None]
         return energy.view(replicas, -1), charge, volume.abs()
 
 
@@ -170,8 +173,8 @@ def _attention(
     # Euclidean features start at zero: before the first layer all pairs share one filter
     first = not ev.requires_grad
     if share is not None:
-        atoms = share.gather(atoms)
-        ev = ev.new_zeros(1, ev.shape[1]) if first else share.gather(ev)
+        atoms = share.near.gather(atoms)
+        ev = ev.new_zeros(1, ev.shape[1]) if first else share.near.gather(ev)
     difference = ev[:1] if first else ev.index_select(0, e.i) - ev.index_select(0, e.j)
     shape = block.so3_conv_invariants(difference)
     nets = (block.filter_net_inv, block.filter_net_ev)
@@ -183,7 +186,7 @@ def _attention(
         changes = attention(block, filters, atoms, e)
     if share is None:
         return changes
-    return share.scatter_sum(changes[0]), share.scatter_sum(changes[1])
+    return share.near.scatter_sum(changes[0]), share.near.scatter_sum(changes[1])
 
 
 def attention(block: Any, filters: Tensor, atoms: Tensor, e: _Edges) -> tuple[Tensor, Tensor]:

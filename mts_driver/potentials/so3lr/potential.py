@@ -17,8 +17,9 @@ from integrators.state import Evaluation
 from mts_driver.errors import UserError
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.ranks.exchange import Ranks
-from mts_driver.potentials.ranks.pairs import SharedList
-from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
+from mts_driver.potentials.ranks.pairs import Share, SharedList
+from mts_driver.potentials.ranks.total import Total
+from mts_driver.potentials.so3lr.longrange import ALL, CUTOFF_A, LongRange
 from mts_driver.potentials.so3lr.network import HalfListTransformer
 from mts_driver.structures.neighbors import VerletList
 
@@ -76,65 +77,76 @@ class SO3LR:
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
-        shape = positions.shape[:-2]
         x = positions.detach().reshape(-1, len(self.numbers), 3).double().cpu().numpy()
-        cells = cell.detach().double().cpu().expand(*shape, 3, 3).reshape(-1, 3, 3).numpy()
+        cells = (
+            cell.detach()
+            .double()
+            .cpu()
+            .expand(*positions.shape[:-2], 3, 3)
+            .reshape(-1, 3, 3)
+            .numpy()
+        )
         if self._ranks is not None:
             return self._on_ranks(self._ranks, x, cells, positions)
         i, j, vectors, r = self._pairs(x, cells)
+        energies, pull = self._derived(i, j, vectors, r, replicas=len(x))
+        atoms = x.shape[0] * x.shape[1]
+        forces = _forces(i, j, pull, atoms).view(x.shape)
+        replica = i // len(self.numbers)
+        virials = forces.new_zeros(len(x), 9)
+        virials -= virials.index_add(0, replica, (vectors[:, :, None] * pull[:, None]).flatten(1))
+        return self._evaluation(energies, forces, virials, positions)
+
+    def _derived(
+        self,
+        i: Tensor,
+        j: Tensor,
+        vectors: Tensor,
+        r: Tensor,
+        *,
+        replicas: int,
+        share: Share | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Energies (R,) without offsets, and the derivative in the vector of each pair (P, 3)."""
         short = (r < self._short_A).nonzero()[:, 0]
         short_vectors = vectors[short].to(self.dtype).requires_grad_()
         r.requires_grad_()
         with torch.enable_grad():
-            energy, q, h = self._network(i[short], j[short], short_vectors, replicas=len(x))
-            energy = energy.double().sum(-1) + self._long_range(i, j, r, q, h)
+            near = i[short], j[short], short_vectors
+            energy, q, h = self._network(*near, replicas=replicas, share=share)
+            atoms = ALL if share is None else share.atoms
+            energy = energy.double().sum(-1) + self._long_range(i, j, r, q, h, atoms)
             d_short, d_r = torch.autograd.grad(energy.sum(), (short_vectors, r))
         pull = vectors * (d_r / r.detach())[:, None]
         pull[short] += d_short.double()
-        forces = torch.zeros(x.shape[0] * x.shape[1], 3, dtype=pull.dtype, device=self.device)
-        forces = forces.index_add(0, i, pull).index_add(0, j, -pull).view(x.shape)
-        replica = i // len(self.numbers)
-        virial = forces.new_zeros(len(x), 9)
-        virial -= virial.index_add(0, replica, (vectors[:, :, None] * pull[:, None]).flatten(1))
-        return Evaluation(
-            (energy.detach() + self.offset_eV).reshape(shape).to(positions.device),
-            forces.reshape(positions.shape).to(positions),
-            virial.reshape(*shape, 3, 3).to(positions),
-        )
+        return energy.detach(), pull
 
     def _on_ranks(
         self, ranks: Ranks, x: np.ndarray, cells: np.ndarray, positions: Tensor
     ) -> Evaluation:
         """Evaluate replica after replica, each together with the other ranks."""
-        reach = {"cutoff_A": CUTOFF_A, "skin_A": self._skin_A}
+        reach = {"cutoff_A": CUTOFF_A, "skin_A": self._skin_A, "near_A": self._short_A}
         while len(self._shared) < len(x):
             self._shared.append(SharedList(ranks, **reach, both=False))
-        energies, forces, virials = np.zeros(len(x)), np.zeros_like(x), np.zeros((len(x), 3, 3))
+        total = Total(ranks, replicas=len(x), atoms=x.shape[1])
         for k, shared in enumerate(self._shared[: len(x)]):
-            found = shared.verlet.pairs(x[k], cells[k])
+            found = shared.pairs(x[k], cells[k])
             i, j, vectors, r = (torch.from_numpy(a) for a in found)
-            place = torch.from_numpy(shared.share.place)
-            short = (r < self._short_A).nonzero()[:, 0]
-            short_vectors = vectors[short].to(self.dtype).requires_grad_()
-            r.requires_grad_()
-            with torch.enable_grad():
-                near = place[i[short]], place[j[short]]
-                energy, q, h = self._network(*near, short_vectors, replicas=1, share=shared.share)
-                total = energy.double().sum() + self._long_range(i, j, r, q, h).sum()
-                d_short, d_r = torch.autograd.grad(total, (short_vectors, r))
-            pull = vectors * (d_r / r.detach())[:, None]
-            pull[short] += d_short.double()
-            energies[k] = float(total.detach())
-            whole = torch.from_numpy(forces[k])
-            whole.index_add_(0, i, pull).index_add_(0, j, -pull)
-            virials[k] = -(vectors.T @ pull).numpy()
-        for array in (energies, forces, virials):
-            ranks.add_up(array)
+            share = shared.share
+            energy, pull = self._derived(i, j, vectors, r, replicas=1, share=share)
+            forces = _forces(i, j, pull, len(share.atoms)).numpy()
+            total.add(k, float(energy[0]), share.atoms, forces, -(vectors.T @ pull).numpy())
+        energies, whole, virials = (torch.from_numpy(a) for a in total.over_all_ranks())
+        return self._evaluation(energies, whole, virials, positions)
+
+    def _evaluation(
+        self, energies: Tensor, forces: Tensor, virials: Tensor, positions: Tensor
+    ) -> Evaluation:
         shape = positions.shape[:-2]
         return Evaluation(
-            torch.from_numpy(energies + self.offset_eV).reshape(shape),
-            torch.from_numpy(forces).reshape(positions.shape).to(positions),
-            torch.from_numpy(virials).reshape(*shape, 3, 3).to(positions),
+            (energies + self.offset_eV).reshape(shape).to(positions.device),
+            forces.reshape(positions.shape).to(positions),
+            virials.reshape(*shape, 3, 3).to(positions),
         )
 
     @property
@@ -153,6 +165,11 @@ class SO3LR:
         r = np.concatenate([pairs.distances for pairs in found])
         moved = [torch.from_numpy(a).to(self.device) for a in (i, j, vectors, r)]
         return moved[0], moved[1], moved[2], moved[3]
+
+
+def _forces(i: Tensor, j: Tensor, pull: Tensor, atoms: int) -> Tensor:
+    forces = torch.zeros(atoms, 3, dtype=pull.dtype, device=pull.device)
+    return forces.index_add(0, i, pull).index_add(0, j, -pull)
 
 
 def _packaged_model() -> tuple[Any, Tensor, Tensor]:

@@ -16,6 +16,7 @@ from mts_driver.files import replacing
 from mts_driver.potentials.ranks.exchange import Ranks
 from mts_driver.potentials.student.model import StudentConfig, StudentModel
 from mts_driver.potentials.student.potential import Student
+from mts_driver.potentials.student.shared import SharedStudent
 
 FORMAT = 3
 UNITS = {"length": "Å", "energy": "eV"}
@@ -105,7 +106,7 @@ def load_student(
     device: str = "cpu",
     dtype: str = "float32",
     ranks: Ranks | None = None,
-) -> Student:
+) -> Student | SharedStudent:
     """Load a student for atoms of the given atomic ``numbers``; see `find_student`."""
     model, _ = read_student(find_student(spec))
     name = f"the student {spec!r}"
@@ -116,4 +117,6 @@ def load_student(
             file=sys.stderr,
         )
     model = model.to(getattr(torch, dtype))
-    return Student(model, numbers, device=device, dtype=dtype, name=name, ranks=ranks)
+    if ranks is not None:
+        return SharedStudent(model, numbers, ranks, name=name)
+    return Student(model, numbers, device=device, dtype=dtype, name=name)

@@ -4,22 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-from mts_driver.errors import UserError
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
 from mts_driver.potentials.elements import check_elements
-from mts_driver.potentials.ranks.exchange import Ranks
-from mts_driver.potentials.ranks.pairs import SharedList
-from mts_driver.potentials.student.cpu import kernels
-from mts_driver.potentials.student.cpu.evaluator import ByElement, FusedStudent, Near
+from mts_driver.potentials.student.cpu.evaluator import ByElement, FusedStudent
+from mts_driver.potentials.student.cpu.rows import Rows, compress
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.structures.neighbors import VerletList
 
 SKIN_A = 1.0
-COINCIDE_A = 1e-6
-"""Closer atoms have no direction from one to the other, which the kernels divide by."""
 
 
 class Student(ArrayPotential):
@@ -35,8 +29,6 @@ class Student(ArrayPotential):
         Torch device; ``float32`` or ``float64``.
     name : str
         What error messages call it.
-    ranks : Ranks, optional
-        Processes that evaluate each structure together; all call the student alike, on the CPU.
 
     Raises
     ------
@@ -52,24 +44,16 @@ class Student(ArrayPotential):
         device: str = "cpu",
         dtype: str = "float32",
         name: str = "the student",
-        ranks: Ranks | None = None,
     ) -> None:
-        elements = model.config.elements
-        check_elements(numbers, elements, model=name)
-        self.numbers = np.array(numbers, np.int64)
+        self.numbers, self._kind = np.array(numbers, np.int64), kinds_of(model, numbers, name)
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.model = model.to(self.device, self.dtype).requires_grad_(False)
-        known = [int(z) for z in model.z]
-        self._kind = np.array([known.index(int(z)) for z in numbers])
         # free-atom energies are some 10⁴ eV: added in float64, apart from what the network sums
         self.offset_eV = float(model.offset.double().cpu()[self._kind].sum())
-        self._ranks = ranks
         self._lists: list[VerletList] = []
-        self._shared: list[SharedList] = []
-        self._neighbors: tuple[np.ndarray, ...] = ()
         self._builds = self._replicas = 0
         if self.device.type == "cpu":
-            self._kernels = FusedStudent(self.model, ranks)
+            self._kernels = FusedStudent(self.model)
 
     @property
     def has_virial(self) -> bool:
@@ -81,12 +65,18 @@ class Student(ArrayPotential):
         self._update_neighbors(positions_A, cells_A)
         evaluate = self._fused if self.device.type == "cpu" else self._torch
         energies, forces, virials = evaluate(positions_A.reshape(-1, 3))
-        return energies + self.offset_eV, forces.reshape(positions_A.shape), virials
+        forces = forces.reshape(positions_A.shape)
+        return (
+            energies + self.offset_eV,
+            forces if self.has_virial else without_mean(forces),
+            virials,
+        )
 
     def _update_neighbors(self, x: np.ndarray, cells: np.ndarray) -> None:
         """Compressed lists of all replicas, skin included, every pair in both directions."""
         while len(self._lists) < len(x):
-            self._lists.append(self._new_list())
+            cutoff_A = self.model.config.cutoff_A
+            self._lists.append(VerletList(cutoff_A=cutoff_A, skin_A=SKIN_A))
         n, lists = len(self.numbers), self._lists[: len(x)]
         stored = [verlet.stored(*a) for verlet, *a in zip(lists, x, cells, strict=True)]
         shifts = [verlet.shifts(cell) for verlet, cell in zip(lists, cells, strict=True)]
@@ -99,54 +89,33 @@ class Student(ArrayPotential):
         forth = [s.image + k for s, k in zip(stored, start, strict=False)]
         back = [s.last - s.image + k for s, k in zip(stored, start, strict=False)]
         both = np.concatenate(forth), np.concatenate(back)
-        self._neighbors = compress(i, j, *both, n * len(x))
         self._builds, self._replicas = builds, len(x)
-        self._kinds = np.tile(self._kind, len(x))
-        own = None
-        if self._shared:
-            shares = [shared.share for shared in self._shared[: len(x)]]
-            own = np.concatenate([share.own + r * n for r, share in enumerate(shares)])
-            self._neighbors = rows_of(own, *self._neighbors)
-        self._sorted = ByElement.of(self._kinds, len(self.model.config.elements), own)
-
-    def _new_list(self) -> VerletList:
-        cutoff_A = self.model.config.cutoff_A
-        if self._ranks is None:
-            return VerletList(cutoff_A=cutoff_A, skin_A=SKIN_A)
-        shared = SharedList(self._ranks, cutoff_A=cutoff_A, skin_A=SKIN_A, both=True)
-        self._shared.append(shared)
-        return shared.verlet
+        kind = np.tile(self._kind, len(x))
+        by_element = ByElement.of(kind, len(self.model.config.elements))
+        first, neighbors, images = compress(i, j, *both, n * len(x))
+        names = np.tile(np.arange(n), len(x))
+        self._rows = Rows(first, neighbors, images, kind, by_element, names)
 
     def _fused(self, x):
-        n, (first, neighbors, images) = len(self.numbers), self._neighbors
-        cutoff_A = self.model.config.cutoff_A
-        found = kernels.neighborhoods(x, first, neighbors, images, self._shifts, cutoff_A)
-        last, *near, closest = found
-        if closest.min() < COINCIDE_A:
-            raise UserError(
-                f"atom {int(closest.argmin()) % n} lies where another one does, within "
-                f"{COINCIDE_A} Å: the trajectory has blown up, or the structure has atoms twice. "
-                "Use a shorter time step, or relax the structure first (mts prepare --minimise)."
-            )
-        here = Near(first, last, near[0], near[1], self._kinds)
-        energy, forces, virial = self._kernels(here, self._sorted, n)
+        n = len(self.numbers)
+        near = self._rows.near(x, self._shifts, self.model.config.cutoff_A)
+        energy, forces, virial = self._kernels(near, self._rows.by_element, n)
         return energy.astype(np.float64).reshape(-1, n).sum(1), forces, virial
 
     def _torch(self, x):
-        n, (first, neighbors, images) = len(self.numbers), self._neighbors
+        n, (first, neighbors, images, kinds, *_) = len(self.numbers), self._rows
         center = np.repeat(np.arange(len(x)), np.diff(first))
         vectors = x[neighbors] + self._shifts[images] - x[center]
         near = np.linalg.norm(vectors, axis=1) < self.model.config.cutoff_A
         first = np.append(0, np.cumsum(np.bincount(center[near], minlength=len(x))))
         padded = pad_neighbors(first, neighbors[near], vectors[near], self.model.config.cutoff_A)
         j, d = (torch.from_numpy(a).to(self.device) for a in padded)
-        kind = torch.from_numpy(self._kinds).to(self.device)
+        kind = torch.from_numpy(kinds).to(self.device)
         d = d.to(self.dtype)
         if self.model.config.direct:
-            forces = self.model.direct_forces(kind, j, d).view(-1, n, 3)
-            forces = forces - forces.mean(1, keepdim=True)
-            nothing = np.zeros(len(forces)), np.zeros((len(forces), 3, 3))
-            return nothing[0], _numpy(forces), nothing[1]
+            replicas = len(x) // n
+            forces = self.model.direct_forces(kind, j, d)
+            return np.zeros(replicas), _numpy(forces), np.zeros((replicas, 3, 3))
         d.requires_grad_()
         with torch.enable_grad():
             energy = self.model.energies(kind, j, d)
@@ -154,6 +123,18 @@ class Student(ArrayPotential):
         forces = pull.sum(1).index_add(0, j.flatten(), -pull.flatten(0, 1))
         virial = -torch.einsum("rka,rkb->rab", *(v.reshape(len(x) // n, -1, 3) for v in (d, pull)))
         return _numpy(energy.double().view(-1, n).sum(1)), _numpy(forces), _numpy(virial)
+
+
+def kinds_of(model: StudentModel, numbers: Sequence[int], name: str) -> np.ndarray:
+    """Index of every atom's element; refuses those that the student was not trained for."""
+    check_elements(numbers, model.config.elements, model=name)
+    known = [int(z) for z in model.z]
+    return np.array([known.index(int(z)) for z in numbers])
+
+
+def without_mean(forces_eV_A: np.ndarray) -> np.ndarray:
+    """Take the mean over atoms off direct forces (R, N, 3), which add up to no pull then."""
+    return forces_eV_A - forces_eV_A.mean(1, keepdims=True)
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
@@ -171,38 +152,3 @@ def pad_neighbors(
     long = np.full((*filled.shape, 3), 2.0 * cutoff_A)
     long[filled] = vectors
     return padded, long
-
-
-def rows_of(
-    atoms: np.ndarray, first: np.ndarray, neighbors: np.ndarray, images: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """From the rows of all atoms to those of some; the others are empty."""
-    chosen = np.zeros(len(first) - 1, bool)
-    chosen[atoms] = True
-    counts = np.diff(first)
-    kept = np.repeat(chosen, counts)
-    return np.append(0, np.cumsum(counts * chosen)), neighbors[kept], images[kept]
-
-
-@njit(cache=True)
-def compress(i, j, forth, back, atoms):
-    """From pairs listed once to rows of neighbours, (atoms + 1,), (2P,) and (2P, ...).
-
-    Every pair appears in both directions, with what is its own ``forth`` and ``back`` (P, ...).
-    """
-    first = np.zeros(atoms + 1, np.int64)
-    for p in range(i.size):
-        first[i[p] + 1] += 1
-        first[j[p] + 1] += 1
-    first = np.cumsum(first)
-    place = first[:-1].copy()
-    neighbors = np.empty(2 * i.size, np.int64)
-    both = np.empty((2 * i.size, *forth.shape[1:]), forth.dtype)
-    for p in range(i.size):
-        k = place[i[p]]
-        place[i[p]] += 1
-        n = place[j[p]]  # after that: an atom may be next to its own image
-        place[j[p]] += 1
-        neighbors[k], both[k] = j[p], forth[p]
-        neighbors[n], both[n] = i[p], back[p]
-    return first, neighbors, both

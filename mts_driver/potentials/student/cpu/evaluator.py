@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mts_driver.potentials.ranks.exchange import Ranks
+from mts_driver.potentials.ranks.exchange import Halo
 from mts_driver.potentials.student.cpu.kernels import CHUNKS, kernels
 from mts_driver.potentials.student.cpu.networks import ROWS, WIDE
 from mts_driver.potentials.student.cpu.splines import (
@@ -171,12 +171,9 @@ class FusedStudent:
     ----------
     model : StudentModel
         On the CPU. Build another `FusedStudent` when the weights have changed.
-    ranks : Ranks, optional
-        Who else has atoms of the structure: results are those of the whole.
     """
 
-    def __init__(self, model: StudentModel, ranks: Ranks | None = None) -> None:
-        self._ranks = ranks
+    def __init__(self, model: StudentModel) -> None:
         self.model, config = model, model.config
         self._weights = Weights.of(model)
         self._kernels = kernels(config.channels, config.messages, config.direct)
@@ -199,44 +196,34 @@ class FusedStudent:
         return (table, pairs.numpy(), *grid), (*scaling, input_bound)
 
     def __call__(
-        self, near: Near, sorted_: ByElement, atoms_per_replica: int
+        self, near: Near, by_element: ByElement, atoms_per_replica: int, halo: Halo | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Atomic energies (M,) eV, forces (M, 3) eV/Å and virials (R, 3, 3) eV."""
-        atoms, rows = len(near.kind), sorted_.blocks[0].size
-        sizes = {"atoms": atoms, "rows": rows, "replicas": atoms // atoms_per_replica}
+        """Atomic energies (M,) eV, forces (M, 3) eV/Å and virials (R, 3, 3) eV.
+
+        With a ``halo``, of which ``by_element`` names none: what this rank's atoms, which come
+        first, have of each.
+        """
+        atoms, rows = len(near.kind), by_element.blocks[0].size
+        sizes = {"atoms": atoms, "rows": rows, "replicas": max(atoms // atoms_per_replica, 1)}
         if self._work is None or sizes != self._sizes:
             self._work = Workspace.of(self.model.config, self._weights, **sizes)
             self._sizes = sizes
         work = self._work
-        summed = [work.grad_message, work.forces, work.virials]
-        if self._ranks is not None:  # others' atoms are theirs to fill in
-            summed += [work.energy, work.message]
-        for array in summed:
+        for array in (work.grad_message, work.forces, work.virials):
             array[:] = 0
         message_bound = work.energy.dtype.type(MESSAGE_BOUND**-2)
-        here = (near, sorted_.blocks)
+        here = (near, by_element.blocks)
         net = (self._weights, work)
-        direct, messages = self.model.config.direct, self.model.config.messages > 0
+        direct, told = self.model.config.direct, halo if self.model.config.messages else None
         self._kernels.read(*here, *self._first, *net, message_bound)
-        if messages:
-            self._add_up(work.message)
+        if told:
+            work.message[:] = told.gathered(work.message[: told.own_count])
         self._kernels.decide(*here, *self._second, *net, atoms_per_replica)
         if not direct:
-            if messages and self._ranks is not None:
-                work.grad_message[0] = work.grad_message.sum(0)
-                work.grad_message[1:] = 0
-                self._add_up(work.grad_message[0])
+            if told:
+                gradient = told.scattered_sum(work.grad_message.sum(0))
+                work.grad_message[:] = 0
+                work.grad_message[0, : told.own_count] = gradient
             self._kernels.pull_back(*here, *self._first, *net, message_bound, atoms_per_replica)
         energy, forces, virials = work.energy.copy(), work.forces.sum(0), work.virials.sum(0)
-        for array in (energy, forces, virials):
-            self._add_up(array)
-        if not direct:
-            return energy, forces, virials
-        # no energy, and forces less their mean over each replica
-        total = forces.reshape(-1, atoms_per_replica, 3)
-        forces = (total - total.mean(1, keepdims=True)).reshape(-1, 3)
-        return np.zeros(len(forces)), forces, np.zeros((len(total), 3, 3))
-
-    def _add_up(self, array: np.ndarray) -> None:
-        if self._ranks is not None:
-            self._ranks.add_up(array)
+        return (np.zeros_like(energy) if direct else energy), forces, virials
