@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from integrators.state import Potential
 
 _NAP_S = 1e-4
-"""Between two looks for a request: MPI itself would spin, on a core that others need."""
+"""Between two looks for a request, which may be long in coming."""
 _LAST_WORDS_S = 1.0
 """For mpiexec to pass on what a rank has said, which is lost when it ends them."""
 _END, _EVALUATE = 0, 1
@@ -64,18 +64,18 @@ class MpiRanks:
 
     def add_up(self, array: np.ndarray) -> None:
         """Replace an array by its sum over all ranks, in place."""
-        self._comm.Allreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM)
+        _wait(self._comm.Iallreduce(self._mpi.IN_PLACE, array, op=self._mpi.SUM))
 
     def swap(self, rows: np.ndarray, sent: np.ndarray, received: np.ndarray) -> np.ndarray:
         """Send so many rows to each rank, the first to the first; return those of all for this."""
         found = np.empty((int(received.sum()), *rows.shape[1:]), rows.dtype)
         width = int(np.prod(rows.shape[1:], dtype=np.int64))
-        self._comm.Alltoallv([rows, sent * width], [found, received * width])
+        _wait(self._comm.Ialltoallv([rows, sent * width], [found, received * width]))
         return found
 
     def send(self, request: np.ndarray) -> None:
         """Begin something on all ranks; from the first."""
-        self._comm.Ibcast(request).Wait()
+        _wait(self._comm.Ibcast(request))
 
     def receive(self, request: np.ndarray) -> None:
         """Wait, at rest, for what the first rank begins."""
@@ -85,7 +85,7 @@ class MpiRanks:
 
     def same(self, array: np.ndarray) -> None:
         """Give all ranks the array of the first."""
-        self._comm.Bcast(array)
+        _wait(self._comm.Ibcast(array))
 
     def abort(self) -> NoReturn:
         """End all ranks."""
@@ -94,6 +94,12 @@ class MpiRanks:
         time.sleep(_LAST_WORDS_S)
         self._comm.Abort(_STATUS)
         os._exit(_STATUS)
+
+
+def _wait(request: Any) -> None:
+    """Wait for others, who may need this core: MPI itself would spin on it."""
+    while not request.Test():
+        os.sched_yield()
 
 
 class Team:
