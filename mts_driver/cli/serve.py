@@ -73,6 +73,13 @@ def serve(
         bool,
         typer.Option("--mpi", help="Under `mpiexec -n N`: share the atoms out among N processes."),
     ] = False,
+    mpi_name: Annotated[
+        str,
+        typer.Option(
+            help="With --mpi: serve the <ffmpi> of this name, of the i-PI that is the first "
+            "process of the same mpiexec; instead of --address."
+        ),
+    ] = "",
     queue: Annotated[
         int,
         typer.Option(help="With --zmq: requests held at once; others wait outside.", min=1),
@@ -112,8 +119,16 @@ def serve(
 
     Example: mts serve so3lr --address teacher --structure start.extxyz
     """
+    from mts_driver.errors import UserError
     from mts_driver.processes import die_with_parent, use_threads
 
+    if sum(map(bool, (address, zmq, mpi_name))) != 1:
+        raise UserError(
+            "give one of --address, of an <ffsocket>, --zmq, where to listen, and --mpi-name, of "
+            "an <ffmpi>."
+        )
+    if mpi_name and not mpi:
+        raise UserError(f"--mpi-name {mpi_name} needs --mpi, and i-PI in the same mpiexec.")
     if parent and not mpi:  # mpiexec is in between, and ends with its parent
         die_with_parent(parent)
     # SIGTERM unwinds the stack, so that sockets and statistics are closed properly
@@ -121,17 +136,13 @@ def serve(
     if mpi:
         from mts_driver.drivers.mpi import MpiRanks
 
-        ranks = MpiRanks()
+        ranks = MpiRanks(mpi_name)
         threads = threads or ranks.cores()
     # before torch is imported, which reads them once
     threads = use_threads(threads)
 
     from mts_driver.drivers.counters import Stats
     from mts_driver.drivers.ipi_socket.transport import Address
-    from mts_driver.errors import UserError
-
-    if bool(address) == bool(zmq):
-        raise UserError("give either --address, of an <ffsocket>, or --zmq, where to listen.")
 
     def answer(load_model: Any = None) -> None:
         console = plain_console(stderr=True, quiet=quiet)
@@ -178,24 +189,17 @@ def serve(
                 "<ffsocket> has one driver of one model on one device; listen with --zmq instead, "
                 "or leave them out."
             )
-        target = Address.parse(address, mode, prefix=prefix)
+        target = None if mpi_name else Address.parse(address, mode, prefix=prefix)
+        if target is None:
+            from mts_driver.drivers.ipi_mpi import greet
+
+            greet(ranks)
         evaluator = load(device)
         counters.enter("ready")
         with RateLine(console, counters) as update:
-            from mts_driver.drivers.ipi_socket.client import serve as answer_ipi
-
-            reason = answer_ipi(
-                evaluator,
-                target,
-                model=spec,
-                timeout=timeout,
-                tell=lambda text: console.print(f"{spec}: {text}"),
-                after_call=update,
-            )
+            job = ranks if mpi else None
+            farewell = _answer_ipi(evaluator, target or job, spec, timeout, console, update)
         counters.enter("done")
-        farewell = (
-            "the server said exit" if reason == "exit" else "the server closed the connection"
-        )
         console.print(f"{spec}: {farewell}; {rate(counters)}")
 
     if not mpi:
@@ -205,6 +209,28 @@ def serve(
 
     models = [spec, student] if student else [spec]
     on_all_ranks(answer, ranks, models, structure, device=device, dtype=dtype)
+
+
+def _answer_ipi(
+    evaluator: Any, where: Any, model: str, timeout: float, console: Any, update: Any
+) -> str:
+    """Evaluate structures for the i-PI at an address, or in the same job; tell how it ended."""
+    from mts_driver.drivers.ipi_mpi import serve as answer_over_mpi
+    from mts_driver.drivers.ipi_socket.client import serve as answer_over_socket
+    from mts_driver.drivers.ipi_socket.transport import Address
+
+    if isinstance(where, Address):
+        reason = answer_over_socket(
+            evaluator,
+            where,
+            model=model,
+            timeout=timeout,
+            tell=lambda text: console.print(f"{model}: {text}"),
+            after_call=update,
+        )
+    else:
+        reason = answer_over_mpi(evaluator, where, model=model, after_call=update)
+    return "the server said exit" if reason == "exit" else "the server closed the connection"
 
 
 def _load(

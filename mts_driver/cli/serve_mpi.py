@@ -42,11 +42,12 @@ def on_all_ranks(
         if ranks.rank == 0:
             answer(lambda *a, **options: _checked(team, *a, **options))
             team.end()
-            return
-        atoms = read_structure(structure)
-        for model in models:
-            team.load(model, atoms.numbers.tolist(), device=device, dtype=dtype)
-        team.follow()
+        else:
+            atoms = read_structure(structure)
+            for model in models:
+                team.load(model, atoms.numbers.tolist(), device=device, dtype=dtype)
+            team.follow()
+        ranks.leave()
 
 
 def _checked(team: Any, spec: str, atoms: Any, *, device: str, dtype: str) -> Any:

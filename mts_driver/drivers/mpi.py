@@ -29,19 +29,31 @@ _NAP_S = 1e-4
 _LAST_WORDS_S = 1.0
 """For mpiexec to pass on what a rank has said, which is lost when it ends them."""
 _END, _EVALUATE = 0, 1
+_COLOUR = 1 << 20
+"""Of our drivers, beside other programs' in a job with i-PI."""
 _STATUS = 2
 
 
 class MpiRanks:
-    """The ranks of ``MPI_COMM_WORLD``, as `mts_driver.potentials.ranks.exchange.Ranks`.
+    """The ranks of a driver, as `mts_driver.potentials.ranks.exchange.Ranks`.
+
+    Parameters
+    ----------
+    name : str
+        Of the ``<ffmpi>`` that they serve, in one job with i-PI; by default they are all of a job.
+
+    Attributes
+    ----------
+    members : list of int
+        Their numbers in the job.
 
     Raises
     ------
     UserError
-        If mpi4py or an MPI library cannot be loaded.
+        If mpi4py or an MPI library cannot be loaded, or i-PI is not the first of the job.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
@@ -52,8 +64,30 @@ class MpiRanks:
         # ASE would have all ranks read and write together, which here each does for itself
         ase.parallel.world.comm = ase.parallel.DummyMPI()
         self._mpi: Any = MPI
-        self._comm = MPI.COMM_WORLD
+        self._world = self._comm = MPI.COMM_WORLD
+        self.name, self.rank, self.size = name, self._world.Get_rank(), self._world.Get_size()
+        if name:
+            with all_end_together(self):
+                self._comm = self._of_name()
+        self.members = self._comm.allgather(self._world.Get_rank())
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+
+    def _of_name(self) -> Any:
+        """Part from i-PI, which is alone in colour 0, and from the drivers of other names."""
+        if not self._world.Get_rank():
+            raise UserError(
+                f"--mpi-name {self.name} serves an i-PI that is the first process of the same job: "
+                f"mpiexec -n 1 i-pi input.xml : -n 2 mts serve MODEL --mpi --mpi-name {self.name} "
+                "--structure FILE."
+            )
+        ours = self._world.Split(_COLOUR, self._world.Get_rank())
+        names = ours.allgather(self.name)
+        return ours.Split(sorted(set(names)).index(self.name), ours.Get_rank())
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody waits for this process."""
+        return bool(self._world.Get_size() == 1)
 
     def cores(self) -> int:
         """Return the cores that each rank of this machine can have; 0 where the user has said."""
@@ -87,12 +121,39 @@ class MpiRanks:
         """Give all ranks the array of the first."""
         _wait(self._comm.Ibcast(array))
 
+    def post(self, tag: int, array: np.ndarray) -> None:
+        """Send an array to i-PI."""
+        self._world.Send(array, dest=0, tag=tag)
+
+    def next_tag(self) -> int:
+        """Wait, at rest, for a message of i-PI, and return its tag."""
+        status = self._mpi.Status()
+        while not self._world.Iprobe(source=0, status=status):
+            time.sleep(_NAP_S)
+        return int(status.Get_tag())
+
+    def take(self, tag: int, dtype: Any) -> np.ndarray:
+        """Receive a message of i-PI with this tag."""
+        status = self._mpi.Status()
+        self._world.Probe(source=0, tag=tag, status=status)
+        array = np.empty(status.Get_count(self._mpi.BYTE) // np.dtype(dtype).itemsize, dtype)
+        self._world.Recv(array, source=0, tag=tag)
+        return array
+
+    def leave(self) -> None:
+        """End together with i-PI, which leaves MPI half way: mpiexec kills who is still there."""
+        if self.name:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self._mpi.Finalize()
+            os._exit(0)
+
     def abort(self) -> NoReturn:
         """End all ranks."""
         sys.stdout.flush()
         sys.stderr.flush()
         time.sleep(_LAST_WORDS_S)
-        self._comm.Abort(_STATUS)
+        self._world.Abort(_STATUS)
         os._exit(_STATUS)
 
 
@@ -182,7 +243,7 @@ def all_end_together(ranks: MpiRanks) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if ranks.size == 1:
+        if ranks.alone:
             raise
         if isinstance(error, UserError):
             print(f"error: {error}", file=sys.stderr)

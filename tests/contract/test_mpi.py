@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.io import read
 from running import LONG_S, environment, make_run, mts, start, steps_done, wait_for
 
 from mts_driver.analysis.properties import read_properties
+from mts_driver.potentials import load_potential
 from mts_driver.runs.driver_process import mpiexec
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.run_folder import write_run_folder
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of
 
 pytest.importorskip("mpi4py")
 pytest.importorskip("so3krates_torch")
@@ -127,3 +130,72 @@ def test_more_ranks_than_atoms_and_elements_that_are_not_known(tmp_path):
     done = serve_on(2, tmp_path, "so3lr", "--structure", "si.xyz", *shared)
     assert done.returncode != 0 and "Si" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+WATER64_MPI = WATER64.parents[1] / "water64_mpi"
+
+
+def one_job(folder, teacher, *, steps=2, ranks=2):
+    """i-PI and its drivers as inputs/water64_mpi/run.sh starts them."""
+    for name in ("input.xml", "register.py", "start.extxyz"):
+        text = (WATER64_MPI / name).read_text()
+        text = text.replace("<total_steps> 500", f"<total_steps> {steps}")
+        (folder / name).write_text(text.replace("stride='5'", "stride='1'"))
+    script = (WATER64_MPI / "run.sh").read_text()
+    words = script.split("\n", 1)[1].replace("\\\n", " ").split()
+    assert words[:4] == ["mpiexec", "-n", "1", "i-pi"]
+    words[0] = mpiexec("test", "2")[0]
+    words = [teacher if word == "so3lr" else word for word in words]
+    words[words.index("2")] = str(ranks)
+    return subprocess.run(
+        words,
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=False,
+    )
+
+
+def test_ipi_and_its_drivers_in_one_job(tmp_path):
+    done = one_job(tmp_path, "so3lr")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "so3lr: the server said exit; 3 calls" in done.stderr
+    assert "student:water: the server said exit; 13 calls" in done.stderr
+    found = read_properties(tmp_path / "simulation.out")
+    atoms = read(WATER64)
+    alone = load_potential("so3lr", atoms.numbers.tolist())
+    energy = float(alone(torch.tensor(atoms.positions), cell_of(atoms)).energy)
+    assert found["potential"][0] == pytest.approx(energy, abs=5e-3)
+    assert np.ptp(found["conserved"]) < 0.2  # of 64 waters, of which the first steps heat none
+
+
+@pytest.mark.slow
+def test_one_job_is_the_run_through_sockets(tmp_path):
+    (tmp_path / "job").mkdir()
+    assert one_job(tmp_path / "job", "so3lr", steps=4).returncode == 0
+    options = {"outer_fs": 6.0, "seed": 20260, "mode": "unix"}
+    run = water_run(tmp_path / "run", ranks=1, **options)
+    assert mts("run", run, "--baseline-steps", 0).returncode == 0
+    job, sockets = (
+        read_properties(tmp_path / name / "simulation.out")["potential"] for name in ("job", "run")
+    )
+    np.testing.assert_allclose(job, sockets, rtol=0, atol=5e-3)
+
+
+@pytest.mark.slow
+def test_a_job_that_asks_for_another_model_ends_with_a_sentence(tmp_path):
+    done = one_job(tmp_path, "student:general", ranks=1)
+    assert done.returncode != 0 and "asks for 'so3lr'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_mpi_name_without_ipi_is_refused(tmp_path):
+    done = serve_on(2, tmp_path, "student:water", "--structure", WATER64, "--mpi-name", "teacher")
+    assert done.returncode != 0 and "the first process of the same job" in done.stderr
+
+
+def test_mts_run_says_how_an_ffmpi_is_run():
+    done = mts("run", WATER64_MPI / "input.xml")
+    assert done.returncode == 2 and "mpiexec -n 1 i-pi input.xml" in done.stderr

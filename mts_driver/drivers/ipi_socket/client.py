@@ -100,7 +100,7 @@ def _answer(evaluate: Evaluate, stream: Stream, model: str, after_call: Callable
                     stream.write(protocol.header("READY" if init else "NEEDINIT"))
             case "INIT":
                 init = protocol.read_init(stream.read)
-                _check_model(model, init.parameters.get("model", ""))
+                check_model(model, init.parameters.get("model", ""))
             case "POSDATA":
                 batch_size = init.batch_size if init else 1
                 results = evaluate(*stream.read_positions(batch_size, evaluate.natoms))
@@ -122,7 +122,7 @@ def is_another(served: str, wanted: str) -> bool:
     return bool(served and wanted) and served.partition(":")[0] != wanted.partition(":")[0]
 
 
-def _check_model(served: str, wanted: str) -> None:
+def check_model(served: str, wanted: str) -> None:
     """Refuse to play the student where the input wants the teacher."""
     if is_another(served, wanted):
         raise UserError(

@@ -124,6 +124,12 @@ def read_input(path: Path) -> RunInput:
         raise UserError(
             f"{str(path)!r} is no i-PI input: its first tag is <{root.tag}>, not <simulation>."
         )
+    if root.find(".//ffmpi") is not None:
+        raise UserError(
+            f"{str(path)!r} has an <ffmpi>, whose drivers are in one job with i-PI: start them by "
+            "`mpiexec -n 1 i-pi input.xml : -n 2 mts serve MODEL --mpi --mpi-name NAME --structure "
+            "FILE`. `mts run` starts what answers an <ffsocket> or is asked over ZeroMQ."
+        )
     sockets = [
         _read_socket(node, root) for node in root.iter("ffsocket") if node.get("name") != _UNUSED
     ]
