@@ -39,6 +39,10 @@ class BenchSettings:
         How i-PI talks to the drivers of multiple time steps: unix, shm or zmq.
     atoms, beads, ranks : tuple of int
         Sizes of the boxes, of the ring polymers, and of the teams of processes.
+    model_atoms, model_ranks : int
+        The large system of ``scaling``.
+    rank_speed, link_GB_s, latency_us : float
+        Its ranks: how many times as fast as one here, and what joins them.
     """
 
     structures: tuple[Atoms, ...]
@@ -56,6 +60,11 @@ class BenchSettings:
     atoms: tuple[int, ...] = ()
     beads: tuple[int, ...] = ()
     ranks: tuple[int, ...] = ()
+    model_atoms: int = 0
+    model_ranks: int = 0
+    rank_speed: float = 1.0
+    link_GB_s: float = 1.0
+    latency_us: float = 0.0
 
     @property
     def structure(self) -> Atoms:

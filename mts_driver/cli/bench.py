@@ -18,6 +18,7 @@ BENCHMARKS = {
     "beads": "path integrals: what a bead costs",
     "peers": "the same models in OpenMM, ASE and plain i-PI",
     "mpi": "one call shared out among several processes",
+    "scaling": "what processes tell each other, and a model of many",
 }
 
 
@@ -69,13 +70,35 @@ def bench(
     ] = None,
     atoms: Annotated[
         str | None,
-        typer.Option(help="Sizes; 192,648,1536,5184,12288 by default. For kernels and mpi."),
+        typer.Option(
+            help="Sizes; 192,648,1536,5184,12288 by default. For kernels and mpi; for scaling the "
+            "one size of a rank."
+        ),
     ] = None,
     beads: Annotated[
         str | None, typer.Option(help="Numbers of beads; 1,2,4,8,16,32 by default. For beads.")
     ] = None,
     ranks: Annotated[
-        str | None, typer.Option(help="Numbers of MPI processes; 1,2 by default. For mpi.")
+        str | None,
+        typer.Option(
+            help="Numbers of MPI processes; 1,2 by default, 1,2,4,8 for scaling. For mpi, scaling."
+        ),
+    ] = None,
+    model_atoms: Annotated[
+        int | None, typer.Option(help="Of the large system; 1,000,000. For scaling.", min=1)
+    ] = None,
+    model_ranks: Annotated[
+        int | None, typer.Option(help="As many as it may have; 64. For scaling.", min=1)
+    ] = None,
+    rank_speed: Annotated[
+        float | None,
+        typer.Option(help="Of these ranks, in cores of this machine; 50. For scaling.", min=0.01),
+    ] = None,
+    link_gb_s: Annotated[
+        float | None, typer.Option(help="Between them; 25. For scaling.", min=0.001)
+    ] = None,
+    latency_us: Annotated[
+        float | None, typer.Option(help="Of a message; 10. For scaling.", min=0)
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
 ) -> None:
@@ -97,6 +120,9 @@ def bench(
 
     mpi: teacher and student on several processes of one thread each, beside one process of one
     thread and one of as many threads; time, memory of a process, and how far forces are off.
+
+    scaling: what the processes of teacher and student tell each other in a call, as the system
+    grows with their number; and from it a model of many, and from where on more do not pay.
 
     Example: mts bench speedup --structure inputs/water216/start.extxyz --json speedup.json
     """
@@ -124,6 +150,11 @@ def bench(
         "atoms": _numbers("--atoms", atoms, int),
         "beads": _numbers("--beads", beads, int),
         "ranks": _numbers("--ranks", ranks, int),
+        "model_atoms": model_atoms,
+        "model_ranks": model_ranks,
+        "rank_speed": rank_speed,
+        "link_GB_s": link_gb_s,
+        "latency_us": latency_us,
     }
     given = {key: value for key, value in given.items() if value is not None}
     for key in given:
@@ -172,7 +203,7 @@ def bench(
 
 
 def _option(key: str) -> str:
-    return "--" + key.replace("_", "-")
+    return "--" + key.replace("_", "-").lower()
 
 
 def _numbers(option: str, text: str | None, kind: type) -> tuple[Any, ...] | None:

@@ -96,3 +96,33 @@ def test_speedup(tmp_path):
 def test_overhead(tmp_path):
     result, _ = run_bench(tmp_path, "overhead", "--inner-fs", "2")
     assert_measured(result["rows"], SPEED | {"overhead_ms_an_outer_step"})
+
+
+def test_scaling(tmp_path):
+    pytest.importorskip("mpi4py")
+    sizes = ("--atoms", "192", "--ranks", "1,2", "--model-ranks", 8, "--model-atoms", 10_000)
+    result, text = run_bench(tmp_path, "scaling", *sizes)
+    counted = [row for row in result["rows"] if "model" not in row["model"]]
+    modelled = [row for row in result["rows"] if "model" in row["model"]]
+    assert [row["ranks"] for row in counted] == [1, 2, 1, 2]
+    alone, together = counted[2:]
+    # the student tells another rank what 32 bits each of its messages hold, and so its gradient
+    assert alone["sent_MB"] == 0 and 0 < together["sent_MB"] == together["sent_most_MB"]
+    assert together["messages"] == 2 and together["own_most"] == 192
+    assert alone["added_MB"] == pytest.approx((10 + 3 * 192) * 8e-6)
+    assert [row["ranks"] for row in modelled] == [1, 2, 4, 8] * 2
+    assert all(0 < row["efficiency"] <= 1 for row in modelled)
+    assert "do not pay" in text or ("ranks pay" in text and "a latency of 10 µs" in text)
+
+
+@pytest.mark.slow
+def test_mpi(tmp_path):
+    pytest.importorskip("mpi4py")
+    result, _ = run_bench(tmp_path, "mpi", "--atoms", "192", "--ranks", "1,2")
+    assert [(row["ranks"], row["threads"]) for row in result["rows"]] == [
+        (1, 1),
+        (2, 1),
+        (1, 2),
+    ] * 2
+    assert_measured(result["rows"], {"ms", "ms_min", "ms_max", "times_one_rank"})
+    assert all(row["difference_ueV_A"] < 100 for row in result["rows"])

@@ -17,6 +17,7 @@ from mts_driver.bench.ipi_runs import Variant
 from mts_driver.bench.kernels import exponents
 from mts_driver.bench.roofline import neighbors_within, student_work
 from mts_driver.bench.rounds import in_turn, speed, spread
+from mts_driver.bench.scaling import _verdict
 from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.speedup import _ceiling, variants
 from mts_driver.cli.bench import bench
@@ -234,3 +235,12 @@ def test_options_that_make_no_sense(name, options, message):
 def test_a_variant_is_a_protocol():
     variant = Variant(label="", teacher="so3lr", student=None, outer_fs=2.0, inner_fs=2.0)
     assert variant.protocol(12).stride == 15
+
+
+def test_where_more_ranks_do_not_pay():
+    """A call of 64 s alone, and 1 s that all ranks have: 256 to 512 gain a ninth."""
+    rows = [
+        {"ranks": 2**k, "ms": 1000 + 64000 / 2**k, "atoms": 9, "efficiency": 1} for k in range(11)
+    ]
+    assert "beyond 256 ranks more do not pay for 9 atoms: 512 would be 1.11" in _verdict("it", rows)
+    assert "it: 64 ranks pay" in _verdict("it", rows[:7])
