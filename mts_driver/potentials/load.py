@@ -71,7 +71,11 @@ def load_potential(
         from mts_driver.potentials.so3lr.potential import SO3LR
 
         charge = spec_charge(spec) or 0.0
-        return SO3LR(numbers, charge=charge, device=device, dtype=dtype, ranks=ranks)
+        if ranks is not None:
+            from mts_driver.potentials.so3lr.shared import SharedSO3LR
+
+            return SharedSO3LR(numbers, ranks, charge=charge, dtype=dtype)
+        return SO3LR(numbers, charge=charge, device=device, dtype=dtype)
     if kind == "student" and rest:
         from mts_driver.potentials.student.file import load_student
 

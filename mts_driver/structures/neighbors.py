@@ -106,6 +106,11 @@ class VerletList:
             self._build(np.ascontiguousarray(positions_A, np.float64), np.array(cell_A, np.float64))
         return self._stored
 
+    @property
+    def last(self) -> Stored:
+        """The list as it was last stored."""
+        return self._stored
+
     def shifts(self, cell_A: Floats) -> Floats:
         """Shifts (K, 3), Å, of all images in this cell: a pair is x_j + shift − x_i apart."""
         if not np.array_equal(cell_A, self._shifts[0]):

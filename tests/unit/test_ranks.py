@@ -67,7 +67,9 @@ def test_ranks_have_all_pairs(name, size, both):
 
     def work(ranks):
         shared = SharedList(ranks, **reach, both=both)
-        pairs, atoms = shared.pairs(x, cell), shared.share.atoms
+        shared.update(x, cell)
+        atoms = shared.share.atoms
+        pairs = shared.within(x[atoms], cell)
         return pairs._replace(i=atoms[pairs.i], j=atoms[pairs.j]), set(shared.share.own.tolist())
 
     def rows(pairs):

@@ -30,6 +30,15 @@ class Ranks(Protocol):
         """Send so many rows to each rank, the first to the first; return those of all for this."""
 
 
+def sum_over_ranks(ranks: Ranks, *arrays: np.ndarray) -> list[np.ndarray]:
+    """Return the sums over all ranks of float64 arrays, in one exchange."""
+    flat = np.concatenate([array.ravel() for array in arrays])
+    ranks.add_up(flat)
+    cuts = np.cumsum([array.size for array in arrays])[:-1]
+    parts = np.split(flat, cuts)
+    return [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
+
+
 class Halo:
     """Atoms of other ranks that this one needs rows of, and its own that others need.
 

@@ -73,14 +73,18 @@ class SharedList:
         """How often it was built."""
         return self._verlet.builds
 
-    def pairs(self, positions_A: Floats, cell_A: Floats) -> Pairs:
-        """Pairs within the cutoff, for positions (N, 3) of all atoms."""
-        self._verlet.stored(positions_A, cell_A)
-        return self._verlet.within(positions_A[self.share.atoms], cell_A)
+    @property
+    def stored(self) -> Stored:
+        """All pairs within the cutoff, and some beyond."""
+        return self._verlet.last
 
-    def stored(self, positions_A: Floats, cell_A: Floats) -> Stored:
-        """All these pairs, and some beyond."""
-        return self._verlet.stored(positions_A, cell_A)
+    def update(self, positions_A: Floats, cell_A: Floats) -> None:
+        """Build it anew where it must be, for positions (N, 3) of all atoms."""
+        self._verlet.stored(positions_A, cell_A)
+
+    def within(self, positions_A: Floats, cell_A: Floats) -> Pairs:
+        """Pairs within the cutoff, for positions (M, 3) of the atoms of `Share`."""
+        return self._verlet.within(positions_A, cell_A)
 
     def shifts(self, cell_A: Floats) -> Floats:
         """Shifts of images; see `VerletList.shifts`."""

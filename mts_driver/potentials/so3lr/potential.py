@@ -16,9 +16,7 @@ from torch import Tensor
 from integrators.state import Evaluation
 from mts_driver.errors import UserError
 from mts_driver.potentials.elements import check_elements
-from mts_driver.potentials.ranks.exchange import Ranks
-from mts_driver.potentials.ranks.pairs import Share, SharedList
-from mts_driver.potentials.ranks.total import Total
+from mts_driver.potentials.ranks.pairs import Share
 from mts_driver.potentials.so3lr.longrange import ALL, CUTOFF_A, LongRange
 from mts_driver.potentials.so3lr.network import HalfListTransformer
 from mts_driver.structures.neighbors import VerletList
@@ -41,8 +39,6 @@ class SO3LR:
     device, dtype : str
         Torch device; ``float32`` or ``float64``. Energies are always summed in float64, the
         free-atom offsets apart, since |E| is some 10⁴ eV where kT is 0.03.
-    ranks : Ranks, optional
-        Processes that evaluate each structure together; all call it alike, on the CPU.
 
     Raises
     ------
@@ -57,7 +53,6 @@ class SO3LR:
         charge: float = 0.0,
         device: str = "cpu",
         dtype: str = "float32",
-        ranks: Ranks | None = None,
     ) -> None:
         check_elements(numbers, ELEMENTS, model="SO3LR")
         self.numbers = np.array(numbers, np.int64)
@@ -70,10 +65,8 @@ class SO3LR:
         self._long_range = LongRange(self.numbers, alphas, c6)
         shifts = packaged.atomic_energy_output_block.energy_shifts
         self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
-        self._short_A = float(packaged.r_max)
+        self.short_A = float(packaged.r_max)
         self._lists: list[VerletList] = []
-        self._ranks = ranks
-        self._shared: list[SharedList] = []
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
@@ -86,18 +79,21 @@ class SO3LR:
             .reshape(-1, 3, 3)
             .numpy()
         )
-        if self._ranks is not None:
-            return self._on_ranks(self._ranks, x, cells, positions)
         i, j, vectors, r = self._pairs(x, cells)
-        energies, pull = self._derived(i, j, vectors, r, replicas=len(x))
+        energies, pull = self.derived(i, j, vectors, r, replicas=len(x))
         atoms = x.shape[0] * x.shape[1]
-        forces = _forces(i, j, pull, atoms).view(x.shape)
+        forces = sum_of_pairs(i, j, pull, atoms).view(x.shape)
         replica = i // len(self.numbers)
         virials = forces.new_zeros(len(x), 9)
         virials -= virials.index_add(0, replica, (vectors[:, :, None] * pull[:, None]).flatten(1))
-        return self._evaluation(energies, forces, virials, positions)
+        shape = positions.shape[:-2]
+        return Evaluation(
+            (energies + self.offset_eV).reshape(shape).to(positions.device),
+            forces.reshape(positions.shape).to(positions),
+            virials.reshape(*shape, 3, 3).to(positions),
+        )
 
-    def _derived(
+    def derived(
         self,
         i: Tensor,
         j: Tensor,
@@ -107,8 +103,11 @@ class SO3LR:
         replicas: int,
         share: Share | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Energies (R,) without offsets, and the derivative in the vector of each pair (P, 3)."""
-        short = (r < self._short_A).nonzero()[:, 0]
+        """Energies (R,) without offsets, and the derivative in the vector of each pair (P, 3).
+
+        With a ``share``, what this rank's atoms and pairs have of the energy of one replica.
+        """
+        short = (r < self.short_A).nonzero()[:, 0]
         short_vectors = vectors[short].to(self.dtype).requires_grad_()
         r.requires_grad_()
         with torch.enable_grad():
@@ -121,42 +120,15 @@ class SO3LR:
         pull[short] += d_short.double()
         return energy.detach(), pull
 
-    def _on_ranks(
-        self, ranks: Ranks, x: np.ndarray, cells: np.ndarray, positions: Tensor
-    ) -> Evaluation:
-        """Evaluate replica after replica, each together with the other ranks."""
-        reach = {"cutoff_A": CUTOFF_A, "skin_A": self._skin_A, "near_A": self._short_A}
-        while len(self._shared) < len(x):
-            self._shared.append(SharedList(ranks, **reach, both=False))
-        total = Total(ranks, replicas=len(x), atoms=x.shape[1])
-        for k, shared in enumerate(self._shared[: len(x)]):
-            found = shared.pairs(x[k], cells[k])
-            i, j, vectors, r = (torch.from_numpy(a) for a in found)
-            share = shared.share
-            energy, pull = self._derived(i, j, vectors, r, replicas=1, share=share)
-            forces = _forces(i, j, pull, len(share.atoms)).numpy()
-            total.add(k, float(energy[0]), share.atoms, forces, -(vectors.T @ pull).numpy())
-        energies, whole, virials = (torch.from_numpy(a) for a in total.over_all_ranks())
-        return self._evaluation(energies, whole, virials, positions)
-
-    def _evaluation(
-        self, energies: Tensor, forces: Tensor, virials: Tensor, positions: Tensor
-    ) -> Evaluation:
-        shape = positions.shape[:-2]
-        return Evaluation(
-            (energies + self.offset_eV).reshape(shape).to(positions.device),
-            forces.reshape(positions.shape).to(positions),
-            virials.reshape(*shape, 3, 3).to(positions),
-        )
-
     @property
-    def _skin_A(self) -> float:
+    def skin_A(self) -> float:
+        """How much further lists of pairs reach, Å."""
         return SKIN_A if len(self.numbers) <= MANY_ATOMS else SMALL_SKIN_A
 
     def _pairs(self, x: np.ndarray, cells: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pairs of all replicas within the long cutoff, atoms numbered through."""
         while len(self._lists) < len(x):
-            self._lists.append(VerletList(cutoff_A=CUTOFF_A, skin_A=self._skin_A))
+            self._lists.append(VerletList(cutoff_A=CUTOFF_A, skin_A=self.skin_A))
         found = [p.pairs(*a) for p, *a in zip(self._lists, x, cells, strict=False)]
         n = len(self.numbers)
         i = np.concatenate([pairs.i + k * n for k, pairs in enumerate(found)])
@@ -167,7 +139,8 @@ class SO3LR:
         return moved[0], moved[1], moved[2], moved[3]
 
 
-def _forces(i: Tensor, j: Tensor, pull: Tensor, atoms: int) -> Tensor:
+def sum_of_pairs(i: Tensor, j: Tensor, pull: Tensor, atoms: int) -> Tensor:
+    """Return forces (atoms, 3) from derivatives (P, 3) in the vectors from i to j."""
     forces = torch.zeros(atoms, 3, dtype=pull.dtype, device=pull.device)
     return forces.index_add(0, i, pull).index_add(0, j, -pull)
 
