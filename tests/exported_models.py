@@ -32,13 +32,20 @@ class Argon(torch.nn.Module):
     """Lennard-Jones atoms, smooth; with ``passes``, neighbours of neighbours matter, too."""
 
     def __init__(
-        self, length: float, energy: float, full: bool, passes: bool, inputs: bool, masses: bool
+        self,
+        length: float,
+        energy: float,
+        full: bool,
+        passes: bool,
+        inputs: bool,
+        masses: bool,
+        deaf: bool,
     ):
         super().__init__()
         self.sigma, self.epsilon = SIGMA_A * length, EPSILON_EV * energy
         self.cutoff, self.smooth_from = CUTOFF_A * length, 5.0 * length
         self.full, self.passes, self.inputs = full, passes, inputs
-        self.masses = masses
+        self.masses, self.deaf = masses, deaf
         self.options = NeighborListOptions(cutoff=self.cutoff, full_list=full, strict=True)
 
     def requested_neighbor_lists(self) -> List[NeighborListOptions]:
@@ -100,7 +107,7 @@ class Argon(torch.nn.Module):
         energies, forces, rows = [], [], []
         for s, system in enumerate(systems):
             chosen = torch.arange(len(system))
-            if selected_atoms is not None:
+            if selected_atoms is not None and not self.deaf:
                 of = selected_atoms.column("system") == s
                 chosen = selected_atoms.column("atom")[of].long()
             energies.append(self.atomic(system)[chosen])
@@ -141,6 +148,7 @@ def export(
     passes: bool = False,
     inputs: bool = False,
     masses: bool = False,
+    deaf: bool = False,
     honest: bool = True,
     dtype: str = "float64",
     per_atom: bool = True,
@@ -150,7 +158,7 @@ def export(
     """Write a model; ``direct`` are more outputs, and capabilities may be overwritten."""
     length = unit_conversion_factor("angstrom", length_unit or "angstrom")
     energy = unit_conversion_factor("eV", energy_unit or "eV")
-    model = Argon(length, energy, full, passes, inputs, masses)
+    model = Argon(length, energy, full, passes, inputs, masses, deaf)
     outputs = {
         "energy": ModelOutput(unit=energy_unit, sample_kind="atom" if per_atom else "system")
     }
@@ -172,7 +180,7 @@ def export(
     return path
 
 
-def argon(cells: int = 2) -> Atoms:
+def argon(cells: tuple[int, int, int] = (2, 2, 2)) -> Atoms:
     """Four atoms a cell of a disordered crystal."""
     rng = np.random.default_rng(1)
     atoms = bulk("Ar", "fcc", 5.3, cubic=True).repeat(cells)

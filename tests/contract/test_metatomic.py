@@ -34,7 +34,7 @@ def systems():
     box = argon()
     turned = box.copy()
     turned.set_cell(box.cell.array @ [[1, 0, 0], [0.3, 1, 0], [-0.2, 0.4, 1]], scale_atoms=True)
-    small = argon(1)  # thinner than the cutoff: atoms are their own neighbours
+    small = argon((1, 1, 1))  # thinner than the cutoff: atoms are their own neighbours
     outside = turned.copy()
     outside.positions += np.random.default_rng(1).integers(-2, 3, (32, 3)) @ turned.cell.array
     cluster = Atoms(box.numbers, box.positions)
@@ -336,3 +336,33 @@ def test_a_student_is_distilled_from_it(files, tmp_path, updates):
     error = evaluated(f"student:{student}", atoms)[1] - known(atoms)[1]
     rms = np.sqrt((known(atoms)[1] ** 2).mean())
     assert np.sqrt((error**2).mean()) < rms * (2.0 if updates == 20 else 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["metatomic", "ase"])
+def test_a_run_on_ranks_is_the_run(files, tmp_path, model):
+    """Under the real mpiexec; in a bar that is longer than what a brick can feel."""
+    pytest.importorskip("mpi4py")
+    atoms = argon((10, 2, 2))
+    spec = f"metatomic:{files('passes', passes=True)}"
+    if model == "ase":
+        spec = f"{KNOWN}&receptive_field_A=6"
+    found = {}
+    for ranks in (1, 2):
+        prepared = mts_driver.prepare(
+            atoms,
+            tmp_path / str(ranks),
+            teacher=spec,
+            student=KNOWN,
+            **{"outer_fs": 10, "inner_fs": 5, "hydrogen_mass_Da": 0, "steps": 5, "stride": 1},
+            **{"equilibrate_ps": 0, "mode": "unix"},
+        )
+        text = prepared.input.read_text()
+        teacher = f"model: {spec.replace('&', '&amp;')}, device: cpu"
+        assert text.count(teacher) == 1
+        prepared.input.write_text(text.replace(teacher, f"{teacher}, ranks: {ranks}"))
+        done = mts("run", prepared.input, "--baseline-steps", 0)
+        assert done.returncode == 0, done.stderr
+        found[ranks] = read_properties(prepared.input.parent / "simulation.out")["potential"]
+    # through i-PI's decimals
+    np.testing.assert_allclose(found[2], found[1], rtol=0, atol=1e-6)

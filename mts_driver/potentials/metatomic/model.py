@@ -149,6 +149,7 @@ class ExportedModel:
         self.reach_A = float(self._can.engine_interaction_range("angstrom"))
         self._choose_outputs(spec)
         self._inputs = self._read_inputs(spec)
+        self._checked = False
 
     def is_new(self) -> bool:
         """Whether another rehearsal is due, and count it."""
@@ -178,12 +179,12 @@ class ExportedModel:
         try:
             with _calm():
                 systems = [self._system(one) for one in structures]
-                # whether a model gives what it has declared is looked at once
-                new = not self._loaded.checked
+                # whether a model gives what it declares is looked at once
+                new = not self._checked
                 found = self._loaded.model(systems, options, check_consistency=new)
         except Exception as error:
             raise UserError(f"potential {self.name!r} failed: {_reason(error)}") from error
-        self._loaded.checked = True
+        self._checked = True
         return self._read(found, structures)
 
     def _check(self, device: str, dtype: str) -> None:
@@ -307,7 +308,7 @@ class ExportedModel:
         sizes = [len(one.types) for one in structures]
         first = torch.tensor([0, *np.cumsum(sizes)[:-1]], device=self.device)
         counts = torch.ones(sum(sizes), dtype=torch.float64, device=self.device)
-        if structures[0].own is not None:
+        if structures[0].own is not None:  # there are models that give all atoms all the same
             counts.zero_()
             for start, one in zip(first, structures, strict=True):
                 counts[start + one.own] = 1.0
@@ -338,7 +339,6 @@ class _Loaded:
     """A model that all potentials of a process share."""
 
     model: Any
-    checked: bool = False
     rehearsals: int = REHEARSALS
 
 
