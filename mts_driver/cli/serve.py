@@ -19,8 +19,8 @@ def serve(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="so3lr, student:FILE (or student:water, which is packaged), or "
-            "ase:MODULE:CALLABLE?key=value.",
+            help="so3lr, student:FILE (or student:water, which is packaged), "
+            "ase:MODULE:CALLABLE?key=value or metatomic:FILE.",
         ),
     ],
     structure: Annotated[

@@ -11,6 +11,11 @@ from mts_driver.errors import UserError
 MOST_ATOMS = 5000
 """Of a structure that the first rank also evaluates alone, before it answers."""
 TOLERANCE_EV_A = {"float32": 1e-3, "float64": 1e-8}
+_FAULT = "this is a fault of mts-driver or of the MPI library"
+_FAULTS = {
+    "ase": "its receptive_field_A is too small, or its energies of atoms do not add up",
+    "metatomic": "atoms matter to it beyond the interaction range that the model declares",
+}
 
 
 def on_all_ranks(
@@ -74,7 +79,7 @@ def _checked(team: Any, spec: str, atoms: Any, *, device: str, dtype: str) -> An
     if not difference < TOLERANCE_EV_A[dtype]:
         raise UserError(
             f"{spec} on {team.ranks.size} ranks gives forces that differ by {difference:.2g} eV/Å "
-            "from those of one process: this is a fault of mts-driver or of the MPI library; run "
+            f"from those of one process: {_FAULTS.get(spec.partition(':')[0], _FAULT)}; run "
             "without --mpi."
         )
     return shared

@@ -2,9 +2,10 @@
 
 import ast
 import importlib
+import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,49 +66,12 @@ class AsePotential(ArrayPotential):
     def from_spec(cls, spec: str, numbers: Sequence[int]) -> "AsePotential":
         """Build the calculator that ``MODULE:CALLABLE?key=value&key=value`` names.
 
-        Values are Python literals; anything else is taken as text.
-
         Raises
         ------
         UserError
-            If the module or callable does not exist, or the callable fails with the arguments.
+            As `make_calculator` does.
         """
-        target, _, query = spec.partition("?")
-        module_name, colon, attribute = target.partition(":")
-        if not colon or not attribute or not module_name:
-            raise UserError(
-                f"potential 'ase:{spec}' is incomplete: write ase:MODULE:CALLABLE?key=value, such "
-                "as ase:ase.calculators.emt:EMT."
-            )
-        arguments = _parse_arguments(query, spec)
-        if "" not in sys.path:
-            sys.path.append("")  # a module beside the input, after all installed ones
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise UserError(
-                f"potential 'ase:{spec}': cannot import {module_name!r} ({error}): install it, or "
-                "set PYTHONPATH to where it lies."
-            ) from error
-        try:
-            factory = getattr(module, attribute)
-        except AttributeError as error:
-            raise UserError(
-                f"potential 'ase:{spec}': module {module_name!r} has no {attribute!r}: correct the "
-                "name after the second colon."
-            ) from error
-        try:
-            calculator = factory(**arguments)
-        except Exception as error:
-            raise UserError(
-                f"potential 'ase:{spec}': {attribute}(...) rejects {arguments or 'no arguments'}: "
-                f"{type(error).__name__}: {error}. Correct the part after '?'."
-            ) from error
-        if not hasattr(calculator, "get_property"):
-            raise UserError(
-                f"potential 'ase:{spec}': {attribute!r} makes a {type(calculator).__name__}, which "
-                "is no ASE calculator: name a calculator class or a function that returns one."
-            )
+        calculator, _ = make_calculator(spec)
         return cls(calculator, numbers, name=f"ase:{spec}")
 
     def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
@@ -127,11 +91,16 @@ class AsePotential(ArrayPotential):
     ) -> tuple[float, np.ndarray, np.ndarray]:
         periodic = bool(np.any(cell))
         atoms = Atoms(self.numbers, positions, cell=cell, pbc=periodic, info=self._info)
+        energy, forces = self._ask(atoms, Atoms.get_potential_energy)
+        return float(energy), forces, self._virial(atoms, forces) if periodic else np.zeros((3, 3))
+
+    def _ask(self, atoms: Atoms, energy_of: Callable[[Atoms], Any]) -> tuple[Any, np.ndarray]:
+        """Return an energy, or several, and forces of atoms, from a calculator that was reset."""
         if hasattr(self.calculator, "reset"):
             self.calculator.reset()
         try:
             atoms.calc = self.calculator
-            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+            return energy_of(atoms), np.asarray(atoms.get_forces())
         except PropertyNotImplementedError as error:
             raise UserError(
                 f"potential {self.name!r} gives no energies or forces for these atoms "
@@ -143,8 +112,6 @@ class AsePotential(ArrayPotential):
                 f"potential {self.name!r} failed for {len(atoms)} atoms of {elements}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-        forces = np.asarray(forces)
-        return float(energy), forces, self._virial(atoms, forces) if periodic else np.zeros((3, 3))
 
     def _virial(self, atoms: Atoms, forces: np.ndarray) -> np.ndarray:
         if self.has_virial is False:
@@ -171,6 +138,57 @@ class AsePotential(ArrayPotential):
                 file=sys.stderr,
             )
         return virial
+
+
+def make_calculator(spec: str) -> tuple[Any, float | None]:
+    """Build the calculator that ``MODULE:CALLABLE?key=value&key=value`` names.
+
+    Values are Python literals; anything else is taken as text. ``receptive_field_A`` is not for the
+    callable: it says within how many Å atoms matter to an atomic energy, and is returned, or None.
+
+    Raises
+    ------
+    UserError
+        If the module or callable does not exist, or the callable fails with the arguments.
+    """
+    target, _, query = spec.partition("?")
+    module_name, colon, attribute = target.partition(":")
+    if not colon or not attribute or not module_name:
+        raise UserError(
+            f"potential 'ase:{spec}' is incomplete: write ase:MODULE:CALLABLE?key=value, such "
+            "as ase:ase.calculators.emt:EMT."
+        )
+    arguments = _parse_arguments(query, spec)
+    reach_A = _receptive_field(arguments, spec)
+    if "" not in sys.path:
+        sys.path.append("")  # a module beside the input, after all installed ones
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(
+            f"potential 'ase:{spec}': cannot import {module_name!r} ({error}): install it, or "
+            "set PYTHONPATH to where it lies."
+        ) from error
+    try:
+        factory = getattr(module, attribute)
+    except AttributeError as error:
+        raise UserError(
+            f"potential 'ase:{spec}': module {module_name!r} has no {attribute!r}: correct the "
+            "name after the second colon."
+        ) from error
+    try:
+        calculator = factory(**arguments)
+    except Exception as error:
+        raise UserError(
+            f"potential 'ase:{spec}': {attribute}(...) rejects {arguments or 'no arguments'}: "
+            f"{type(error).__name__}: {error}. Correct the part after '?'."
+        ) from error
+    if not hasattr(calculator, "get_property"):
+        raise UserError(
+            f"potential 'ase:{spec}': {attribute!r} makes a {type(calculator).__name__}, which "
+            "is no ASE calculator: name a calculator class or a function that returns one."
+        )
+    return calculator, reach_A
 
 
 def module_here(spec: str) -> Path | None:
@@ -217,3 +235,15 @@ def _parse_arguments(query: str, spec: str) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             arguments[key] = value
     return arguments
+
+
+def _receptive_field(arguments: dict[str, Any], spec: str) -> float | None:
+    if "receptive_field_A" not in arguments:
+        return None
+    value = arguments.pop("receptive_field_A")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise UserError(
+            f"potential 'ase:{spec}': receptive_field_A={value} cannot be: give a finite number of "
+            "Å above 0."
+        )
+    return float(value)

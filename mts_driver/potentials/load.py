@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from mts_driver.potentials.ranks.exchange import Ranks
 
 
+NAMED = ("so3lr", "ase", "metatomic")
+"""Kinds of models that a student can be, too, beside the files of `mts distill`."""
+
+
 def load_potential(
     spec: str,
     numbers: Sequence[int],
@@ -30,8 +34,9 @@ def load_potential(
     spec : str
         ``so3lr`` (``so3lr?charge=-1`` for an ion),
         ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
-        ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator), or ``socket:NAME`` (a program that
-        is a client of i-PI's protocol).
+        ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator), ``metatomic:FILE`` (any model that
+        was exported with metatomic; ``?forces=direct&variant=NAME&extensions=FOLDER``), or
+        ``socket:NAME`` (a program that is a client of i-PI's protocol).
     numbers : sequence of int, length N
         Atomic numbers, in the order of the positions that the potential will be called with.
     device : str
@@ -62,11 +67,8 @@ def load_potential(
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
     check_device(device)
     kind, _, rest = spec.partition(":")
-    if ranks is not None and (device != "cpu" or kind in ("ase", "socket")):
-        raise UserError(
-            f"{spec} on {device} cannot be shared out among {ranks.size} ranks: only so3lr and "
-            "students can, on the cpu."
-        )
+    if ranks is not None:
+        require_shareable(spec, device, ranks.size)
     if kind.partition("?")[0] == "so3lr":
         from mts_driver.potentials.so3lr.potential import SO3LR
 
@@ -81,17 +83,47 @@ def load_potential(
 
         return load_student(rest, numbers, device=device, dtype=dtype, ranks=ranks)
     if kind == "ase" and rest:
+        if ranks is not None:
+            from mts_driver.potentials.ase_on_ranks import AseOnRanks
+
+            return AseOnRanks(rest, numbers, ranks=ranks)
         from mts_driver.potentials.ase import AsePotential
 
         return AsePotential.from_spec(rest, numbers)
+    if kind == "metatomic":
+        from mts_driver.potentials.metatomic.potential import MetatomicPotential
+
+        return MetatomicPotential(spec, numbers, device=device, dtype=dtype, ranks=ranks)
     if kind == "socket":
         from mts_driver.potentials.socket import SocketPotential
 
         return SocketPotential(rest, numbers)
     raise UserError(
         f"potential {spec!r} is not known: use 'so3lr', 'student:FILE', "
-        "'ase:MODULE:CALLABLE?key=value' or 'socket:NAME'."
+        "'ase:MODULE:CALLABLE?key=value', 'metatomic:FILE' or 'socket:NAME'."
     )
+
+
+def require_shareable(spec: str, device: str, ranks: int) -> None:
+    """Refuse models that several processes cannot evaluate together, as far as names tell.
+
+    Raises
+    ------
+    UserError
+        If the device is another than the cpu, or the model is a program, or an ASE calculator
+        whose ``receptive_field_A`` is not given.
+    """
+    kind = spec.partition(":")[0]
+    if device != "cpu" or kind == "socket":
+        raise UserError(
+            f"{spec} on {device} cannot be shared out among {ranks} ranks: only so3lr, students, "
+            "metatomic: and ase: can, on the cpu."
+        )
+    if kind == "ase" and "receptive_field_A=" not in spec:
+        raise UserError(
+            f"{spec} cannot be shared out among {ranks} ranks: say within how many Å atoms matter "
+            "to an atomic energy, with receptive_field_A=12 behind its '?'."
+        )
 
 
 def as_potential(
@@ -152,7 +184,7 @@ def student_spec(student: str) -> tuple[str | None, Path | None]:
     rest = student.removeprefix("student:")
     if Path(rest).is_file():
         return f"student:{rest}", Path(rest)
-    if rest == student and student.partition(":")[0].partition("?")[0] in ("ase", "so3lr"):
+    if rest == student and student.partition(":")[0].partition("?")[0] in NAMED:
         return student, None
     if "/" in rest or rest.endswith(".safetensors"):
         raise UserError(
@@ -178,6 +210,10 @@ def spec_for(spec: str, atoms: Any) -> str:
         another charge.
     """
     charge, multiplicity = atoms.info.get("charge", 0), atoms.info.get("multiplicity", 1)
+    if spec.startswith("metatomic:"):
+        from mts_driver.potentials.metatomic.specification import for_system
+
+        return for_system(spec, charge, multiplicity)
     if multiplicity != 1 and "{multiplicity}" not in spec and "{unpaired}" not in spec:
         raise UserError(
             f"potential {spec!r} is needed for a system of multiplicity {multiplicity}, but is for "
@@ -215,13 +251,17 @@ def with_charge(spec: str, charge: int) -> str:
 
 
 def spec_charge(spec: str) -> float | None:
-    """Total charge (e) in ``so3lr?charge=Q``, 0 where it is left out; None for other models.
+    """Total charge (e) that ``so3lr`` or ``metatomic:FILE`` is for; None for other models.
 
     Raises
     ------
     UserError
         If it is no number, or another option is given.
     """
+    if spec.startswith("metatomic:"):
+        from mts_driver.potentials.metatomic.specification import Specification
+
+        return float(Specification.parse(spec).charge or 0)
     kind, question, options = spec.partition("?")
     if kind != "so3lr":
         return None

@@ -20,6 +20,8 @@ from typing import Any
 from mts_driver.drivers.counters import read_stats
 from mts_driver.errors import UserError
 from mts_driver.files import check_output
+from mts_driver.potentials.load import NAMED, require_shareable
+from mts_driver.potentials.metatomic.specification import Specification
 from mts_driver.processes import Child
 from mts_driver.runs.checkpoints import set_aside_checkpoints
 from mts_driver.runs.driver_process import mpiexec, start_driver, stats_file, structure_file
@@ -368,11 +370,11 @@ def load(path: Path) -> RunInput:
     run = read_input(path)
     for driver in run.drivers:
         kind, _, rest = driver.model.partition(":")
-        if kind.partition("?")[0] not in ("so3lr", "student", "ase"):
+        if kind.partition("?")[0] not in ("student", *NAMED):
             raise UserError(
                 f"<ffsocket name={driver.name!r}> asks for the model {driver.model!r}: use so3lr, "
-                "student:FILE or ase:MODULE:CALLABLE?key=value, or leave the model out where a "
-                "program of your own connects to the socket."
+                "student:FILE, ase:MODULE:CALLABLE?key=value or metatomic:FILE, or leave the model "
+                "out where a program of your own connects to the socket."
             )
         looks_like_file = "/" in rest or rest.endswith(".safetensors")
         if kind == "student" and looks_like_file and not (path.parent / rest).is_file():
@@ -380,13 +382,11 @@ def load(path: Path) -> RunInput:
                 f"<ffsocket name={driver.name!r}> asks for the student {rest!r}, which is not in "
                 f"{path.parent.resolve()}: copy it there, or correct the model."
             )
-        if mpiexec(driver.name, driver.options.get("ranks", "1")) and (
-            kind == "ase" or driver.options.get("device", "cpu") != "cpu"
-        ):
-            raise UserError(
-                f"driver {driver.name!r} has ranks: {driver.options['ranks']}: only so3lr and "
-                "students can be shared out among ranks, on the cpu."
-            )
+        if kind == "metatomic":
+            Specification.parse(driver.model).require_files(within=path.parent)
+        if mpiexec(driver.name, ranks := driver.options.get("ranks", "1")):
+            device = driver.options.get("device", "cpu")
+            require_shareable(driver.model, device, int(ranks))
     return run
 
 

@@ -164,6 +164,7 @@ def prepare(
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.ase import module_here
     from mts_driver.potentials.load import spec_for, student_spec
+    from mts_driver.potentials.metatomic.specification import absolute
     from mts_driver.potentials.virial import gives_virial
     from mts_driver.runs.input.settings import RunSettings
     from mts_driver.runs.run_folder import write_run_folder
@@ -188,6 +189,11 @@ def prepare(
     spec, file = student_spec(student)
     if spec and not spec.startswith("student:"):
         spec = spec_for(spec, atoms)
+    # drivers run in the folder of the run, which is no place for models of hundreds of MB
+    if teacher.startswith("metatomic:"):
+        teacher = absolute(teacher)
+    if spec and spec.startswith("metatomic:"):
+        spec = absolute(spec)
     if hydrogen_mass_Da is None:
         hydrogen_mass_Da = 4.0 if beads == 1 else 0.0
     protocol = RunSettings(

@@ -120,6 +120,10 @@ class VerletList:
             self._shifts = cell, x + y + z
         return self._shifts[1]
 
+    def cells(self) -> Floats:
+        """All images (K, 3) in numbers of cells, as `Stored.image` counts them."""
+        return self._images
+
     def _is_valid(self, positions_A: Floats, cell_A: Floats) -> bool:
         if self._reference is None:
             return False

@@ -98,7 +98,7 @@ def test_a_rank_that_dies_ends_the_driver_and_leaves_none(tmp_path, when):
     ("old", "new", "message"),
     [
         ("device: cpu", "device: cpu, ranks: two", "ranks: 'two': write a whole number"),
-        ("device: cpu", "device: cpu, ranks: 2", "only so3lr and students can be shared out"),
+        ("device: cpu", "device: cpu, ranks: 2", "say within how many Å atoms matter"),
     ],
 )
 def test_ranks_that_cannot_be_are_refused_before_anything_starts(tmp_path, old, new, message):

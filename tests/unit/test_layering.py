@@ -21,6 +21,8 @@ DISTRIBUTIONS = {
     "freud": "freud-analysis",
     "so3krates_torch": "so3krates-torch",
     "torch_geometric": "torch-geometric",
+    "metatomic": "metatomic-torch",
+    "metatensor": "metatensor-torch",
     "zmq": "pyzmq",
 }
 

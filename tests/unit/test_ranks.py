@@ -150,7 +150,7 @@ def test_atoms_that_cross_borders(spec):
 
 def test_what_cannot_be_shared_is_refused():
     def work(ranks):
-        with pytest.raises(UserError, match=r"ase:.* cannot be shared out among 2 ranks"):
-            load_potential("ase:ase.calculators.lj:LennardJones", [18], ranks=ranks)
+        with pytest.raises(UserError, match=r"socket:.* cannot be shared out among 2 ranks"):
+            load_potential("socket:nobody", [18], ranks=ranks)
 
     on_ranks(2, work)

@@ -175,8 +175,8 @@ def _check_charge(name: str, atoms: Atoms, models: Mapping[str, str]) -> None:
         if charge is not None and own is not None and own != charge:
             raise UserError(
                 f"the start {name!r} has a charge of {charge:+g} e, but the model {model!r} of "
-                f"{forcefield!r} is for {own:+g} e: write `model: so3lr?charge={charge:g}` into "
-                "its <parameters>, or correct the start."
+                f"{forcefield!r} is for {own:+g} e: write charge={charge:g} behind its '?', as in "
+                f"`model: so3lr?charge={charge:g}`, or correct the start."
             )
 
 

@@ -1,0 +1,1 @@
+"""Any model that was exported with metatomic (PET-MAD, MACE and others)."""
