@@ -95,6 +95,13 @@ def serve(
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait for the server; 0 waits for ever.", min=0)
     ] = 600.0,
+    reconnect: Annotated[
+        bool,
+        typer.Option(
+            "--reconnect",
+            help="With --address: when the server has gone, wait for it again, up to --timeout.",
+        ),
+    ] = False,
     stats: Annotated[
         Path | None, typer.Option(help="JSON file for the number and time of calls.")
     ] = None,
@@ -170,6 +177,11 @@ def serve(
                 batch_wait_ms,
             )
             beside = Stats(student, student_stats) if student else None
+            if reconnect:
+                raise UserError(
+                    "--reconnect with --zmq: a driver over ZeroMQ serves whoever comes, and its "
+                    "clients connect again by themselves; leave it out."
+                )
             serve_zmq(options, load, counters, console, student=beside, worker=worker)
             return
         if "," in device or workers > 1 or keys is not None or student:
@@ -189,6 +201,7 @@ def serve(
                 target,
                 model=spec,
                 timeout=timeout,
+                reconnect=reconnect,
                 tell=lambda text: console.print(f"{spec}: {text}"),
                 after_call=update,
             )
