@@ -1,9 +1,10 @@
-"""Nodes of a cluster on one machine: network namespaces with an address each, and a batch system."""
+"""Nodes of a cluster on one machine: network namespaces with an address each, and an `srun`."""
 
 import os
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,20 @@ SCONTROL = """\
 tr , '\\n' <<< "$3"
 """
 
+QUEUE = "qdisc add dev eth0 root netem delay 0.2ms"
+# `mts`, which takes a machine for gone after two seconds of silence
+SILENT = (
+    sys.executable,
+    "-c",
+    "from mts_driver.drivers.ipi_socket import transport; transport.SILENT_S = 2\n"
+    "from mts_driver.cli.main import main; main()",
+)
+
+
+def said(file: Path) -> str:
+    """What a file holds by now."""
+    return file.read_text() if file.exists() else ""
+
 
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
@@ -71,12 +86,24 @@ class Nodes:
         for space in self.spaces:
             ip("netns", "add", space)
         a, b = self.spaces
-        ip(*"link add eth0 netns".split(), a, *"type veth peer name eth0 netns".split(), b)
+        peer = ("type", "veth", "peer", "name", "eth0", "netns", b)
+        ip("link", "add", "eth0", "netns", a, *peer)
         for space, name in zip(self.spaces, self.names, strict=True):
             ip("-n", space, "addr", "add", f"{name}/24", "dev", "eth0")
             ip("-n", space, "link", "set", "eth0", "up")
             ip("-n", space, "link", "set", "lo", "up")
             (self.folder / name).write_text(space)
+            # as between nodes of a cluster, where the kernel has the module; nothing depends on it
+            subprocess.run(
+                [
+                    "tc",
+                    "-n",
+                    space,
+                    *QUEUE.split(),
+                ],
+                capture_output=True,
+                check=False,
+            )
 
     def cable(self, state: str) -> None:
         """Cut the network, or mend it: ``down`` or ``up``."""
@@ -96,10 +123,6 @@ class Nodes:
             )
         self.started.append(process)
         return process
-
-    def serve(self, node: int, *arguments: object, cwd: Path, log: str):
-        words = ("serve", *arguments, "--structure", "start.extxyz")
-        return self.start(node, MTS, *words, cwd=cwd, log=log)
 
     def submit(self, script: Path, run: Path, *, job: int = 1, **variables: str):
         """Do what sbatch does: run a script on the first node, with what SLURM tells it."""
