@@ -181,7 +181,8 @@ def _numbers(lmp: Any, elements: Sequence[str]) -> np.ndarray:
     of_atoms = lmp.numpy.extract_atom("type")[:count][np.argsort(tags)]
     by_type = np.array([atomic_numbers[one] for one in elements])
     _check_masses(lmp, elements, by_type)
-    return by_type[of_atoms - 1]
+    found: np.ndarray = by_type[of_atoms - 1]
+    return found
 
 
 def _require_fit(potential: Potential, numbers: np.ndarray) -> None:

@@ -4,6 +4,8 @@ Nodes are network namespaces of this machine; `srun` is a script that runs comma
 """
 
 import json
+import os
+import shutil
 import signal
 import sys
 import time
@@ -21,6 +23,7 @@ from running import (
     Gate,
     make_run,
     properties,
+    sockets_of,
     steps_done,
     wait_for,
 )
@@ -29,7 +32,19 @@ from mts_driver.drivers.zmq.keys import make_keys
 from mts_driver.runs.launcher import Launcher, load
 
 CLUSTER = Path(__file__).parents[2] / "inputs" / "cluster"
-WATER = {"teacher": "so3lr", "student": "student:water", "mode": "unix"}
+WATER = {"teacher": "so3lr", "student": "student:water", "mode": "zmq"}
+SSHD = """
+import asyncio, asyncssh
+class Server(asyncssh.SSHServer):
+    def begin_auth(self, user): return False
+    def unix_connection_requested(self, path): return True
+async def main():
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    await asyncssh.listen("10.77.0.1", 2222, server_factory=Server, server_host_keys=[key])
+    print("listens", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
 LISTEN = (
     "import socket; s = socket.create_server(('10.77.0.1', 31415)); k = [s.accept() for _ in '12']"
 )
@@ -163,21 +178,64 @@ def test_a_cable_that_stays_cut_is_said_and_the_run_goes_on_elsewhere(nodes, tmp
 
 
 @pytest.mark.slow
+def test_a_run_that_ends_with_its_driver(nodes, tmp_path):
+    """i-PI's own way for runs that nobody watches."""
+    way = (("name='teacher' mode='unix'", "name='teacher' mode='unix' exit_on_disconnect='True'"),)
+    run = make_run(tmp_path / "run", mode="unix", n=1, replace=way).parent
+    gate = Gate(tmp_path)
+    started, driver = by_hand(nodes, run, gate.model)
+    gate.wait_for(lambda: steps_done(run) > 3, what="steps")
+    driver.kill()
+    assert started.wait(LONG_S) == 0
+    assert "a driver that went away" in said(run / "run.log")
+    assert (run / "RESTART").exists()
+
+
+@pytest.mark.slow
+def test_a_unix_socket_through_ssh(nodes, tmp_path):
+    """The driver knows nothing of it; the server of ssh is asyncssh, the client the usual one."""
+    pytest.importorskip("asyncssh")
+    if shutil.which("ssh") is None:
+        pytest.skip("there is no ssh")
+    mine = (
+        ("model: ase:toy_calculators:ToyWater,", "model: ase:toy_calculators:ToyWater, start: no,"),
+    )
+    alone, _ = twin(tmp_path, mode="unix", n=1)
+    run = make_run(tmp_path / "ssh", mode="unix", n=1, steps=30, replace=mine).parent
+    started = nodes.start(0, MTS, "run", "input.xml", cwd=run, log="run.log")
+    there = sockets_of(run / "input.xml")[0]
+    wait_for(there.exists, what="socket")
+    nodes.start(0, sys.executable, "-c", SSHD, cwd=run, log="sshd.log")
+    wait_for(lambda: "listens" in said(run / "sshd.log"), what="server of ssh")
+    here = tmp_path / "here"
+    options = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-p", "2222")
+    words = (*options, "-N", "-L", f"{here}:{there}", "me@10.77.0.1")
+    nodes.start(1, "ssh", *words, cwd=run, log="ssh.log")
+    wait_for(here.exists, what="socket of ssh")
+    words = ("serve", TEACHER, "--address", here, "--structure", "start.extxyz")
+    nodes.start(1, MTS, *words, cwd=run, log="teacher.log")
+    assert started.wait(LONG_S) == 0, said(run / "run.log")
+    assert_same(run, alone)
+
+
+@pytest.mark.slow
 def test_beads_on_all_nodes_in_a_chain_of_jobs(nodes, tmp_path):
     """The first job is told that its time is over; the second finds other ports, and goes on."""
     half = (("<batch_size> 4 </batch_size>", "<batch_size> 2 </batch_size>"),)
-    alone, run = twin(tmp_path, mode="unix", n=1, beads=4, hydrogen_mass=None, replace=half)
+    alone, run = twin(tmp_path, mode="unix", n=1, beads=4, hydrogen_mass=0.0, replace=half)
     gate = Gate(tmp_path)
     script, out = CLUSTER / "beads.sbatch", tmp_path / "job.out"
     first = nodes.submit(script, run, TEACHER=gate.model)
     gate.wait_for(lambda: steps_done(run) > 3, what="steps")
+    os.kill(nodes.pids(1)[0], signal.SIGKILL)  # the other driver takes its beads
+    gate.wait_for(lambda: steps_done(run) > 6, what="steps of one driver")
     first.send_signal(signal.SIGUSR1)
     wait_for(lambda: "stopping i-PI" in said(out), what="the word")
     gate.open()
     assert first.wait(LONG_S) == 130, said(out)
     assert "2 drivers connected" in said(out) or "10.77.0.1, 10.77.0.2" in said(out)
-    wait_for(lambda: not nodes.pids(1), what="end of the drivers")
-    assert 3 < steps_done(run) < 30
+    assert "teacher: driver connected (10.77.0.1)" in said(out)
+    assert 6 < steps_done(run) < 30
     second = nodes.submit(script, run, job=2, TEACHER=TEACHER)
     assert second.wait(LONG_S) == 0, said(out)
     assert_same(run, alone, rtol=1e-9)
@@ -196,7 +254,7 @@ def test_a_job_of_two_kinds_of_nodes(nodes, tmp_path):
 @pytest.mark.slow
 def test_replicas_that_exchange_and_a_teacher_that_cannot_start(nodes, tmp_path):
     pytest.importorskip("mpi4py")
-    models = {**WATER, "teacher": "student:general"}
+    models = {**WATER, "teacher": "student:general", "mode": "unix"}
     alone, run = twin(tmp_path, steps=12, exchange_K=(320.0,), **models)
     script, ranks = CLUSTER / "two_nodes.sbatch", {"SLURM_NTASKS_PER_NODE": "2"}
     broken = nodes.submit(script, run, TEACHER="student:no-such-file", **ranks)
