@@ -197,9 +197,7 @@ def test_a_unix_socket_through_ssh(nodes, tmp_path):
     pytest.importorskip("asyncssh")
     if shutil.which("ssh") is None:
         pytest.skip("there is no ssh")
-    mine = (
-        ("model: ase:toy_calculators:ToyWater,", "model: ase:toy_calculators:ToyWater, start: no,"),
-    )
+    mine = ((f"{TEACHER},", f"{TEACHER}, start: no,"),)
     alone, _ = twin(tmp_path, mode="unix", n=1)
     run = make_run(tmp_path / "ssh", mode="unix", n=1, steps=30, replace=mine).parent
     started = nodes.start(0, MTS, "run", "input.xml", cwd=run, log="run.log")
