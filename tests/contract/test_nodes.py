@@ -45,6 +45,7 @@ async def main():
     await asyncio.Event().wait()
 asyncio.run(main())
 """
+EXIT = "<exit_on_disconnect> True </exit_on_disconnect>"
 LISTEN = (
     "import socket; s = socket.create_server(('10.77.0.1', 31415)); k = [s.accept() for _ in '12']"
 )
@@ -180,7 +181,7 @@ def test_a_cable_that_stays_cut_is_said_and_the_run_goes_on_elsewhere(nodes, tmp
 @pytest.mark.slow
 def test_a_run_that_ends_with_its_driver(nodes, tmp_path):
     """i-PI's own way for runs that nobody watches."""
-    way = (("name='teacher' mode='unix'", "name='teacher' mode='unix' exit_on_disconnect='True'"),)
+    way = (("<timeout> 600 </timeout>", f"<timeout> 600 </timeout> {EXIT}"),)
     run = make_run(tmp_path / "run", mode="unix", n=1, replace=way).parent
     gate = Gate(tmp_path)
     started, driver = by_hand(nodes, run, gate.model)

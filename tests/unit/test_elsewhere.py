@@ -3,7 +3,6 @@
 import shutil
 import socket
 import threading
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,12 +82,8 @@ def test_start_is_yes_or_no(tmp_path):
 
 def test_who_connects_and_who_is_left_is_reported():
     server = SimpleNamespace(clients=[], mode="inet", address="node1", port=5)
-    simulation = SimpleNamespace(
-        fflist={
-            "teacher": SimpleNamespace(socket=server),
-            "student": SimpleNamespace(socket=server),
-        }
-    )
+    field = SimpleNamespace(socket=server)
+    simulation = SimpleNamespace(fflist={"teacher": field, "student": field})
     said, heard = [], threading.Event()
 
     def hear(event):
@@ -103,7 +98,9 @@ def test_who_connects_and_who_is_left_is_reported():
             assert heard.wait(60)
     finally:
         softexit.triggered = True  # ends the thread
-        time.sleep(0.5)
+        for thread in threading.enumerate():
+            if thread.name == "connections":
+                thread.join(60)
         softexit.triggered = False
     assert said[0] == "teacher: driver connected (10.0.0.2)"
     assert said[1] == "teacher: 3 drivers connected (2 on 10.0.0.2, 10.0.0.3)"
@@ -113,9 +110,9 @@ def test_who_connects_and_who_is_left_is_reported():
 def test_a_machine_that_is_not_there_yet_is_waited_for(monkeypatch):
     """No route, or no answer at all, may be a node that boots; a wrong name is none."""
     monkeypatch.setattr(transport, "_ATTEMPT_S", 0.1)
-    with pytest.raises(UserError, match="no i-PI server at 192.0.2.1:9 after"):
+    with pytest.raises(UserError, match=r"no i-PI server at 192\.0\.2\.1:9 after"):
         connect(Address("inet", host="192.0.2.1", port=9), timeout=0.3)
-    with pytest.raises(UserError, match="cannot connect to no.such.host.invalid:9"):
+    with pytest.raises(UserError, match=r"cannot connect to no\.such\.host\.invalid:9"):
         connect(Address("inet", host="no.such.host.invalid", port=9), timeout=0.3)
 
 

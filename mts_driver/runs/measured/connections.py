@@ -31,7 +31,9 @@ def watch_connections(
         if name not in started and hasattr(forcefield, "socket")
     }
     if servers:
-        threading.Thread(target=_watch, args=(servers, send), daemon=True).start()
+        threading.Thread(
+            target=_watch, args=(servers, send), name="connections", daemon=True
+        ).start()
 
 
 def _watch(servers: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
