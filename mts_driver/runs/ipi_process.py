@@ -65,8 +65,10 @@ class Engine:
         from ipi.utils.softexit import softexit
 
         from integrators.ipi.plugin import register
+        from integrators.ipi.replacements import take_resets_for_ends
 
         register()
+        take_resets_for_ends()
         write_checkpoints_well()
         self.ending.watch()
         root = ET.parse(self.settings["input"]).getroot()
