@@ -9,6 +9,7 @@ that was called otherwise would be replaced by something that is never, or wrong
 from __future__ import annotations
 
 import inspect
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +20,7 @@ import ipi.inputs.motion.dynamics as dynamics_input
 import ipi.inputs.motion.motion as motion_input
 import ipi.utils.inputvalue as input_values
 from ipi.engine.outputs import CheckpointOutput
-from ipi.interfaces.sockets import Status
+from ipi.interfaces.sockets import DriverSocket, Status
 from ipi.utils.softexit import softexit
 from ipi.utils.units import UnitMap
 
@@ -135,6 +136,23 @@ def take_for_ready(client: Any) -> None:
 def _is_ready(client: Any) -> int:
     client.status = Status.Up | Status.Ready
     return int(client.status)
+
+
+def take_resets_for_ends() -> None:
+    """Have a driver that was killed be found gone, like one that has closed its connection.
+
+    i-PI gives the request of the latter to another driver. The former may leave a reset, which
+    ends i-PI's polling thread, and with it the run.
+    """
+    native(DriverSocket, "recvall", "self", "dest")  # reads by recv_into
+
+    def receive(self: Any, *arguments: Any) -> int:
+        try:
+            return socket.socket.recv_into(self, *arguments)
+        except ConnectionError:
+            return 0
+
+    DriverSocket.recv_into = receive
 
 
 def hear_of_soft_exits(hear: Callable[[str, str], None]) -> None:

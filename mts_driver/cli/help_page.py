@@ -23,7 +23,8 @@ PANELS = {
     "Measurement": (
         "--rounds --seconds --no-speed --atoms --replicas --reference --experiment --discard"
     ),
-    "Connection": "--address --zmq --mode --device-steps --prefix --timeout",
+    "Connection": "--address --zmq --mode --device-steps --prefix --timeout --reconnect "
+    "--elsewhere",
     "Clients": "--client --keys --queue --batch --batch-wait-ms",
     "Output": "--output --json --work --stats --force --quiet",
 }

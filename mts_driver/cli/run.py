@@ -22,6 +22,14 @@ def run(
     baseline_steps: Annotated[
         int, typer.Option(help="Single steps of 1 fs to time for the speed-up; 0: none.", min=0)
     ] = 10,
+    elsewhere: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ADDRESS",
+            help="You start this driver, on another machine: HOST:PORT of this one, where i-PI "
+            "listens, or tcp://HOST:PORT, where a driver over ZeroMQ does; may be repeated.",
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Another place for the summary.")
     ] = None,
@@ -33,6 +41,7 @@ def run(
     i-PI's names for backups (#name#0#), and --restart continues them. Ctrl-C stops cleanly.
     """
     from mts_driver.cli.progress import RunProgress
+    from mts_driver.runs.input.elsewhere import parse_elsewhere
     from mts_driver.runs.launcher import Interrupted
     from mts_driver.runs.run import run as start
 
@@ -44,6 +53,7 @@ def run(
                 restart=restart,
                 steps=steps,
                 baseline_steps=baseline_steps,
+                elsewhere=parse_elsewhere(elsewhere or []),
                 json_file=json_file,
                 tell=progress.tell,
                 on_event=progress.on_event,

@@ -102,6 +102,13 @@ def serve(
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait for the server; 0 waits for ever.", min=0)
     ] = 600.0,
+    reconnect: Annotated[
+        bool,
+        typer.Option(
+            "--reconnect",
+            help="With --address: when the server has gone, wait for it again, up to --timeout.",
+        ),
+    ] = False,
     stats: Annotated[
         Path | None, typer.Option(help="JSON file for the number and time of calls.")
     ] = None,
@@ -126,6 +133,11 @@ def serve(
         raise UserError(
             "give one of --address, of an <ffsocket>, --zmq, where to listen, and --mpi-name, of "
             "an <ffmpi>."
+        )
+    if reconnect and not address:
+        raise UserError(
+            "--reconnect is for --address: a driver over ZeroMQ serves whoever comes, and clients "
+            "connect again by themselves; one in a job with i-PI ends with it. Leave it out."
         )
     if mpi_name and not mpi:
         raise UserError(f"--mpi-name {mpi_name} needs --mpi, and i-PI in the same mpiexec.")
@@ -198,7 +210,8 @@ def serve(
         counters.enter("ready")
         with RateLine(console, counters) as update:
             job = ranks if mpi else None
-            farewell = _answer_ipi(evaluator, target or job, spec, timeout, console, update)
+            wait = {"timeout": timeout, "reconnect": reconnect}
+            farewell = _answer_ipi(evaluator, target or job, spec, wait, console, update)
         counters.enter("done")
         console.print(f"{spec}: {farewell}; {rate(counters)}")
 
@@ -212,7 +225,7 @@ def serve(
 
 
 def _answer_ipi(
-    evaluator: Any, where: Any, model: str, timeout: float, console: Any, update: Any
+    evaluator: Any, where: Any, model: str, wait: dict[str, Any], console: Any, update: Any
 ) -> str:
     """Evaluate structures for the i-PI at an address, or in the same job; tell how it ended."""
     from mts_driver.drivers.ipi_mpi import serve as answer_over_mpi
@@ -224,7 +237,7 @@ def _answer_ipi(
             evaluator,
             where,
             model=model,
-            timeout=timeout,
+            **wait,
             tell=lambda text: console.print(f"{model}: {text}"),
             after_call=update,
         )

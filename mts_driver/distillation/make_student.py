@@ -304,11 +304,11 @@ def distill(
 def _student_of(run_input: Path) -> str:
     """Return the file or name of the student that a run used."""
     found = read_input(run_input)
-    for driver in found.drivers:
-        if driver.name == found.student and driver.model.startswith("student:"):
-            file = driver.model.removeprefix("student:")
-            beside = run_input.parent / file
-            return str(beside) if beside.is_file() else file
+    model = found.models.get(found.student or "", "")
+    if model.startswith("student:"):
+        file = model.removeprefix("student:")
+        beside = run_input.parent / file
+        return str(beside) if beside.is_file() else file
     raise UserError(
         f"from_run={str(run_input.parent)!r}: its input names no student of this package to start "
         "from: give one with base."

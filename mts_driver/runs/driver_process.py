@@ -1,15 +1,56 @@
-"""The command that starts a driver of ``mts run``: ``mts serve`` with what the input says."""
+"""The drivers of ``mts run``: their models checked, and ``mts serve`` with what the input says."""
 
 import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from mts_driver.errors import UserError
+from mts_driver.potentials.load import NAMED, require_shareable
+from mts_driver.potentials.metatomic.specification import Specification
 from mts_driver.processes import KEEP_MEMORY, WAIT_BRIEFLY, Child
-from mts_driver.runs.input.read import Driver
+from mts_driver.runs.input.read import Driver, RunInput, read_input
+
+
+def load(path: Path, elsewhere: Mapping[str, str] | None = None) -> RunInput:
+    """Read an input and check that its models can be found, before anything starts.
+
+    Parameters
+    ----------
+    path : Path
+        The input or a checkpoint.
+    elsewhere : mapping of str to str, optional
+        See `mts_driver.runs.input.read.read_input`.
+
+    Raises
+    ------
+    UserError
+        If the input or a model's file is missing or wrong.
+    """
+    run = read_input(path, elsewhere)
+    for driver in run.drivers:
+        kind, _, rest = driver.model.partition(":")
+        if kind.partition("?")[0] not in ("student", *NAMED):
+            raise UserError(
+                f"<ffsocket name={driver.name!r}> asks for the model {driver.model!r}: use so3lr, "
+                "student:FILE, ase:MODULE:CALLABLE?key=value or metatomic:FILE, or leave the model "
+                "out where a program of your own connects to the socket."
+            )
+        looks_like_file = "/" in rest or rest.endswith(".safetensors")
+        if kind == "student" and looks_like_file and not (path.parent / rest).is_file():
+            raise UserError(
+                f"<ffsocket name={driver.name!r}> asks for the student {rest!r}, which is not in "
+                f"{path.parent.resolve()}: copy it there, or correct the model."
+            )
+        if kind == "metatomic":
+            Specification.parse(driver.model).require_files(within=path.parent)
+        if mpiexec(driver.name, ranks := driver.options.get("ranks", "1")):
+            device = driver.options.get("device", "cpu")
+            require_shareable(driver.model, device, int(ranks))
+    return run
 
 
 def start_driver(

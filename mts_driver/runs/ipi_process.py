@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from mts_driver.processes import die_with_parent
 from mts_driver.runs.atoms_of_run import check_systems, structure_for
 from mts_driver.runs.checkpoints import write_checkpoints_well
 from mts_driver.runs.ending import Ending
+from mts_driver.runs.input.elsewhere import put_elsewhere
 from mts_driver.runs.ipi_polling import ask_directly
+from mts_driver.runs.measured.connections import watch_connections
 from mts_driver.runs.measured.hole_recorder import watched_systems
 from mts_driver.runs.measured.measurements import RunMonitor
 from mts_driver.runs.measured.single_step_timing import time_single_steps
@@ -33,10 +36,11 @@ class Engine:
     Parameters
     ----------
     settings : dict
-        ``input``, ``structures`` (by force field: where to write the atoms for its driver, and
-        whether they are periodic), ``stats`` (the same: files), ``teachers`` (the same:
-        specifications, empty where they are not known; none without students), ``students``
-        (names), ``baseline_steps``, ``total_steps`` (or None), ``events_fd``, ``parent``.
+        ``input``, ``elsewhere`` (for `put_elsewhere`), ``structures`` (by force field: where to
+        write the atoms for its driver, and whether they are periodic), ``stats`` (the same:
+        files), ``teachers`` (the same: specifications, empty where they are not known; none without
+        students), ``students`` (names), ``baseline_steps``, ``total_steps`` (or None),
+        ``events_fd``, ``parent``.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -61,14 +65,19 @@ class Engine:
         from ipi.utils.softexit import softexit
 
         from integrators.ipi.plugin import register
+        from integrators.ipi.replacements import take_resets_for_ends
 
         register()
+        take_resets_for_ends()
         write_checkpoints_well()
         self.ending.watch()
-        with open(self.settings["input"]) as file:
-            simulation = Simulation.load_from_xml(
-                file, request_banner=True, post_init_hook=self.hold_until_drivers_are_ready
-            )
+        root = ET.parse(self.settings["input"]).getroot()
+        put_elsewhere(root, self.settings["elsewhere"])
+        simulation = Simulation.load_from_xml(
+            ET.tostring(root, "unicode"),
+            request_banner=True,
+            post_init_hook=self.hold_until_drivers_are_ready,
+        )
         _listen_once(signal.SIGTERM)
         if self._told_to_stop:  # i-PI's own handler has come after the signal
             softexit._kill_handler(signal.SIGTERM, None)
@@ -89,6 +98,7 @@ class Engine:
         softexit.register_function(lambda: _remove_sockets(simulation))
         # once the outputs are safe, end at once: threads that wait for a dead driver never would
         softexit.hard_exit = True
+        watch_connections(simulation, self.settings["stats"], self.send)
         self.send({"event": "started"})
         if self.settings["teachers"]:
             self.baseline = time_single_steps(

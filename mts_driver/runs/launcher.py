@@ -13,20 +13,19 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mts_driver.drivers.counters import read_stats
 from mts_driver.errors import UserError
 from mts_driver.files import check_output
-from mts_driver.potentials.load import NAMED, require_shareable
-from mts_driver.potentials.metatomic.specification import Specification
 from mts_driver.processes import Child
 from mts_driver.runs.checkpoints import set_aside_checkpoints
-from mts_driver.runs.driver_process import mpiexec, start_driver, stats_file, structure_file
-from mts_driver.runs.input.read import Driver, RunInput, check_ipi_version, read_input
+from mts_driver.runs.driver_process import load, start_driver, stats_file, structure_file
+from mts_driver.runs.input.read import Driver, RunInput, check_ipi_version
 from mts_driver.runs.ipi_child import EngineProcess
+from mts_driver.runs.measured.connections import in_words
 from mts_driver.runs.measured.summary import summarise
 from mts_driver.runs.stale_sockets import free_address
 
@@ -51,6 +50,8 @@ class Launcher:
         Single steps to time for ``speedup_vs_single_step``; 0 for none.
     total_steps : int, optional
         Replaces the input's ``<total_steps>``.
+    elsewhere : mapping of str to str, optional
+        That ``run`` was loaded with.
     tell : callable
         Takes lines for the user.
     on_event : callable
@@ -65,6 +66,7 @@ class Launcher:
         *,
         baseline_steps: int = 10,
         total_steps: int | None = None,
+        elsewhere: Mapping[str, str] | None = None,
         tell: Callable[[str], None] = lambda _: None,
         on_event: Callable[[dict[str, Any]], None] = lambda _: None,
         go_on: str = "mts run input.xml --restart",
@@ -72,6 +74,7 @@ class Launcher:
         self.run = run
         self.baseline_steps = baseline_steps
         self.total_steps = total_steps
+        self.elsewhere = dict(elsewhere or {})
         self.tell = tell
         self.on_event = on_event
         self.go_on = go_on
@@ -96,7 +99,7 @@ class Launcher:
         UserError
             If a process fails; i-PI has written RESTART by then if it could.
         Interrupted
-            On Ctrl-C or SIGTERM, after a clean stop.
+            On Ctrl-C, SIGTERM or SIGUSR1, after a clean stop.
         """
         check_ipi_version()
         for name in ("i-pi", *(driver.name for driver in self.run.drivers)):
@@ -107,7 +110,8 @@ class Launcher:
         if self._remove_exit():
             self.tell(f"removed the file EXIT in {self.folder}, which would end this run at once")
         self.scratch = Path(tempfile.mkdtemp(prefix="mts-run-"))
-        previous = signal.signal(signal.SIGTERM, _interrupt)
+        # batch systems announce the end of a job by one that the job names, often USR1
+        stops = {one: signal.signal(one, _interrupt) for one in (signal.SIGTERM, signal.SIGUSR1)}
         try:
             self._start_engine()
             self._until("loaded")
@@ -122,13 +126,14 @@ class Launcher:
             if self._end is not None and not self._end["done"]:
                 self._blame_a_driver()
             self._wind_up()
-        except KeyboardInterrupt:
-            self.ended_by = "Ctrl-C or SIGTERM"
+        except KeyboardInterrupt as stopped:
+            self.ended_by = str(stopped) or "Ctrl-C or SIGTERM"
             self._stop_all()
             raise Interrupted from None
         finally:
             self._stop_all()
-            signal.signal(signal.SIGTERM, previous)
+            for number, previous in stops.items():
+                signal.signal(number, previous)
             self._remove_exit()
             shutil.rmtree(self.scratch, ignore_errors=True)
         assert self._end is not None
@@ -168,16 +173,16 @@ class Launcher:
         return ""
 
     def _start_engine(self) -> None:
-        models = {driver.name: driver.model for driver in self.run.drivers}
         settings = {
             "input": self.run.path.name,
+            "elsewhere": self.elsewhere,
             "structures": {
                 driver.name: [str(structure_file(self.scratch, driver)), driver.periodic]
                 for driver in self.run.drivers
             },
             "stats": {d.name: [str(stats_file(self.scratch, d))] for d in self.run.drivers},
             # those of a teacher alone have nothing to be compared with
-            "teachers": {name: models.get(name, "") for name in self.run.teachers}
+            "teachers": {name: self.run.models.get(name, "") for name in self.run.teachers}
             if self.run.students
             else {},
             "students": self.run.students,
@@ -200,7 +205,7 @@ class Launcher:
             )
         for address in self.run.addresses:
             if address not in [driver.address for driver in self.run.drivers]:
-                self.tell(f"waiting for a driver that you start by hand at {address}")
+                self.tell(f"waiting for a driver that you start yourself, at {address}")
 
     def _at_the_same_address(self, driver: Driver) -> tuple[Driver, Driver | None]:
         """Return the driver to start, and the student that it serves as well."""
@@ -275,6 +280,8 @@ class Launcher:
     def _take(self, event: dict[str, Any]) -> None:
         """Keep an event of the engine; raise if it is an error."""
         self.last.update(event)
+        if event["event"] == "drivers":
+            self.tell(in_words(event))
         if event["event"] == "error":
             self._end = event["measured"] or None
             raise UserError(self._engine_error(event))
@@ -328,7 +335,8 @@ class Launcher:
         A second Ctrl-C does not interrupt this, which is bounded in time.
         """
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_IGN)
         try:
             self._stop_one_by_one()
         finally:
@@ -355,39 +363,8 @@ class Launcher:
         self.engine = None
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-def load(path: Path) -> RunInput:
-    """Read an input and check that its models can be found, before anything starts.
-
-    Raises
-    ------
-    UserError
-        If the input or a model's file is missing or wrong.
-    """
-    run = read_input(path)
-    for driver in run.drivers:
-        kind, _, rest = driver.model.partition(":")
-        if kind.partition("?")[0] not in ("student", *NAMED):
-            raise UserError(
-                f"<ffsocket name={driver.name!r}> asks for the model {driver.model!r}: use so3lr, "
-                "student:FILE, ase:MODULE:CALLABLE?key=value or metatomic:FILE, or leave the model "
-                "out where a program of your own connects to the socket."
-            )
-        looks_like_file = "/" in rest or rest.endswith(".safetensors")
-        if kind == "student" and looks_like_file and not (path.parent / rest).is_file():
-            raise UserError(
-                f"<ffsocket name={driver.name!r}> asks for the student {rest!r}, which is not in "
-                f"{path.parent.resolve()}: copy it there, or correct the model."
-            )
-        if kind == "metatomic":
-            Specification.parse(driver.model).require_files(within=path.parent)
-        if mpiexec(driver.name, ranks := driver.options.get("ranks", "1")):
-            device = driver.options.get("device", "cpu")
-            require_shareable(driver.model, device, int(ranks))
-    return run
+def _interrupt(number: int, _: object) -> None:
+    raise KeyboardInterrupt("SIGUSR1" if number == signal.SIGUSR1 else "")
 
 
 __all__ = ["Interrupted", "Launcher", "load"]

@@ -1,7 +1,7 @@
 """A whole run under i-PI, with all its drivers, its summary and its picture: `run`."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ def run(
     restart: bool = False,
     steps: int | None = None,
     baseline_steps: int = 10,
+    elsewhere: Mapping[str, str] | None = None,
     json_file: str | Path | None = None,
     tell: Callable[[str], None] = print,
     on_event: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -65,6 +66,10 @@ def run(
         Outer steps in all, instead of the input's ``<total_steps>``.
     baseline_steps : int
         Single steps of 1 fs that are timed for the speed-up; 0 for none.
+    elsewhere : mapping of str to str, optional
+        Drivers that somebody starts on other machines, by name of the force field: ``HOST:PORT`` of
+        this machine where i-PI listens for it, or ``tcp://HOST:PORT`` where it listens itself (an
+        ``<ffdirect>`` over ZeroMQ). Whatever the input or checkpoint says of its address gives way.
     json_file : path, optional
         Another place for the summary, beside ``summary.json``.
     tell : callable
@@ -83,19 +88,20 @@ def run(
     UserError
         If the input is wrong or a process fails; i-PI has written RESTART by then if it could.
     mts_driver.runs.launcher.Interrupted
-        After Ctrl-C or SIGTERM and a clean stop; it says how to go on. Call it from the main
-        thread, which alone hears signals.
+        After Ctrl-C, SIGTERM or SIGUSR1, and a clean stop; it says how to go on. Call it from the
+        main thread, which alone hears signals.
     """
     path = Path(file)
     for name, value, least in (("steps", steps, 1), ("baseline_steps", baseline_steps, 0)):
         if value is not None and value < least:
             raise UserError(f"{name}={value}: give {least} or more.")
-    wanted = load(path)
+    wanted = load(path, elsewhere)
     target = path.parent / SUMMARY_FILE
     check_output(target, name="the summary of a run")
     if json_file is not None:
         check_output(Path(json_file), name="json_file")
     go_on = f"mts run {shlex.quote(str(path))} --restart" + (f" --steps {steps}" if steps else "")
+    go_on += "".join(f" --elsewhere {name}={at}" for name, at in (elsewhere or {}).items())
     if restart:
         checkpoint, done = newest_checkpoint(wanted)
         total = steps or wanted.total_steps
@@ -105,13 +111,14 @@ def run(
                 f"with steps={2 * done}."
             )
         tell(f"continuing from {checkpoint.name} at step {done} of {total}")
-        wanted, steps = load(checkpoint), total
+        wanted, steps = load(checkpoint, elsewhere), total
     elif (path.parent / f"{wanted.prefix}.out").exists() or (path.parent / "RESTART").exists():
         tell("outputs of an earlier run are kept as #name#0# (--restart continues them)")
     launcher = Launcher(
         wanted,
         baseline_steps=baseline_steps,
         total_steps=steps,
+        elsewhere=elsewhere,
         tell=tell,
         on_event=on_event,
         go_on=go_on,

@@ -6,6 +6,7 @@ Other supported versions: ``pip install --no-deps --target FOLDER ipi==3.3.0``, 
 
 import ast
 import inspect
+import socket
 import threading
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ipi.engine.atoms import Atoms
 from ipi.engine.cell import Cell
 from ipi.engine.forcefields import FFDirect, FFSocket
 from ipi.engine.outputs import CheckpointOutput
-from ipi.interfaces.sockets import Driver, InterfaceSocket, Status
+from ipi.interfaces.sockets import Disconnected, Driver, DriverSocket, InterfaceSocket, Status
 from ipi.utils.softexit import softexit
 from ipi.utils.units import UnitMap, unit_to_internal
 
@@ -118,6 +119,18 @@ def test_a_client_is_taken_for_ready():
         replacements.take_for_ready(client)
     client.status = Status.Up | Status.Busy
     assert client.get_status() == client.status == Status.Up | Status.Ready
+
+
+def test_a_driver_that_was_killed_is_taken_for_one_that_has_left(monkeypatch):
+    monkeypatch.setattr(DriverSocket, "recv_into", DriverSocket.recv_into)
+    replacements.take_resets_for_ends()
+    ours, theirs = socket.socketpair()
+    client = Driver(ours)
+    ours.close()
+    client.send_msg("status")
+    theirs.close()  # with a message that was never read: a reset
+    with pytest.raises(Disconnected):
+        client.recvall(np.zeros(3))
 
 
 def test_a_soft_exit_is_heard_of_first(monkeypatch):

@@ -1,22 +1,28 @@
 """Programs that are clients of i-PI's protocol as models: real ones, behind a real socket."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import units
+from ase.calculators.socketio import SocketIOCalculator
 from ase.io import read
 from running import LONG_S, MTS, environment, mts, toy_water, wait_for
+from toy_calculators import ToyWater
 
 import mts_driver
 from mts_driver.errors import UserError
+from mts_driver.interfaces.ase import PotentialCalculator, RespaBAOAB
 from mts_driver.potentials import load_potential
 from mts_driver.structures.files import write_start
 from mts_driver.structures.tensors import cell_of
 from mts_driver.units import BOHR_A, HARTREE_EV
 
+FS = units.fs
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 
 
@@ -72,6 +78,34 @@ def test_a_trajectory_and_a_check_with_a_program_are_those_of_its_model(tmp_path
     run = mts_driver.simulate(WATER64, teacher=f"socket:{name}", progress=False, **options)
     np.testing.assert_allclose(run.atoms.positions, alone.atoms.positions, atol=1e-4)
     assert run.timings.teacher_calls == 3
+    moved = [
+        under_ase(PotentialCalculator(load_potential(spec, run.atoms.numbers)))
+        for spec in (f"socket:{name}", "so3lr")
+    ]
+    np.testing.assert_allclose(*moved, atol=1e-4)
+
+
+def under_ase(calculator, atoms=WATER64, student="water"):
+    """Positions after two outer steps of ASE's dynamics with this teacher."""
+    atoms = read(atoms) if isinstance(atoms, Path) else atoms.copy()
+    atoms.calc = calculator
+    options = {"temperature_K": 300, "friction": 1 / (1000 * FS), "student": student}
+    rng = np.random.default_rng(1)
+    RespaBAOAB(atoms, 4 * FS, inner_steps=4, rng=rng, **options).run(2)
+    return atoms.positions
+
+
+def test_ase_asks_a_program_by_its_own_socket(tmp_path, connect):
+    """`SocketIOCalculator` is a teacher like any calculator."""
+    name, atoms = name_of(tmp_path), toy_water(1)
+    write_start(tmp_path / "start.extxyz", atoms, atoms.get_masses())
+    shutil.copy(Path(__file__).with_name("toy_calculators.py"), tmp_path)
+    with SocketIOCalculator(unixsocket=name) as calculator:
+        words = ("--address", name, "--structure", "start.extxyz")
+        connect(MTS, "serve", "ase:toy_calculators:ToyWater", *words)
+        moved = under_ase(calculator, atoms, ToyWater(scale=1.02))
+    expected = under_ase(ToyWater(), atoms, ToyWater(scale=1.02))
+    np.testing.assert_allclose(moved, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 100, "host:1"])

@@ -150,6 +150,15 @@ def test_the_parameters_of_a_socket_are_those_that_a_run_knows():
     assert set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE)) == set(KNOWN_PARAMETERS)
 
 
+def test_batch_scripts_are_those_of_the_table():
+    text = page("guide/cluster.md")
+    scripts = {file.name for file in (ROOT / "inputs" / "cluster").iterdir()}
+    assert set(re.findall(r"^\| `(\w+\.sbatch)`", text, re.MULTILINE)) == scripts
+    submitted = [words for words in shell_commands(text) if words[0] == "sbatch"]
+    assert len(submitted) > 2
+    assert {words[2] for words in submitted} <= scripts
+
+
 def test_the_keys_of_a_summary_exist():
     table = section(page("guide/run.md"), "The summary")
     keys = [
@@ -167,6 +176,7 @@ def test_the_keys_of_a_summary_exist():
 def test_the_bounds_in_the_text_are_those_of_the_code():
     from integrators.ipi.guard import HOLE_EV_A
     from integrators.levels import DEFAULT_CLIP
+    from mts_driver.drivers.ipi_socket.transport import SILENT_S
     from mts_driver.simulation.holes import HOLE_XH_A
     from mts_driver.validation.criteria import SIGNIFICANT, TOLERANCE_K
     from mts_driver.validation.resonance.judge import HEATING_K, VARIANCE
@@ -174,6 +184,7 @@ def test_the_bounds_in_the_text_are_those_of_the_code():
     check, works = page("guide/check.md"), page("how-it-works.md")
     assert f"by more than {TOLERANCE_K:g} K and by more than three standard errors" in check
     assert SIGNIFICANT == 3
+    assert f"the driver says so after {SILENT_S} s" in page("guide/cluster.md")
     assert f"a heating of more than {HEATING_K:g} K" in check
     assert f"off by more than {VARIANCE:.0%}".replace("%", " %") in check
     assert f"larger than {HOLE_EV_A:g} eV/Å" in check

@@ -8,6 +8,7 @@ import numpy as np
 from mts_driver.drivers.ipi_socket import protocol
 from mts_driver.drivers.ipi_socket.transport import (
     Address,
+    ConnectionLost,
     Disconnected,
     SharedMemoryStream,
     Stream,
@@ -34,6 +35,7 @@ def serve(
     *,
     model: str = "",
     timeout: float = 600.0,
+    reconnect: bool = False,
     tell: Callable[[str], None] = lambda _: None,
     after_call: Callable[[], None] = lambda: None,
 ) -> str:
@@ -49,6 +51,8 @@ def serve(
         Specification of what is served, compared with the ``model`` that the server asks for.
     timeout : float
         Seconds to wait for the server; 0 waits for ever.
+    reconnect : bool
+        Whether to wait for it again, for ``timeout`` each time, when it has gone.
     tell : callable
         Called with lines for the user.
     after_call : callable
@@ -63,12 +67,23 @@ def serve(
     Raises
     ------
     UserError
-        If no server answers, if it asks for another model, or if ``evaluate`` does.
+        If no server answers, if it asks for another model, if its machine cannot be reached any
+        more, or if ``evaluate`` does.
     """
-    link = connect(address, timeout=timeout, tell=tell)
-    stream = SharedMemoryStream(link) if address.mode == "shm" else Stream(link)
-    tell(f"connected to {address}")
-    return answer(evaluate, stream, model=model, after_call=after_call)
+    while True:
+        link = connect(address, timeout=timeout, tell=tell)
+        stream = SharedMemoryStream(link) if address.mode == "shm" else Stream(link)
+        tell(f"connected to {address}")
+        try:
+            reason = answer(evaluate, stream, model=model, after_call=after_call)
+        except ConnectionLost as lost:
+            if not reconnect:
+                raise
+            tell(str(lost).partition(":")[0])
+            continue
+        if not reconnect:
+            return reason
+        tell("the server said exit" if reason == "exit" else "the server closed the connection")
 
 
 def answer(

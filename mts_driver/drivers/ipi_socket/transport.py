@@ -1,6 +1,7 @@
 """Connections to an i-PI server: unix, inet and shared memory."""
 
 import contextlib
+import errno
 import re
 import socket
 import time
@@ -18,10 +19,18 @@ UNIX_PREFIX = "/tmp/ipi_"
 MODES = ("unix", "inet", "shm")
 LEFT_OVER = 1 << 10
 """Reads of what a server has sent and nobody has read, before a connection is closed."""
+SILENT_S = 90
+"""A machine that has not confirmed a packet for so long is gone; the kernel asks it when idle."""
+_PROBES = 6
+_ATTEMPT_S = 5.0
 
 
 class Disconnected(Exception):
     """The server closed the connection, which is how some servers say goodbye."""
+
+
+class ConnectionLost(UserError):
+    """The server's machine, or the network to it, has gone without a word."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,9 @@ class Address:
         return f"{self.host}:{self.port}" if self.mode == "inet" else self.path
 
     @classmethod
-    def parse(cls, text: str, mode: str, *, prefix: str = UNIX_PREFIX) -> "Address":
+    def parse(
+        cls, text: str, mode: str, *, prefix: str = UNIX_PREFIX, option: str = "--address"
+    ) -> "Address":
         """Read ``NAME`` or ``/a/path`` (unix, shm) or ``HOST:PORT`` or ``PORT`` (inet).
 
         Raises
@@ -61,13 +72,13 @@ class Address:
         if mode not in MODES:
             raise UserError(f"--mode {mode!r} is not known: use one of {', '.join(MODES)}.")
         if not text:
-            raise UserError("--address is empty: give the <address> of the <ffsocket>.")
+            raise UserError(f"{option} is empty: give the <address> of the <ffsocket>.")
         if mode != "inet":
             return cls(mode, path=text if text.startswith("/") else prefix + text)
         host, _, port = text.rpartition(":")
         if not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536:
             raise UserError(
-                f"--address {text!r} has no port: with --mode inet write HOST:PORT, such as "
+                f"{option} {text!r} has no port: with --mode inet write HOST:PORT, such as "
                 "localhost:31415."
             )
         return cls(mode, host=host or "localhost", port=int(port))
@@ -100,20 +111,22 @@ def connect(
         link = socket.socket(family, socket.SOCK_STREAM)
         try:
             if address.mode == "inet":
-                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _prepare(link)
+                # a machine that does not answer at all would hold this for minutes
+                link.settimeout(_ATTEMPT_S)
                 link.connect((address.host, address.port))
+                link.settimeout(None)
             else:
                 link.connect(address.path)
             return link
-        except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError) as error:
-            link.close()
-            reason = error.strerror
         except (OSError, ValueError) as error:  # ValueError: a name that can be no host's
             link.close()
-            raise UserError(
-                f"cannot connect to {address} ({error}): check --address and --mode against the "
-                "<ffsocket> of the i-PI input."
-            ) from error
+            if not _may_come(error):
+                raise UserError(
+                    f"cannot connect to {address} ({error}): check --address and --mode against "
+                    "the <ffsocket> of the i-PI input."
+                ) from error
+            reason = getattr(error, "strerror", None) or str(error)
         waited = time.monotonic() - start
         if timeout and waited > timeout:
             raise UserError(
@@ -124,6 +137,29 @@ def connect(
             tell(f"waiting for the server at {address} ...")
             told = True
         time.sleep(0.05 if waited < 10 else 0.5)
+
+
+def _may_come(error: Exception) -> bool:
+    """Whether the server may be there later: i-PI starts after its drivers, a node boots."""
+    late = (FileNotFoundError, ConnectionRefusedError, ConnectionResetError, TimeoutError)
+    return isinstance(error, late) or (
+        isinstance(error, OSError) and error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH)
+    )
+
+
+def _prepare(link: socket.socket) -> None:
+    """Send small messages at once, and notice a machine that is gone while waiting for it."""
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    interval = max(1, SILENT_S // (_PROBES + 1))
+    for name, value in (
+        ("TCP_KEEPIDLE", interval),
+        ("TCP_KEEPINTVL", interval),
+        ("TCP_KEEPCNT", _PROBES),
+        ("TCP_USER_TIMEOUT", 1000 * SILENT_S),  # of what was sent and is not confirmed
+    ):
+        if hasattr(socket, name):  # Linux has all of them
+            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Stream:
@@ -191,9 +227,9 @@ def _failure(error: OSError) -> Exception:
     """Tell a server that has gone from a connection that does not work."""
     if isinstance(error, ConnectionError):
         return Disconnected()
-    return UserError(
+    return ConnectionLost(
         f"the connection to the server failed ({error}): see whether its machine can still be "
-        "reached, and start the driver again."
+        "reached, and start the driver again, with --reconnect if it should do so by itself."
     )
 
 

@@ -1,7 +1,7 @@
 """What ``mts run`` must know of an i-PI input before i-PI reads it, checked with clear errors."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,16 +10,17 @@ from integrators.ipi.versions import is_supported, requirement
 from mts_driver.drivers.ipi_socket.transport import MODES, UNIX_PREFIX, Address
 from mts_driver.errors import UserError
 from mts_driver.runs.input.check import check_input
+from mts_driver.runs.input.elsewhere import put_elsewhere
 from mts_driver.runs.input.systems import SystemInput, check_starts, systems_of
 
-KNOWN_PARAMETERS = ("model", "device", "dtype", "threads", "ranks", "periodic")
+KNOWN_PARAMETERS = ("model", "device", "dtype", "threads", "ranks", "periodic", "start")
 _UNUSED = "__DUMMY__"
 """In checkpoints of an <ffrotations>, which has a socket or an <ffdirect> and stores both."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """A driver that ``mts run`` starts for an ``<ffsocket>``, or an ``<ffdirect>`` over ZeroMQ.
+    """The driver of an ``<ffsocket>``, or of an ``<ffdirect>`` over ZeroMQ.
 
     Attributes
     ----------
@@ -36,6 +37,8 @@ class Driver:
         Whether the model sees the cell; i-PI has one for isolated molecules, too.
     needs_virial : bool
         Whether it is run at constant pressure.
+    started : bool
+        Whether ``mts run`` starts it; else somebody does, perhaps on another machine.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Driver:
     options: dict[str, str] = field(default_factory=dict)
     periodic: bool = True
     needs_virial: bool = False
+    started: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,9 @@ class RunInput:
         The file.
     drivers : tuple of Driver
         Those to start.
+    models : dict
+        The models that are known by name of the force field, also those of drivers that somebody
+        else starts.
     addresses : tuple of Address
         All sockets that i-PI will open, also for drivers started by hand.
     teachers, students : tuple of str
@@ -71,6 +78,7 @@ class RunInput:
 
     path: Path
     drivers: tuple[Driver, ...]
+    models: dict[str, str]
     addresses: tuple[Address, ...]
     teachers: tuple[str, ...]
     students: tuple[str, ...]
@@ -105,8 +113,15 @@ def check_ipi_version(found: str | None = None) -> None:
         )
 
 
-def read_input(path: Path) -> RunInput:
+def read_input(path: Path, elsewhere: Mapping[str, str] | None = None) -> RunInput:
     """Parse and check an i-PI input or checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    elsewhere : mapping of str to str, optional
+        Drivers that run on other machines, and their addresses: see `put_elsewhere`.
 
     Raises
     ------
@@ -130,6 +145,7 @@ def read_input(path: Path) -> RunInput:
             "`mpiexec -n 1 i-pi input.xml : -n 2 mts serve MODEL --mpi --mpi-name NAME --structure "
             "FILE`. `mts run` starts what answers an <ffsocket> or is asked over ZeroMQ."
         )
+    put_elsewhere(root, elsewhere or {})
     sockets = [
         _read_socket(node, root) for node in root.iter("ffsocket") if node.get("name") != _UNUSED
     ]
@@ -153,7 +169,8 @@ def read_input(path: Path) -> RunInput:
     prefix = "i-pi" if output is None else output.get("prefix", "i-pi")
     return RunInput(
         path=path,
-        drivers=tuple(s for s in sockets if s.model),
+        drivers=tuple(s for s in sockets if s.model and s.started),
+        models={s.name: s.model for s in sockets if s.model},
         addresses=tuple(s.address for s in sockets),
         teachers=teachers,
         students=students,
@@ -289,17 +306,19 @@ def _read_direct(node: ET.Element) -> Driver | None:
 
 
 def _driver(node: ET.Element, name: str, address: Address, options: dict[str, str]) -> Driver:
-    model, word = options.pop("model", ""), options.pop("periodic", "yes")
-    if model and word not in ("yes", "no"):
-        raise UserError(
-            f"<parameters> of <{node.tag} name={name!r}> has periodic: {word!r}: write yes or no."
-        )
+    model = options.pop("model", "")
+    word, start = (options.pop(key, "yes") for key in ("periodic", "start"))
+    for key, value in (("periodic", word), ("start", start)):
+        if model and value not in ("yes", "no"):
+            raise UserError(
+                f"<parameters> of <{node.tag} name={name!r}> has {key}: {value!r}: write yes or no."
+            )
     if model and word == "no" and node.get("pbc", "False").strip() == "True":
         raise UserError(
             f"<{node.tag} name={name!r} pbc='True'> with `periodic: no` would have a molecule torn "
             "apart at the sides of its box: write pbc='False'."
         )
-    return Driver(name, address, model, options, word != "no")
+    return Driver(name, address, model, options, word != "no", started=start != "no")
 
 
 def _read_parameters(node: ET.Element, name: str, more: tuple[str, ...] = ()) -> dict[str, str]:
