@@ -77,7 +77,8 @@ def _stop(p, m):
 
 
 @njit(cache=True, fastmath=_ANY_ORDER)
-def _weigh(p, m, groups, twice_kinetic):
+def weigh(p, m, groups, twice_kinetic):
+    """Put Σ p²/m of every group into ``twice_kinetic`` (G,)."""
     for g in range(groups.shape[0]):
         total = 0.0
         for b in range(p.shape[0]):
@@ -155,7 +156,7 @@ def advance(
         if fixcom and kind != DRIFT:
             heat -= _stop(p[0], m)
         if kind == THERMOSTAT:
-            _weigh(p, m, groups, seen[draw])
+            weigh(p, m, groups, seen[draw])
             draw += 1
         at += 1
     return at, draw, heat

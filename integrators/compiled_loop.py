@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from integrators.compiled_kernel import DRIFT, KICK, THERMOSTAT, advance
+from integrators.compiled_kernel import DRIFT, KICK, THERMOSTAT, advance, weigh
 from integrators.splitting import OU, Drift, Kick, Splitting
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -124,6 +124,9 @@ class Loop:
         Whether the centre of mass is kept still, after every kick and every OU step as in i-PI.
     ring : Ring, optional
         For more than one bead.
+    add_up : callable, optional
+        Where other processes have the other atoms: replaces an array by its sum over all. What is
+        taken then has this process's share of heat and kinetic energy.
     """
 
     def __init__(
@@ -139,7 +142,9 @@ class Loop:
         groups: np.ndarray,
         fixcom: bool = False,
         ring: Ring | None = None,
+        add_up: Callable[[np.ndarray], None] | None = None,
     ) -> None:
+        self._add_up = add_up if fixcom else None
         self._potentials, self._kT, self._fixcom, self._ring = potentials, kT, fixcom, ring
         self._m, self._groups = masses[:, None].repeat(3, axis=1), groups
         self._friction = np.zeros((len(positions), 0)) if friction is None else friction
@@ -176,16 +181,23 @@ class Loop:
         at, draw, heat = 0, 0, 0.0
         while True:
             before = at
+            end = len(kinds) if self._add_up is None else at + 1
             at, draw, more = advance(
-                *(at, draw, kinds, which, dts, self._known, self._forces, self._q, self._p),
-                *(self._m, self._kT, self._friction, noise, self._omega, self._fixcom),
-                *(self._groups, seen),
+                *(at, draw, kinds[:end], which, dts, self._known, self._forces, self._q, self._p),
+                *(self._m, self._kT, self._friction, noise, self._omega),
+                *(self._fixcom and self._add_up is None, self._groups, seen),
             )
             heat += more
+            if self._add_up is not None and at > before and kinds[before] != DRIFT:
+                heat -= self._stop_together(self._add_up)
+                if kinds[before] == THERMOSTAT:
+                    weigh(self._p, self._m, self._groups, seen[draw - 1])
             if DRIFT in kinds[before:at]:
                 self._beads = None
             if at == len(kinds):
                 break
+            if at > before and at == end:
+                continue
             self._evaluate(program.levels[program.which[at]])
         if self._ring is None:
             q, p = self._q.copy(), self._p.copy()
@@ -193,6 +205,15 @@ class Loop:
             q, p = self._ring.beads(self._q), self._ring.beads(self._p)
             self._set(q, p)
         return Taken(q, p, dict(self._found), heat, seen)
+
+    def _stop_together(self, add_up: Callable[[np.ndarray], None]) -> float:
+        """Stop the centre of mass of all processes, and return this one's share of its energy."""
+        mass = self._m[:, 0].sum()
+        total = np.append(self._p[0].sum(0), mass)
+        add_up(total)
+        velocity = total[:3] / total[3]
+        self._p[0] -= self._m * velocity
+        return float(0.5 * mass * velocity @ velocity)
 
     def _evaluate(self, level: str) -> None:
         if self._beads is None:

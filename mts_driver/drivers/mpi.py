@@ -7,6 +7,7 @@ rank ends all of them, with one message: others would wait for it for ever.
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import time
 import traceback
@@ -20,6 +21,7 @@ import numpy as np
 from mts_driver.drivers.evaluator import through_torch
 from mts_driver.errors import UserError
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
+from mts_driver.potentials.ranks.potential import SharedPotential
 
 if TYPE_CHECKING:
     from integrators.state import Potential
@@ -28,7 +30,7 @@ _NAP_S = 1e-4
 """Between two looks for a request, which may be long in coming."""
 _LAST_WORDS_S = 1.0
 """For mpiexec to pass on what a rank has said, which is lost when it ends them."""
-_END, _EVALUATE = 0, 1
+_END, _EVALUATE, _STEPS = 0, 1, 2
 _COLOUR = 1 << 20
 """Of our drivers, beside other programs' in a job with i-PI."""
 _STATUS = 2
@@ -175,6 +177,7 @@ class Team:
     def __init__(self, ranks: MpiRanks) -> None:
         self.ranks = ranks
         self._potentials: list[Potential] = []
+        self._steps: Any = None
 
     def load(
         self, spec: str, numbers: Sequence[int], *, device: str = "cpu", dtype: str = "float32"
@@ -192,6 +195,57 @@ class Team:
         self.ranks.send(np.array([_EVALUATE, number, *positions_A.shape[:2]], np.int64))
         return self._together(number, positions_A, cells_A)
 
+    def can_take_steps(self, *models: Any) -> bool:
+        """Whether models are this team's, and can be evaluated where each rank has its atoms."""
+        return self.ranks.size > 1 and all(
+            getattr(model, "team", None) is self
+            and isinstance(self._potentials[model.number], SharedPotential)
+            for model in models
+        )
+
+    def take_steps(
+        self, models: list[Any], arrays: Any, options: Any, *, periodic: bool, anew: bool
+    ) -> tuple[dict[str, np.ndarray], list[tuple[int, float]]]:
+        """Take whole outer steps on all ranks, each with its own atoms; called by the first.
+
+        Parameters
+        ----------
+        models : list of Led
+            Teacher and student.
+        arrays, options : dict
+            As `mts_driver.drivers.propagator.Propagator.run` takes them.
+        periodic : bool
+            Whether the models see the cell.
+        anew : bool
+            Whether atoms are shared out anew; else steps go on where the last ones ended.
+
+        Returns
+        -------
+        dict
+            As `Propagator.run`.
+        list of tuple
+            Calls of each model on the first rank, and the seconds they took.
+        """
+        numbers = [model.number for model in models]
+        work = pickle.dumps((numbers, arrays, options, periodic, anew))
+        self.ranks.send(np.array([_STEPS, len(work), 0, 0], np.int64))
+        self.ranks.same(np.frombuffer(bytearray(work), np.uint8))
+        return self._step(work)
+
+    def _step(self, work: bytes) -> tuple[dict[str, np.ndarray], list[tuple[int, float]]]:
+        from mts_driver.drivers.steps_on_ranks import OwnSteps
+
+        numbers, arrays, options, periodic, anew = pickle.loads(work)
+        if self._steps is None or anew:
+            teacher, student = (self._potentials[number] for number in numbers)
+            self._steps = OwnSteps(teacher, student, self.ranks, periodic=periodic)
+            self._steps.share_out(arrays["q"], arrays["cell"])
+        before = [(one.calls, one.seconds) for one in self._steps.evaluators]
+        found = self._steps.run(arrays, options)
+        after = [(one.calls, one.seconds) for one in self._steps.evaluators]
+        spent = zip(before, after, strict=True)
+        return found, [(b[0] - a[0], b[1] - a[1]) for a, b in spent]
+
     def follow(self) -> None:
         """Evaluate what the first rank is asked about, until it ends."""
         request = np.zeros(4, np.int64)
@@ -200,6 +254,11 @@ class Team:
             what, number, replicas, atoms = map(int, request)
             if what == _END:
                 return
+            if what == _STEPS:
+                work = np.empty(replicas, np.uint8)
+                self.ranks.same(work)
+                self._step(work.tobytes())
+                continue
             self._together(number, np.empty((replicas, atoms, 3)), np.empty((replicas, 3, 3)))
 
     def end(self) -> None:
@@ -207,7 +266,7 @@ class Team:
         self.ranks.send(np.array([_END, 0, 0, 0], np.int64))
 
     def _together(self, number: int, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
-        potential = self._potentials[number]
+        potential, self._steps = self._potentials[number], None
         x, cells = (np.ascontiguousarray(a, np.float64) for a in (positions_A, cells_A))
         self.ranks.same(x)
         self.ranks.same(cells)
@@ -230,11 +289,11 @@ class Led(ArrayPotential):
     """
 
     def __init__(self, team: Team, number: int, *, has_virial: bool) -> None:
-        self._team, self._number, self.has_virial = team, number, has_virial
+        self.team, self.number, self.has_virial = team, number, has_virial
 
     def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
         """Evaluate replicas on all ranks; see `ArrayPotential.evaluate`."""
-        return self._team.evaluate(self._number, positions_A, cells_A)
+        return self.team.evaluate(self.number, positions_A, cells_A)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Steps of RESPA-BAOAB in the driver: one request for an inner loop, or for whole outer steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +24,24 @@ MOST_IN_ALL = 100_000
 NEEDED = ("q", "p", "masses", "cell", "friction", "groups", "modes", "omega")
 
 
+class Mine(NamedTuple):
+    """The atoms of this process, where others have the rest.
+
+    Attributes
+    ----------
+    atoms : int array, shape (n,)
+        Their numbers in the whole.
+    natoms : int
+        Of the whole.
+    add_up : callable
+        Replaces an array by its sum over all processes.
+    """
+
+    atoms: np.ndarray
+    natoms: int
+    add_up: Callable[[np.ndarray], None]
+
+
 class Propagator:
     """Walks the data of :mod:`integrators.splitting` in atomic units.
 
@@ -40,10 +59,19 @@ class Propagator:
         The same, for whole outer steps.
     natoms : int
         Number of atoms that the models were loaded for.
+    mine : Mine, optional
+        Where these are not all; results are then this process's share.
     """
 
-    def __init__(self, student: Evaluate, teacher: Evaluate | None = None, *, natoms: int) -> None:
-        self._natoms = natoms
+    def __init__(
+        self,
+        student: Evaluate,
+        teacher: Evaluate | None = None,
+        *,
+        natoms: int,
+        mine: Mine | None = None,
+    ) -> None:
+        self._natoms, self._mine = natoms, mine
         self._student, self._teacher = student, teacher
 
     def propagate(
@@ -68,8 +96,8 @@ class Propagator:
         """
         thermostat = _check(arrays, n, self._natoms, "noise")
         program = _program(n, 0, thermostat=thermostat)
-        loop = _loop(arrays, {FAST: self._student}, kT, fixcom)
-        noise = np.array(arrays["noise"]) if thermostat else _noise(0, program, arrays["q"])
+        loop = self._loop(arrays, {FAST: self._student}, kT, fixcom)
+        noise = np.array(arrays["noise"]) if thermostat else self._noise(0, program, arrays["q"])
         return _results(loop.take(program, timestep=timestep, noise=noise))
 
     def run(
@@ -100,7 +128,7 @@ class Propagator:
             As `propagate`, or if there is no teacher here. Where the model fails behind the first
             step, the steps before are returned instead.
         """
-        thermostat = _check(arrays, n, self._natoms)
+        thermostat = check_run(arrays, seeds, n, self._natoms)
         if self._teacher is None:
             raise UserError(
                 "this driver has no teacher to take whole outer steps with: start it with "
@@ -113,17 +141,12 @@ class Propagator:
             found = difference(*both, clip=clip or None)[0]
             return found.energy.numpy(), found.forces.numpy(), found.virial.numpy()
 
-        if not 1 <= len(seeds) <= MOST_STEPS or len(seeds) * n > MOST_IN_ALL:
-            raise UserError(
-                f"a request to run has {len(seeds)} seeds and {n} inner steps for each: give 1 to "
-                f"{MOST_STEPS} seeds, and {MOST_IN_ALL} steps in all."
-            )
         program = _program(n, 1, thermostat=thermostat)
         steps = list[dict[str, np.ndarray]]()
-        loop = _loop(arrays, {FAST: fast, SLOW: slow}, kT, fixcom)
+        loop = self._loop(arrays, {FAST: fast, SLOW: slow}, kT, fixcom)
         cells = arrays["cell"][None].repeat(len(arrays["q"]), axis=0)
         for seed in seeds:
-            noise = _noise(seed, program, arrays["q"])
+            noise = self._noise(seed, program, arrays["q"])
             try:
                 taken = loop.take(program, timestep=timestep, noise=noise)
             except UserError:
@@ -134,34 +157,48 @@ class Propagator:
             steps.append({**_results(taken), **full})
         return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
+    def _loop(
+        self, arrays: Arrays, potentials: Mapping[str, Evaluate], kT: float, fixcom: bool
+    ) -> Loop:
+        # buffers that came over the wire are read-only, which is another type to compiled code
+        a = {name: np.ascontiguousarray(arrays[name]).copy() for name in NEEDED}
+        several = len(a["q"]) > 1
+        return Loop(
+            *(a["q"], a["p"], a["masses"], a["cell"]),
+            potentials,
+            kT=kT,
+            friction=a["friction"] if a["friction"].size else None,
+            groups=a["groups"],
+            fixcom=fixcom,
+            ring=Ring(a["modes"], a["omega"]) if several else None,
+            add_up=self._mine.add_up if self._mine else None,
+        )
+
+    def _noise(self, seed: int, program: Program, like: np.ndarray) -> np.ndarray:
+        """Draw the noise of all thermostat steps of a splitting, the same on all processes."""
+        natoms = self._mine.natoms if self._mine else self._natoms
+        shape = torch.empty((len(like), natoms, 3), dtype=torch.float64)
+        draw, ops = counter_noise(seed), (program.kinds == THERMOSTAT).nonzero()[0]
+        noise = np.empty((len(ops), *like.shape))
+        for one, op in zip(noise, ops, strict=True):
+            drawn = draw(0, int(op), shape).numpy()
+            one[:] = drawn[:, self._mine.atoms] if self._mine else drawn
+        return noise
+
+
+def check_run(arrays: Arrays, seeds: Sequence[int], n: int, natoms: int) -> bool:
+    """Check a request for whole outer steps, and return whether there is a thermostat."""
+    thermostat = _check(arrays, n, natoms)
+    if not 1 <= len(seeds) <= MOST_STEPS or len(seeds) * n > MOST_IN_ALL:
+        raise UserError(
+            f"a request to run has {len(seeds)} seeds and {n} inner steps for each: give 1 to "
+            f"{MOST_STEPS} seeds, and {MOST_IN_ALL} steps in all."
+        )
+    return thermostat
+
 
 def _evaluation(found: Found) -> Evaluation:
     return Evaluation(*map(torch.from_numpy, found))
-
-
-def _loop(arrays: Arrays, potentials: Mapping[str, Evaluate], kT: float, fixcom: bool) -> Loop:
-    # buffers that came over the wire are read-only, which is another type to compiled code
-    a = {name: np.array(arrays[name]) for name in NEEDED}
-    several = len(a["q"]) > 1
-    return Loop(
-        *(a["q"], a["p"], a["masses"], a["cell"]),
-        potentials,
-        kT=kT,
-        friction=a["friction"] if a["friction"].size else None,
-        groups=a["groups"],
-        fixcom=fixcom,
-        ring=Ring(a["modes"], a["omega"]) if several else None,
-    )
-
-
-def _noise(seed: int, program: Program, like: np.ndarray) -> np.ndarray:
-    """Draw the noise of all thermostat steps of a splitting."""
-    draw, shape = counter_noise(seed), torch.empty(like.shape, dtype=torch.float64)
-    ops = (program.kinds == THERMOSTAT).nonzero()[0]
-    noise = np.empty((len(ops), *like.shape))
-    for one, op in zip(noise, ops, strict=True):
-        one[:] = draw(0, int(op), shape).numpy()
-    return noise
 
 
 def _results(taken: Taken) -> dict[str, np.ndarray]:

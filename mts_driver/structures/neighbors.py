@@ -102,8 +102,8 @@ class VerletList:
 
     def stored(self, positions_A: Floats, cell_A: Floats) -> Stored:
         """All pairs within the cutoff, and some beyond."""
-        if not self._is_valid(positions_A, cell_A):
-            self._build(np.ascontiguousarray(positions_A, np.float64), np.array(cell_A, np.float64))
+        if not self.is_valid(positions_A, cell_A):
+            self.build(positions_A, cell_A)
         return self._stored
 
     @property
@@ -124,10 +124,14 @@ class VerletList:
         """All images (K, 3) in numbers of cells, as `Stored.image` counts them."""
         return self._images
 
-    def _is_valid(self, positions_A: Floats, cell_A: Floats) -> bool:
+    def is_valid(
+        self, positions_A: Floats, cell_A: Floats, atoms: "Ints | slice" = slice(None)
+    ) -> bool:
+        """Whether the list has all pairs still, as far as some of the atoms are concerned."""
         if self._reference is None:
             return False
         start, cell, reach = self._reference
+        start = start[atoms]
         if not np.array_equal(cell_A, cell):
             if not cell.any() or not cell_A.any():
                 return False
@@ -137,9 +141,12 @@ class VerletList:
             start = start @ strain
         moved = positions_A - start
         spare = max(reach - self.cutoff_A, 0.0)
-        return bool(4.0 * np.einsum("na,na->n", moved, moved).max() < spare**2)
+        return bool(4.0 * np.einsum("na,na->n", moved, moved).max(initial=0.0) < spare**2)
 
-    def _build(self, positions_A: Floats, cell_A: Floats) -> None:
+    def build(self, positions_A: Floats, cell_A: Floats) -> None:
+        """Make it anew."""
+        positions_A = np.ascontiguousarray(positions_A, np.float64)
+        cell_A = np.array(cell_A, np.float64)
         reach = self.cutoff_A + self.skin_A
         half = 0.5 * float(heights(cell_A).max()) if cell_A.any() else np.inf
         if self.cutoff_A + 0.5 * self.skin_A < half < reach:

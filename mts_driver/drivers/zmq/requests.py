@@ -16,7 +16,7 @@ import numpy as np
 
 from mts_driver.drivers.evaluator import Evaluator, Results
 from mts_driver.drivers.ipi_socket.client import is_another
-from mts_driver.drivers.propagator import Propagator
+from mts_driver.drivers.steps_on_ranks import propagator_of
 from mts_driver.drivers.zmq.messages import VERSION, Message
 from mts_driver.errors import UserError
 
@@ -260,11 +260,8 @@ class _Client:
         both = [model, student] if student else [model]
         self.memory = {one.spec: LastEvaluated(one.evaluate) for one in both}
         fast, slow = (student or model), (model if student else None)
-        self.propagator = Propagator(
-            self.memory[fast.spec],
-            self.memory[slow.spec] if slow else None,
-            natoms=model.evaluate.natoms,
-        )
+        one, other = self.memory[fast.spec], self.memory[slow.spec] if slow else None
+        self.propagator = propagator_of(one, other)
 
 
 def _number(values: Mapping[str, Any], name: str) -> float:

@@ -23,7 +23,7 @@ class Bricks(NamedTuple):
     atoms : list of int array
         The atoms of every brick, in ascending order.
     along : array, shape (N, 3)
-        Coordinates along the normals, within the cell, Å.
+        Coordinates along the normals, Å: within the cell, or where atoms have moved from there.
     period : array, shape (3,)
         After which they come again, Å; infinite without a cell.
     """
@@ -41,21 +41,33 @@ class Bricks(NamedTuple):
         for x, low, high, period in zip(
             self.along.T, own.min(0), own.max(0), self.period, strict=True
         ):
-            # how far outside, to either side; round the cell where there is one
-            outside = np.minimum((low - x) % period, (x - high) % period)
-            near &= (outside <= reach_A) | ((low <= x) & (x <= high))
+            width = high - low + 2 * reach_A
+            # from the low end on, round the cell where there is one
+            from_low = x - (low - reach_A)
+            near &= (from_low if np.isinf(period) else from_low % period) <= width
+            near &= (from_low >= 0) | (period < np.inf)
         return np.flatnonzero(near)
+
+    def follow(self, positions_A: Floats, cell_A: Floats) -> "Bricks":
+        """Return the same bricks of atoms, where these are now."""
+        along, period = _along(positions_A, cell_A)
+        if cell_A.any():
+            along -= np.round((along - self.along) / period) * period
+        return Bricks(self.atoms, along, period)
 
 
 def bricks(positions_A: Floats, cell_A: Floats, count: int) -> Bricks:
     """Share atoms (N, 3) in a cell (3, 3; zeros: isolated) out among ``count`` bricks."""
-    if cell_A.any():
-        period = heights(cell_A)
-        along = (positions_A @ np.linalg.inv(cell_A)) % 1.0 * period
-    else:
-        period = np.full(3, np.inf)
-        along = positions_A
+    along, period = _along(positions_A, cell_A)
     return Bricks(_halved(np.arange(len(positions_A)), along, count), along, period)
+
+
+def _along(positions_A: Floats, cell_A: Floats) -> tuple[Floats, Floats]:
+    """Coordinates along the normals, and after which they come again."""
+    if not cell_A.any():
+        return positions_A, np.full(3, np.inf)
+    period = heights(cell_A)
+    return (positions_A @ np.linalg.inv(cell_A)) % 1.0 * period, period
 
 
 def _halved(atoms: Ints, along: Floats, count: int) -> list[Ints]:

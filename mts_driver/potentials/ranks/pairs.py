@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mts_driver.potentials.ranks.bricks import bricks
+from mts_driver.potentials.ranks.bricks import Bricks, bricks
 from mts_driver.potentials.ranks.exchange import Halo, Ranks
 from mts_driver.structures.neighbors import Floats, Ints, Pairs, Short, Stored, VerletList, search
 
@@ -67,6 +67,7 @@ class SharedList:
         self._ranks, self._both = ranks, both
         self._near_A = cutoff_A if near_A is None else near_A
         self._verlet = VerletList(cutoff_A=cutoff_A, skin_A=skin_A, find=self._find)
+        self._held: Bricks | None = None
 
     @property
     def builds(self) -> int:
@@ -78,9 +79,31 @@ class SharedList:
         """All pairs within the cutoff, and some beyond."""
         return self._verlet.last
 
-    def update(self, positions_A: Floats, cell_A: Floats) -> None:
-        """Build it anew where it must be, for positions (N, 3) of all atoms."""
+    def update(self, positions_A: Floats, cell_A: Floats) -> Floats:
+        """Build it anew where it must be, for positions (N, 3) of all atoms.
+
+        Returns positions (M, 3) of those of `Share`.
+        """
+        self._held = None
         self._verlet.stored(positions_A, cell_A)
+        return positions_A[self.share.atoms]
+
+    def hold(self, found: Bricks, positions_A: Floats, cell_A: Floats) -> None:
+        """Build it with these bricks, which are kept while each rank gives its own atoms only."""
+        self._held = found
+        self._verlet.build(positions_A, cell_A)
+
+    def update_own(self, positions_A: Floats, cell_A: Floats) -> Floats:
+        """Do as `update`, for positions (n, 3) of this rank's atoms; others tell theirs."""
+        own = self.share.own
+        stale = np.array([not self._verlet.is_valid(positions_A, cell_A, own)], np.float64)
+        self._ranks.add_up(stale)
+        if stale[0]:
+            whole = np.zeros((self._count, 3))
+            whole[own] = positions_A
+            self._ranks.add_up(whole)
+            self._verlet.build(whole, cell_A)
+        return self.share.all.gathered(positions_A)
 
     def within(self, positions_A: Floats, cell_A: Floats) -> Pairs:
         """Pairs within the cutoff, for positions (M, 3) of the atoms of `Share`."""
@@ -93,7 +116,11 @@ class SharedList:
     def _find(
         self, positions_A: Floats, cell_A: Floats, reach_A: float
     ) -> tuple[Short, Short, Short]:
-        found, rank = bricks(positions_A, cell_A, self._ranks.size), self._ranks.rank
+        self._count, rank = len(positions_A), self._ranks.rank
+        if self._held is None:
+            found = bricks(positions_A, cell_A, self._ranks.size)
+        else:
+            found = self._held = self._held.follow(positions_A, cell_A)
         owner = np.empty(len(positions_A), np.int32)
         for brick, atoms in enumerate(found.atoms):
             owner[atoms] = brick

@@ -7,7 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
-from mts_driver.potentials.ranks.exchange import Ranks, sum_over_ranks
+from mts_driver.potentials.ranks.bricks import bricks
+from mts_driver.potentials.ranks.exchange import Ints, Ranks, sum_over_ranks
 from mts_driver.potentials.ranks.pairs import SharedList
 
 
@@ -51,6 +52,9 @@ class SharedPotential(ArrayPotential):
         Energy that does not depend on where atoms are.
     """
 
+    has_virial = True
+    """Whether forces come from an energy; of direct ones the mean over atoms is taken off."""
+
     def __init__(self, numbers: Sequence[int], ranks: Ranks, *, offset_eV: float) -> None:
         self.numbers, self.offset_eV = np.array(numbers, np.int64), offset_eV
         self._ranks = ranks
@@ -62,14 +66,60 @@ class SharedPotential(ArrayPotential):
 
     def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
         """Evaluate replica after replica; see `ArrayPotential.evaluate`."""
-        while len(self._replicas) < len(positions_A):
-            self._replicas.append(self._replica())
+        self._have(len(positions_A))
         energies, forces = np.zeros(len(positions_A)), np.zeros(positions_A.shape)
         virials = np.zeros((len(positions_A), 3, 3))
         for k, (x, cell) in enumerate(zip(positions_A, cells_A, strict=True)):
-            replica = self._replicas[k]
-            replica.pairs.update(x, cell)
-            atoms = replica.pairs.share.atoms
-            energies[k], forces[k, atoms], virials[k] = replica.part(x[atoms], cell)
+            pairs = self._replicas[k].pairs
+            here = pairs.update(x, cell)
+            found = self._replicas[k].part(here, cell)
+            energies[k], forces[k, pairs.share.atoms], virials[k] = found
         energies, forces, virials = sum_over_ranks(self._ranks, energies, forces, virials)
+        if not self.has_virial:
+            forces = forces - forces.mean(1, keepdims=True)
         return energies + self.offset_eV, forces, virials
+
+    def share_out(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Ints:
+        """Give each rank atoms to keep, as they lie in the first replica; return this rank's."""
+        self._have(len(positions_A))
+        found = bricks(positions_A[0], cells_A[0], self._ranks.size)
+        for replica, x, cell in zip(self._replicas, positions_A, cells_A, strict=False):
+            replica.pairs.hold(found, x, cell)
+        return found.atoms[self._ranks.rank]
+
+    def evaluate_own(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
+        """Evaluate replicas of which each rank gives the atoms that it keeps.
+
+        Parameters
+        ----------
+        positions_A : array, shape (R, n, 3)
+            Of this rank's atoms, Å.
+        cells_A : array, shape (R, 3, 3)
+            Å.
+
+        Returns
+        -------
+        energies, forces, virials
+            Forces (R, n, 3) on this rank's atoms; of energies (R,) and virials (R, 3, 3) what adds
+            up to those of the whole over all ranks.
+        """
+        energies, forces = np.zeros(len(positions_A)), np.zeros(positions_A.shape)
+        virials = np.zeros((len(positions_A), 3, 3))
+        for k, (x, cell) in enumerate(zip(positions_A, cells_A, strict=True)):
+            pairs = self._replicas[k].pairs
+            here = pairs.update_own(x, cell)
+            energies[k], found, virials[k] = self._replicas[k].part(here, cell)
+            forces[k] = pairs.share.all.scattered_sum(found)
+        if not self.has_virial:
+            forces -= self._mean(forces)
+        return energies + (self.offset_eV if not self._ranks.rank else 0.0), forces, virials
+
+    def _mean(self, forces: np.ndarray) -> np.ndarray:
+        """Mean over the atoms of all ranks, shape (R, 1, 3)."""
+        total = forces.sum(1, keepdims=True)
+        self._ranks.add_up(total)
+        return total / len(self.numbers)
+
+    def _have(self, replicas: int) -> None:
+        while len(self._replicas) < replicas:
+            self._replicas.append(self._replica())

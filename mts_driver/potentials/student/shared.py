@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mts_driver.potentials.arrays import Arrays
 from mts_driver.potentials.ranks.exchange import Ranks
 from mts_driver.potentials.ranks.pairs import SharedList
 from mts_driver.potentials.ranks.potential import Part, Replica, SharedPotential
 from mts_driver.potentials.student.cpu.evaluator import ByElement, FusedStudent
 from mts_driver.potentials.student.cpu.rows import Rows, compress
 from mts_driver.potentials.student.model import StudentModel
-from mts_driver.potentials.student.potential import SKIN_A, kinds_of, without_mean
+from mts_driver.potentials.student.potential import SKIN_A, kinds_of
 
 
 class SharedStudent(SharedPotential):
@@ -39,19 +38,9 @@ class SharedStudent(SharedPotential):
         name: str = "the student",
     ) -> None:
         self._kind = kinds_of(model, numbers, name)
-        self.model = model.requires_grad_(False)
+        self.model, self.has_virial = model.requires_grad_(False), not model.config.direct
         offset_eV = float(model.offset.double()[self._kind].sum())
         super().__init__(numbers, ranks, offset_eV=offset_eV)
-
-    @property
-    def has_virial(self) -> bool:
-        """Whether forces come from an energy; direct ones have no virial."""
-        return not self.model.config.direct
-
-    def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
-        """Evaluate replica after replica; see `ArrayPotential.evaluate`."""
-        energies, forces, virials = super().evaluate(positions_A, cells_A)
-        return energies, forces if self.has_virial else without_mean(forces), virials
 
     def _replica(self) -> Replica:
         return _Replica(self.model, self._kind, self._ranks)
