@@ -196,7 +196,7 @@ def test_peers_in_one_process_feel_the_forces_of_the_teacher():
 
 def test_a_peer_that_is_not_installed_is_no_crash(monkeypatch):
     monkeypatch.setitem(sys.modules, "openmm", None)
-    with pytest.raises(UserError, match="pip install openmm"):
+    with pytest.raises(UserError, match=r"pip install 'mts-driver\[openmm\]'"):
         peer_openmm.run_openmm(
             structure=str(WATER64),
             **PAIR,
