@@ -6,7 +6,7 @@ from typing import Any
 from ase import Atoms
 
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K
-from mts_driver.interfaces.openmm import add_forces
+from mts_driver.interfaces.openmm import LevelForces, add_forces
 from mts_driver.interfaces.openmm_start import start_from_ase
 from mts_driver.structures.files import read_structure
 from mts_driver.units import KJ_MOL_EV
@@ -37,7 +37,7 @@ def run_openmm(
     UserError
         If OpenMM is not installed, or has no ``PythonForce``.
     """
-    context = context_of(
+    context, _ = context_of(
         read_structure(structure),
         teacher=teacher,
         student=student,
@@ -70,12 +70,16 @@ def context_of(
     hydrogen_mass_Da: float,
     device: str,
     seed: int = 1,
-) -> Any:
-    """Return a context at the start, with thermal velocities, on the fastest platform there is."""
+) -> tuple[Any, LevelForces]:
+    """Return a context at the start with thermal velocities, and its levels.
+
+    The platform is the fastest there is; the centre of mass is kept still, as in other codes.
+    """
     start = start_from_ase(atoms, hydrogen_mass_Da=hydrogen_mass_Da)
     import openmm
     from openmm import unit
 
+    start.system.addForce(openmm.CMMotionRemover())
     forces = add_forces(
         start.system,
         start.topology,
@@ -95,4 +99,4 @@ def context_of(
     context = openmm.Context(start.system, integrator)
     context.setPositions(start.positions)
     context.setVelocitiesToTemperature(TEMPERATURE_K * unit.kelvin, seed)
-    return context
+    return context, forces

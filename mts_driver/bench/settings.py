@@ -39,6 +39,8 @@ class BenchSettings:
         How i-PI talks to the drivers of multiple time steps: unix, shm or zmq.
     atoms, beads, ranks : tuple of int
         Sizes of the boxes, of the ring polymers, and of the teams of processes.
+    steps : int or None
+        Outer steps of every trajectory; None for as many as take ``seconds``.
     """
 
     structures: tuple[Atoms, ...]
@@ -56,6 +58,7 @@ class BenchSettings:
     atoms: tuple[int, ...] = ()
     beads: tuple[int, ...] = ()
     ranks: tuple[int, ...] = ()
+    steps: int | None = None
 
     @property
     def structure(self) -> Atoms:

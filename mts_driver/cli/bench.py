@@ -18,6 +18,7 @@ BENCHMARKS = {
     "beads": "path integrals: what a bead costs",
     "peers": "the same models in OpenMM, ASE and plain i-PI",
     "mpi": "one call shared out among several processes",
+    "codes": "one trajectory through every code that our models work in",
 }
 
 
@@ -75,7 +76,14 @@ def bench(
         str | None, typer.Option(help="Numbers of beads; 1,2,4,8,16,32 by default. For beads.")
     ] = None,
     ranks: Annotated[
-        str | None, typer.Option(help="Numbers of MPI processes; 1,2 by default. For mpi.")
+        str | None,
+        typer.Option(help="Numbers of MPI processes; 1,2 by default. For mpi and codes."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Outer steps of every trajectory, instead of --seconds. For codes.", min=1
+        ),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
 ) -> None:
@@ -97,6 +105,10 @@ def bench(
 
     mpi: teacher and student on several processes of one thread each, beside one process of one
     thread and one of as many threads; time, memory of a process, and how far forces are off.
+
+    codes: multiple time steps under i-PI with sockets and with MPI drivers (--ranks, 2 by default),
+    by ASE, OpenMM and in one process: speed, temperatures, energies and g(r), with errors. Each
+    round is a trajectory of its own, whose first fifth is left out.
 
     Example: mts bench speedup --structure inputs/water216/start.extxyz --json speedup.json
     """
@@ -124,6 +136,7 @@ def bench(
         "atoms": _numbers("--atoms", atoms, int),
         "beads": _numbers("--beads", beads, int),
         "ranks": _numbers("--ranks", ranks, int),
+        "steps": steps,
     }
     given = {key: value for key, value in given.items() if value is not None}
     for key in given:
