@@ -297,6 +297,17 @@ def test_a_barostat_sees_both_energies_and_moves_whole_molecules():
     np.testing.assert_allclose(lengths, 0.7, rtol=1e-6)
 
 
+def test_another_box_around_the_same_positions_is_seen():
+    start = start_from_ase(Atoms("He2", [[0, 0, 0], [0, 0, 3]], cell=[10] * 3, pbc=True))
+    forces = add_forces(start.system, start.topology, teacher=PV(0.003), student=PV(0.001))
+    context = context_of(start)
+    for length_nm in (1.0, 2.0):
+        context.setPeriodicBoxVectors(*(length_nm * np.eye(3)))
+        volume = (10 * length_nm) ** 3
+        assert in_eV(context, forces.slow_group)[0] == pytest.approx(0.002 * volume)
+        assert in_eV(context, forces.fast_group)[0] == pytest.approx(0.001 * volume)
+
+
 def test_what_goes_wrong_on_the_way_is_said_in_a_sentence():
     start, _ = toy_start(teacher=ToyWater(nan_after=1))
     context = context_of(start)
