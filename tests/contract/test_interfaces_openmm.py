@@ -128,7 +128,7 @@ def test_both_groups_are_our_potentials_wherever_the_atoms_are(atoms, student, p
 def test_its_trajectory_and_its_energy_are_those_of_simulate():
     """Without friction: a drop of water, hydrogens of 4 Da, SO3LR every 6 fs."""
     pytest.importorskip("so3krates_torch")
-    atoms, steps = read(WATER64)[:18], 6
+    atoms, steps = read(WATER64)[:18], 3
     atoms.set_array("masses", None)
     atoms.pbc, atoms.cell = False, None
     start = start_from_ase(atoms, hydrogen_mass_Da=4)
