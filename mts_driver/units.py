@@ -12,5 +12,7 @@ AU_TIME_FS = 2.4188843265857e-2
 EV_FS2_A2_PER_AMU = 103.6426965268
 AMU_PER_ELECTRON_MASS = 1.0 / 1822.888486209
 BOLTZMANN_EV_K = 8.617333262e-5
+KJ_MOL_EV = 1e-4 * EV_FS2_A2_PER_AMU
+"""1 kJ/mol in eV. It is 1 amu nm²/ps², OpenMM's unit, so that both units of mass agree exactly."""
 KCAL_MOL_EV = 4.3364104e-2
 """1 kcal/mol in eV; the paper's force clip of 150 kcal/mol/Å is 6.5046 eV/Å."""

@@ -3,6 +3,7 @@
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ class Variant:
         Of both models.
     threads : int
         CPU threads of each model; 0 for all cores.
+    ranks : int
+        Processes of each model.
+    stride : int or None
+        Outer steps between frames and properties; None for no frame.
+    seed : int
+        Of velocities and thermostat.
     """
 
     label: str
@@ -62,6 +69,9 @@ class Variant:
     mode: str = "unix"
     device: str = "cpu"
     threads: int = 0
+    ranks: int = 1
+    stride: int | None = None
+    seed: int = 1
 
     def protocol(self, steps: int) -> RunSettings:
         """Return the choices of ``mts prepare`` for so many outer steps.
@@ -81,8 +91,9 @@ class Variant:
             friction_per_ps=FRICTION_PER_PS,
             hydrogen_friction_per_ps=self.hydrogen_friction_per_ps,
             steps=steps,
-            stride=5 * -(-steps // 5),  # no frame, and properties every 5 steps
-            seed=1,
+            # without frames there are properties every 5 steps
+            stride=self.stride or 5 * -(-steps // 5),
+            seed=self.seed,
             beads=self.beads,
             mode="zmq" if self.mode == "device" else self.mode,
             device=self.device,
@@ -94,9 +105,11 @@ def write_input(folder: Path, atoms: Atoms, variant: Variant, steps: int) -> Pat
     """Write ``input.xml`` and what it needs; the path of the first."""
 
     def edit(xml: str) -> str:
+        end = " } </parameters>"
         if variant.threads:
-            end = " } </parameters>"
             xml = xml.replace(end, f", threads: {variant.threads}{end}")
+        if variant.ranks > 1:
+            xml = xml.replace(end, f", ranks: {variant.ranks}{end}")
         # a checkpoint takes a third of an outer step, and would come more often than in a real run
         xml = re.sub(r"(<checkpoint[^>]* stride=)'\d+'", r"\1'1000000'", xml)
         return xml.replace("</output>", f"  {_FORCES}\n  </output>")
@@ -105,10 +118,17 @@ def write_input(folder: Path, atoms: Atoms, variant: Variant, steps: int) -> Pat
     return write_run_folder(folder, atoms, masses, variant.protocol(steps), edit=edit)
 
 
-def run_under_ipi(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
+def run_under_ipi(
+    atoms: Atoms,
+    variant: Variant,
+    steps: int,
+    *,
+    collect: Callable[[Path], dict[str, Any]] = lambda _: {},
+) -> dict[str, Any]:
     """One run of one variant in a folder of its own.
 
-    Where a driver takes several outer steps a message, whole messages are timed.
+    Where a driver takes several outer steps a message, whole messages are timed. ``collect`` looks
+    into the folder before it is removed; what it returns is added.
 
     Returns
     -------
@@ -127,7 +147,7 @@ def run_under_ipi(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
     try:
         file = write_input(folder, atoms, variant, steps)
         summary = Launcher(load(file), baseline_steps=0).execute()
-        return {**summary, "start_forces": _read_forces(folder)}
+        return {**summary, "start_forces": _read_forces(folder), **collect(folder)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,25 +1,16 @@
-"""OpenMM: its own BAOAB-RESPA, with both models as Python functions."""
+"""OpenMM: its own BAOAB-RESPA, with both models as its forces."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
-from ase import units
+from ase import Atoms
 
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K
-from mts_driver.errors import UserError
-from mts_driver.potentials import load_potential
+from mts_driver.interfaces.openmm import LevelForces, add_forces, start_from_ase
 from mts_driver.structures.files import read_structure
-from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of
+from mts_driver.units import KJ_MOL_EV
 
-KJ_MOL = units.kJ / units.mol
 NM_A = 10.0
-SLOW, FAST = 0, 1
-Compute = Callable[[np.ndarray], tuple[float, np.ndarray]]
-"""Energy, eV, and forces (N, 3), eV/Å, of positions (N, 3), Å."""
 
 
 def run_openmm(
@@ -33,7 +24,7 @@ def run_openmm(
     device: str,
     steps: int,
 ) -> dict[str, Any]:
-    """Time outer steps; teacher − student is force group 0, the student group 1.
+    """Time outer steps.
 
     Returns
     -------
@@ -45,71 +36,66 @@ def run_openmm(
     UserError
         If OpenMM is not installed, or has no ``PythonForce``.
     """
-    try:
-        import openmm
-        from openmm import PythonForce, unit
-    except ImportError as error:
-        raise UserError(f"needs OpenMM 8.4 or newer ({error}): pip install openmm") from error
-    atoms = read_structure(structure)
-    numbers, cell = atoms.numbers.tolist(), cell_of(atoms)
-    slow_model, fast_model = (
-        _remembering(load_potential(spec, numbers, device=device), cell)
-        for spec in (teacher, student)
+    context, _ = context_of(
+        read_structure(structure),
+        teacher=teacher,
+        student=student,
+        outer_fs=outer_fs,
+        n=round(outer_fs / inner_fs),
+        hydrogen_mass_Da=hydrogen_mass,
+        device=device,
     )
+    from openmm import unit
 
-    def difference(x: np.ndarray) -> tuple[float, np.ndarray]:
-        (one, forces), (other, less) = slow_model(x), fast_model(x)
-        return one - other, forces - less
-
-    system = openmm.System()
-    for mass in repartitioned_masses(atoms, hydrogen_mass):
-        system.addParticle(float(mass))
-    for group, compute in ((SLOW, difference), (FAST, fast_model)):
-        force = PythonForce(_in_openmm_units(compute, unit.nanometer))
-        force.setForceGroup(group)
-        system.addForce(force)
-    integrator = openmm.MTSLangevinIntegrator(
-        TEMPERATURE_K * unit.kelvin,
-        FRICTION_PER_PS / unit.picosecond,
-        outer_fs * unit.femtosecond,
-        [(SLOW, 1), (FAST, round(outer_fs / inner_fs))],
-    )
-    context = openmm.Context(system, integrator)  # on the fastest platform there is
-    context.setPositions(atoms.positions / NM_A)
-    context.setVelocitiesToTemperature(TEMPERATURE_K * unit.kelvin, 1)
-    state = context.getState(getForces=True)
     per_nm = unit.kilojoule_per_mole / unit.nanometer
-    forces = state.getForces(asNumpy=True).value_in_unit(per_nm) * KJ_MOL / NM_A
+    state = context.getState(forces=True)
+    forces = state.getForces(asNumpy=True).value_in_unit(per_nm) * KJ_MOL_EV / NM_A
+    integrator = context.getIntegrator()
     integrator.step(1)
     start = time.perf_counter()
     integrator.step(steps)
-    context.getState(getPositions=True)  # waits for the last step
+    context.getState(positions=True)  # waits for the last step
     wall_s = time.perf_counter() - start
     return {"steps": steps, "wall_s": wall_s, "start_forces": forces.tolist()}
 
 
-def _remembering(potential: Any, cell: torch.Tensor) -> Compute:
-    """Return the model with its last result kept.
+def context_of(
+    atoms: Atoms,
+    *,
+    teacher: str,
+    student: str,
+    outer_fs: float,
+    n: int,
+    hydrogen_mass_Da: float,
+    device: str,
+    seed: int = 1,
+) -> tuple[Any, LevelForces]:
+    """Return a context at the start with thermal velocities, and its levels.
 
-    OpenMM asks for the forces of a group again when it turns to the next group, at the same
-    positions; the engines beside it keep them too.
+    The platform is the fastest there is; the centre of mass is kept still, as in other codes.
     """
-    last: list[Any] = [None, None]
+    start = start_from_ase(atoms, hydrogen_mass_Da=hydrogen_mass_Da)
+    import openmm
+    from openmm import unit
 
-    def compute(x: np.ndarray) -> tuple[float, np.ndarray]:
-        if last[0] is None or not np.array_equal(last[0], x):
-            found = potential(torch.from_numpy(x), cell)
-            forces = found.forces.detach().cpu().double().numpy()
-            last[:] = [x.copy(), (float(found.energy), forces)]
-        return last[1]
-
-    return compute
-
-
-def _in_openmm_units(compute: Compute, nanometer: Any) -> Callable[[Any], Any]:
-    def function(state: Any) -> tuple[float, np.ndarray]:
-        x = state.getPositions(asNumpy=True).value_in_unit(nanometer)
-        energy, forces = compute(NM_A * np.array(x))
-        return energy / KJ_MOL, forces * NM_A / KJ_MOL
-
-    return function
+    start.system.addForce(openmm.CMMotionRemover())
+    forces = add_forces(
+        start.system,
+        start.topology,
+        teacher=teacher,
+        student=student,
+        charge=start.charge,
+        multiplicity=start.multiplicity,
+        device=device,
+    )
+    integrator = openmm.MTSLangevinIntegrator(
+        TEMPERATURE_K * unit.kelvin,
+        FRICTION_PER_PS / unit.picosecond,
+        outer_fs * unit.femtosecond,
+        forces.groups(n),
+    )
+    integrator.setRandomNumberSeed(seed)
+    context = openmm.Context(start.system, integrator)
+    context.setPositions(start.positions)
+    context.setVelocitiesToTemperature(TEMPERATURE_K * unit.kelvin, seed)
+    return context, forces

@@ -27,7 +27,8 @@ def in_turn(
     """Run everything in turn, ``settings.rounds`` times.
 
     A first round, whose times are not kept, warms the machine up and finds how many steps take
-    ``settings.seconds``. What fails is left out of the next ones.
+    ``settings.seconds``; there is none where ``settings.steps`` says it. What fails is left out of
+    the next ones.
 
     Returns
     -------
@@ -40,9 +41,9 @@ def in_turn(
         If nothing could be run; the reason of the first.
     """
     runs: dict[str, list[dict[str, Any]]] = {label: [] for label in todo}
-    steps = dict.fromkeys(todo, FIRST_STEPS)
+    steps = dict.fromkeys(todo, settings.steps or FIRST_STEPS)
     left_out: dict[str, str] = {}
-    for k in range(settings.rounds + 1):
+    for k in range(0 if settings.steps is None else 1, settings.rounds + 1):
         for label, run in todo.items():
             if label in left_out:
                 continue

@@ -43,6 +43,8 @@ class BenchSettings:
         The large system of ``scaling``.
     rank_speed, link_GB_s, latency_us : float
         Its ranks: how many times as fast as one here, and what joins them.
+    steps : int or None
+        Outer steps of every trajectory; None for as many as take ``seconds``.
     """
 
     structures: tuple[Atoms, ...]
@@ -65,6 +67,7 @@ class BenchSettings:
     rank_speed: float = 1.0
     link_GB_s: float = 1.0
     latency_us: float = 0.0
+    steps: int | None = None
 
     @property
     def structure(self) -> Atoms:

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "peers": "the same models in OpenMM, ASE and plain i-PI",
     "mpi": "one call shared out among several processes",
     "scaling": "what processes tell each other, and a model of many",
+    "codes": "one trajectory through every code that our models work in",
 }
 
 
@@ -81,7 +82,8 @@ def bench(
     ranks: Annotated[
         str | None,
         typer.Option(
-            help="Numbers of MPI processes; 1,2 by default, 1,2,4,8 for scaling. For mpi, scaling."
+            help="Numbers of MPI processes; 1,2 by default, 1,2,4,8 for scaling. For mpi, scaling "
+            "and codes."
         ),
     ] = None,
     model_atoms: Annotated[
@@ -99,6 +101,12 @@ def bench(
     ] = None,
     latency_us: Annotated[
         float | None, typer.Option(help="Of a message; 10. For scaling.", min=0)
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Outer steps of every trajectory, instead of --seconds. For codes.", min=1
+        ),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
 ) -> None:
@@ -123,6 +131,10 @@ def bench(
 
     scaling: what the processes of teacher and student tell each other in a call, as the system
     grows with their number; and from it a model of many, and from where on more do not pay.
+
+    codes: multiple time steps under i-PI with sockets and with MPI drivers (--ranks, 2 by default),
+    by ASE, OpenMM and in one process: speed, temperatures, energies and g(r), with errors. Each
+    round is a trajectory of its own, whose first fifth is left out.
 
     Example: mts bench speedup --structure inputs/water216/start.extxyz --json speedup.json
     """
@@ -155,6 +167,7 @@ def bench(
         "rank_speed": rank_speed,
         "link_GB_s": link_gb_s,
         "latency_us": latency_us,
+        "steps": steps,
     }
     given = {key: value for key, value in given.items() if value is not None}
     for key in given:

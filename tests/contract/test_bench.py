@@ -126,3 +126,23 @@ def test_mpi(tmp_path):
     ] * 2
     assert_measured(result["rows"], {"ms", "ms_min", "ms_max", "times_one_rank"})
     assert all(row["difference_ueV_A"] < 100 for row in result["rows"])
+
+
+@pytest.mark.slow
+def test_codes(tmp_path):
+    pytest.importorskip("openmm")
+    pytest.importorskip("mpi4py")
+    result, text = run_bench(tmp_path, "codes", "--steps", 60)
+    codes = [row["code"].split(",")[:2] for row in result["rows"]]
+    assert [first for first, _ in codes] == ["i-PI", "i-PI", "ASE", "OpenMM", "mts_driver.simulate"]
+    assert "2 ranks" in codes[1][1] and "MPI drivers of 2 ranks" in text
+    assert_measured(
+        result["rows"], SPEED | {"ps", "temperature_ends_K", "max_force_difference_eV_A"}
+    )
+    for row in result["rows"]:
+        assert row["left_out"] is None and row["clip_events"] == 0
+        assert row["ps"] == pytest.approx(0.36)
+        assert 200 < row["temperature_ends_K"] < 400
+        assert abs(row["potential_from_first_meV_atom"]) < 15
+        assert ("temperature_H_K" in row) == ("OpenMM" not in row["code"])
+    assert all(row["rdf_difference"] < 3 for row in result["rows"][1:])

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
 from ase.io import read
@@ -114,6 +114,29 @@ def test_multiple_time_steps_in_ases_dynamics(tmp_path, monkeypatch, capsys):
     assert len(read("run.traj", ":")) == 6
     assert 0 < found["dyn"].temperatures_K["all"] < 200
     assert "Etot" in capsys.readouterr().out
+
+
+def test_multiple_time_steps_under_openmm(tmp_path, monkeypatch):
+    pytest.importorskip("openmm")
+    argon().write(tmp_path / "argon.extxyz")
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(write(tmp_path, OTHER["with_openmm.py"])))
+    assert 0 < found["forces"].max_force_difference_eV_A < 0.1
+    atoms, context = argon(), found["context"]
+    atoms.positions = 10 * context.getState(positions=True).getPositions(asNumpy=True)._value
+    atoms.calc = LennardJones(sigma=3.405, epsilon=0.010323, rc=8.0, ro=6.4, smooth=True)
+    energy = context.getState(energy=True).getPotentialEnergy()._value * units.kJ / units.mol
+    assert energy == pytest.approx(atoms.get_potential_energy(), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_alanine_dipeptide_under_openmm(tmp_path):
+    pytest.importorskip("openmm")
+    pytest.importorskip("so3krates_torch")
+    said = done(start("python", ROOT / "inputs/openmm/alanine_dipeptide.py", 6, folder=tmp_path))
+    assert "clipped 0" in said and (tmp_path / "alanine_dipeptide.dcd").is_file()
+    temperature_K = float(said.splitlines()[1].split(",")[2])
+    assert 200 < temperature_K < 400
 
 
 def test_a_teacher_that_is_an_ase_calculator(tmp_path):

@@ -21,8 +21,9 @@ from mts_driver.units import EV_FS2_A2_PER_AMU
 openmm = pytest.importorskip("openmm")
 from openmm import unit  # noqa: E402
 
+from mts_driver.interfaces.openmm import add_forces, start_from_ase  # noqa: E402
+
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
-KJ_MOL = units.kJ / units.mol
 
 
 def context(masses_Da, slow, fast, *, outer_ps, n, friction_per_ps, temperature_K, cell_nm=None):
@@ -56,35 +57,23 @@ def test_trajectory_of_teacher_and_student_is_that_of_openmm():
     """Without friction both are deterministic: 64 water molecules, SO3LR every 4 fs."""
     pytest.importorskip("so3krates_torch")
     atoms = read(WATER64)
+    atoms.set_array("masses", None)
     numbers = atoms.numbers.tolist()
     teacher, student = (load_potential(m, numbers) for m in ("so3lr", "student:water"))
     cell, n, steps = cell_of(atoms), 4, 4
-    masses_Da = repartitioned_masses(atoms, 4.0)
-    masses = torch.tensor(masses_Da * EV_FS2_A2_PER_AMU)
+    masses = torch.tensor(repartitioned_masses(atoms, 4.0) * EV_FS2_A2_PER_AMU)
     velocities = thermal_velocities(masses, 300.0, 1)
 
-    def force_of(*weighted):
-        def compute(positions_nm):
-            energy, forces = 0.0, np.zeros_like(positions_nm)
-            for weight, potential in weighted:
-                found = potential(torch.tensor(10 * positions_nm), cell)
-                energy += weight * float(found.energy) / KJ_MOL
-                forces += weight * found.forces.double().numpy() * 10 / KJ_MOL
-            return energy, forces
-
-        return compute
-
-    theirs, integrator = context(
-        masses_Da,
-        force_of((1, teacher), (-1, student)),
-        force_of((1, student)),
-        outer_ps=1e-3 * n,
-        n=n,
-        friction_per_ps=0.0,
-        temperature_K=300.0,
+    atoms.set_velocities(velocities.numpy() / units.fs)
+    start = start_from_ase(atoms, hydrogen_mass_Da=4.0)
+    forces = add_forces(start.system, start.topology, teacher=teacher, student=student)
+    integrator = openmm.MTSLangevinIntegrator(
+        300 * unit.kelvin, 0 / unit.picosecond, n * unit.femtosecond, forces.groups(n)
     )
-    theirs.setPositions(0.1 * atoms.positions)
-    theirs.setVelocities(100 * velocities.numpy())  # Å/fs in nm/ps
+    platform = openmm.Platform.getPlatformByName("Reference")
+    theirs = openmm.Context(start.system, integrator, platform)
+    theirs.setPositions(start.positions)
+    theirs.setVelocities(start.velocities)
     integrator.step(steps)
 
     state = run(
@@ -96,8 +85,7 @@ def test_trajectory_of_teacher_and_student_is_that_of_openmm():
     )
     moved = np.abs(state.positions.numpy() - atoms.positions).max()
     assert moved > 0.1
-    # models in single precision, and constants of two editions of CODATA
-    np.testing.assert_allclose(10 * positions_of(theirs), state.positions.numpy(), atol=2e-5)
+    np.testing.assert_allclose(10 * positions_of(theirs), state.positions.numpy(), atol=1e-8)
 
 
 def test_distribution_is_that_of_openmm_where_the_step_is_too_long():

@@ -8,9 +8,10 @@ import pytest
 import torch
 from ase.io import read
 
-from mts_driver.bench import peer_openmm, peer_runs
+from mts_driver.bench import codes_runs, peer_openmm, peer_runs
 from mts_driver.bench.boxes import back_and_forth, box_of, write_trajectory
 from mts_driver.bench.calls import forces_of, time_calls
+from mts_driver.bench.codes_averages import Averages, Seen, differences
 from mts_driver.bench.eager import EagerStudent
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.ipi_runs import Variant
@@ -26,6 +27,7 @@ from mts_driver.interfaces.ase import PotentialCalculator
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.model import StudentConfig
 from mts_driver.structures.tensors import cell_of
+from mts_driver.units import BOLTZMANN_EV_K
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 PAIR = {"teacher": "student:general", "student": "student:water"}
@@ -197,7 +199,7 @@ def test_peers_in_one_process_feel_the_forces_of_the_teacher():
 
 def test_a_peer_that_is_not_installed_is_no_crash(monkeypatch):
     monkeypatch.setitem(sys.modules, "openmm", None)
-    with pytest.raises(UserError, match="pip install openmm"):
+    with pytest.raises(UserError, match=r"pip install 'mts-driver\[openmm\]'"):
         peer_openmm.run_openmm(
             structure=str(WATER64),
             **PAIR,
@@ -221,6 +223,9 @@ def test_a_peer_that_is_not_installed_is_no_crash(monkeypatch):
         ("kernels", {"student": "water,water"}, "two are called 'student water'"),
         ("kernels", {"student": "nowhere"}, "neither a file nor a packaged student"),
         ("overhead", {"outer_fs": "4,6"}, "takes one number"),
+        ("codes", {"outer_fs": "4,6"}, "takes one number"),
+        ("codes", {"mode": "shm"}, "--mode is not for 'codes', which takes --outer-fs"),
+        ("speedup", {"steps": 10}, "--steps is not for 'speedup'"),
         ("speedup", {"outer_fs": "5", "inner_fs": 2.0}, "no multiple of inner_fs"),
     ],
 )
@@ -230,6 +235,70 @@ def test_options_that_make_no_sense(name, options, message):
     others = ("outer_fs", "inner_fs", "friction_outer_fs", "mode", "atoms", "beads")
     with pytest.raises(UserError, match=message):
         bench(name, **{**defaults, **dict.fromkeys(others), **options})
+
+
+@pytest.mark.parametrize("run", ["run_ase", "run_openmm", "run_simulate"])
+def test_codes_show_the_same_things_of_the_same_system(tmp_path, run):
+    """Energies, temperatures and oxygens after 5 and 10 steps, of other random numbers."""
+    pytest.importorskip("openmm")
+    atoms = read(WATER64)[:18]
+    atoms.pbc, atoms.cell = False, None
+    atoms.write(tmp_path / "start.extxyz")
+    told = getattr(codes_runs, run)(
+        structure=str(tmp_path / "start.extxyz"),
+        **PAIR,
+        outer_fs=4.0,
+        n=4,
+        hydrogen_mass_Da=4.0,
+        device="cpu",
+        seed=2,
+        steps=12,
+        stride=5,
+        output=str(tmp_path / "frames.npz"),
+    )
+    seen = Seen.read(tmp_path / "frames.npz")
+    assert told["steps"] == 12 and told["wall_s"] > 0 and told["clip_events"] == 0
+    assert seen.positions_A.shape == (2, 6, 3)
+    oxygens = atoms.positions[atoms.numbers == 8]
+    moved = np.linalg.norm(seen.positions_A - oxygens, axis=2)
+    assert 0.01 < moved[1].max() < 1.0 and moved[0].max() < moved[1].max()
+    potential = load_potential(PAIR["teacher"], atoms.numbers)
+    start = potential(torch.tensor(atoms.positions), torch.zeros(3, 3, dtype=torch.float64))
+    assert np.abs(seen.potential_eV - float(start.energy)).max() < 0.1 * len(atoms)
+    degrees = 1.5 * (len(atoms) - 1) * BOLTZMANN_EV_K
+    assert (seen.kinetic_eV / degrees > 100).all() and (seen.kinetic_eV / degrees < 600).all()
+
+
+def test_averages_know_how_far_they_are_apart(tmp_path):
+    """Energies of two codes that differ by a few standard errors, and g(r) of a moved atom."""
+    atoms, rng = read(WATER64), np.random.default_rng(1)
+    degrees = 1.5 * (len(atoms) - 1) * BOLTZMANN_EV_K
+    found = []
+    for k, shift in enumerate((0.0, 0.1)):
+        frames = 100
+        oxygens = atoms.positions[atoms.numbers == 8] + 0.05 * rng.normal(size=(10, 64, 3))
+        oxygens[:, 0] += 5 * shift
+        energies = rng.normal(-100 + shift, 0.25, frames)
+        energies[: frames // 5] = 0.0  # is left out
+        kinetic = np.full(frames, 300 * degrees)
+        positions = np.repeat(oxygens, frames // 10, axis=0)
+        Seen(energies, kinetic, positions).write(tmp_path / f"{k}.npz")
+        run = {"frames": str(tmp_path / f"{k}.npz"), "steps": 1000, "clip_events": 1}
+        run |= {"max_force_difference_eV_A": k, "temperatures_K": {"H": 301.0} if k else None}
+        found.append(Averages.of([run, run], atoms, outer_fs=6.0))
+    first, second = found
+    row = second.row() | differences(second, first)
+    assert row["ps"] == 12 and row["clip_events"] == 2 and row["max_force_difference_eV_A"] == 1
+    assert row["temperature_ends_K"] == pytest.approx(300)
+    assert row["temperature_H_K"] == 301 and "temperature_H_K" not in first.row()
+    expected = 301 * np.sqrt(2 / (3 * 128 * 12))
+    assert row["temperature_H_stderr_K"] == pytest.approx(expected)
+    error_meV = 1e3 * 0.25 / np.sqrt(160) / 192
+    assert row["potential_stderr_meV_atom"] == pytest.approx(error_meV, rel=0.5)
+    assert row["potential_from_first_meV_atom"] == pytest.approx(100 / 192, abs=4 * 1.5 * error_meV)
+    assert row["potential_off_sigma"] == pytest.approx(100 / 192 / error_meV / 2**0.5, rel=0.6)
+    assert row["rdf_difference"] > 0.01
+    assert "potential_off_sigma" not in differences(first, first)
 
 
 def test_a_variant_is_a_protocol():
