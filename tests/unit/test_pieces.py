@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.calculators.lj import LennardJones
 from ase.calculators.tersoff import Tersoff, TersoffParameters
 from thread_ranks import on_ranks
 
@@ -26,6 +27,14 @@ def silicon() -> Tersoff:
     """Silicon of Tersoff, Phys. Rev. B 1988, 37, 6991."""
     one = [3.0, 1.0, 1.3258, 4.8381, 2.0417, 0.0, 22.956, 0.33675, 1.3258, 95.373, 3.0, 0.2]
     return Tersoff({("Si", "Si", "Si"): TersoffParameters.from_list([*one, 3.2394, 3264.7])})
+
+
+class Doubled(LennardJones):
+    """Its energies of atoms are not shares of its energy."""
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        self.results["energies"] = 2.0 * self.results["energies"]
 
 
 def bar(element: str, a: float, cells=(8, 2, 2), **structure) -> Atoms:
@@ -186,6 +195,12 @@ def test_a_reach_that_is_too_small_is_found_before_a_run(exported):
     checked(f"metatomic:{exported(passes=True)}", ARGON["box"], 4)
     with pytest.raises(UserError, match=r"beyond the interaction range that the model declares"):
         checked(f"metatomic:{exported(passes=True, honest=False)}", ARGON["box"], 4)
+
+
+def test_energies_that_do_not_add_up_are_found_before_a_run():
+    spec = LJ.format(6).replace("ase.calculators.lj:LennardJones", "test_pieces:Doubled")
+    with pytest.raises(UserError, match=r"by 0\.\d* eV an atom, .* do not add up"):
+        checked(spec, ARGON["box"], 2)
 
 
 @pytest.mark.parametrize("query", ["", "?forces=direct"])
