@@ -15,7 +15,7 @@ from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.load import spec_for
+from mts_driver.potentials.load import spec_charge, spec_for
 from mts_driver.potentials.virial import gives_virial
 from mts_driver.runs.launcher import load
 from mts_driver.structures.tensors import cell_of
@@ -204,6 +204,7 @@ def test_charge_and_spin_of_a_structure_are_honoured_or_refused(files):
     assert spec == spec_for(takes + "?charge={charge}&multiplicity={multiplicity}", atoms)
     # the model is made so that it is (1 + charge + 10 (multiplicity − 1)) times its energy
     assert evaluated(spec, atoms)[0] == pytest.approx(8 * neutral)
+    assert spec_charge(spec) == -3 and spec_charge(takes) == 0
     with pytest.raises(UserError, match=r"charge of 1, but the structure says -3"):
         spec_for(f"{takes}?charge=1", atoms)
     with pytest.raises(UserError, match=r"with a charge of -3, but the model takes none"):
