@@ -80,6 +80,9 @@ KINDS = {
 }
 
 
+SHORT = ("thin", "cluster")
+
+
 @pytest.fixture(autouse=True)
 def as_written():
     """TorchScript optimises a model for most of a second, which is looked at in one test."""
@@ -101,8 +104,14 @@ def files(tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[] if at == 0 or name in SHORT else pytest.mark.slow)
+        for name in SYSTEMS
+        for at, kind in enumerate(KINDS)
+    ],
+)
 def test_energies_forces_and_virials_are_known(files, name, kind):
     atoms = SYSTEMS[name]
     energy, forces, virial = evaluated(f"metatomic:{files(kind, **KINDS[kind])}", atoms, "float64")
@@ -144,7 +153,7 @@ def test_replicas_of_other_cells_and_a_trajectory(files):
     potential = load_potential(spec, atoms.numbers.tolist())
     rng = np.random.default_rng(1)
     x = np.array([atoms.positions] * 3)
-    for step in range(6):
+    for step in range(4):
         x = x + rng.normal(scale=0.15, size=x.shape)
         cells = np.array([(1 + 0.01 * k + 0.002 * step) * atoms.cell.array for k in range(3)])
         energies, forces, virials = potential.evaluate(x, cells)
@@ -291,7 +300,8 @@ def test_it_is_the_teacher_of_a_run_and_relative_paths_hold(files, tmp_path, mon
         steps=3,
         stride=1,
         equilibrate_ps=0,
-        mode="unix",
+        mode="zmq",
+        device_steps=1,
     )
     text = prepared.input.read_text()
     assert f"metatomic:{teacher.resolve()}" in text
