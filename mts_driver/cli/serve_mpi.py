@@ -10,6 +10,7 @@ from mts_driver.errors import UserError
 
 MOST_ATOMS = 5000
 """Of a structure that the first rank also evaluates alone, before it answers."""
+# of a force, and of an energy an atom
 TOLERANCE_EV_A = {"float32": 1e-3, "float64": 1e-8}
 _FAULT = "this is a fault of mts-driver or of the MPI library"
 _FAULTS = {
@@ -56,7 +57,7 @@ def on_all_ranks(
 
 
 def _checked(team: Any, spec: str, atoms: Any, *, device: str, dtype: str) -> Any:
-    """Load a model for all ranks, whose forces must be those of one process."""
+    """Load a model for all ranks, whose forces and energy must be those of one process."""
     from mts_driver.potentials import load_potential
 
     if team.ranks.size > len(atoms):
@@ -74,12 +75,15 @@ def _checked(team: Any, spec: str, atoms: Any, *, device: str, dtype: str) -> An
 
     x, cell = torch.tensor(atoms.positions), cell_of(atoms)
     alone = load_potential(spec, numbers, device=device, dtype=dtype)
-    forces = [model(x, cell).forces.double().numpy() for model in (shared, alone)]
+    found = [model(x, cell) for model in (shared, alone)]
+    forces = [one.forces.double().numpy() for one in found]
     difference = float(np.abs(forces[0] - forces[1]).max())
-    if not difference < TOLERANCE_EV_A[dtype]:
+    apart = abs(found[0].energy.item() - found[1].energy.item()) / len(atoms)
+    if not (difference < TOLERANCE_EV_A[dtype] and apart < TOLERANCE_EV_A[dtype]):
+        fault = _FAULTS.get(spec.partition(":")[0], _FAULT)
         raise UserError(
-            f"{spec} on {team.ranks.size} ranks gives forces that differ by {difference:.2g} eV/Å "
-            f"from those of one process: {_FAULTS.get(spec.partition(':')[0], _FAULT)}; run "
-            "without --mpi."
+            f"{spec} on {team.ranks.size} ranks gives forces that differ by {difference:.2g} eV/Å, "
+            f"and an energy that differs by {apart:.2g} eV an atom, from those of one process: "
+            f"{fault}; run without --mpi."
         )
     return shared

@@ -15,7 +15,7 @@ from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.load import spec_for
+from mts_driver.potentials.load import spec_charge, spec_for
 from mts_driver.potentials.virial import gives_virial
 from mts_driver.runs.launcher import load
 from mts_driver.structures.tensors import cell_of
@@ -80,6 +80,9 @@ KINDS = {
 }
 
 
+SHORT = ("thin", "cluster")
+
+
 @pytest.fixture(autouse=True)
 def as_written():
     """TorchScript optimises a model for most of a second, which is looked at in one test."""
@@ -101,8 +104,14 @@ def files(tmp_path_factory):
     return file
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[] if at == 0 or name in SHORT else pytest.mark.slow)
+        for name in SYSTEMS
+        for at, kind in enumerate(KINDS)
+    ],
+)
 def test_energies_forces_and_virials_are_known(files, name, kind):
     atoms = SYSTEMS[name]
     energy, forces, virial = evaluated(f"metatomic:{files(kind, **KINDS[kind])}", atoms, "float64")
@@ -144,7 +153,7 @@ def test_replicas_of_other_cells_and_a_trajectory(files):
     potential = load_potential(spec, atoms.numbers.tolist())
     rng = np.random.default_rng(1)
     x = np.array([atoms.positions] * 3)
-    for step in range(6):
+    for step in range(4):
         x = x + rng.normal(scale=0.15, size=x.shape)
         cells = np.array([(1 + 0.01 * k + 0.002 * step) * atoms.cell.array for k in range(3)])
         energies, forces, virials = potential.evaluate(x, cells)
@@ -204,6 +213,7 @@ def test_charge_and_spin_of_a_structure_are_honoured_or_refused(files):
     assert spec == spec_for(takes + "?charge={charge}&multiplicity={multiplicity}", atoms)
     # the model is made so that it is (1 + charge + 10 (multiplicity − 1)) times its energy
     assert evaluated(spec, atoms)[0] == pytest.approx(8 * neutral)
+    assert spec_charge(spec) == -3 and spec_charge(takes) == 0
     with pytest.raises(UserError, match=r"charge of 1, but the structure says -3"):
         spec_for(f"{takes}?charge=1", atoms)
     with pytest.raises(UserError, match=r"with a charge of -3, but the model takes none"):
@@ -290,7 +300,8 @@ def test_it_is_the_teacher_of_a_run_and_relative_paths_hold(files, tmp_path, mon
         steps=3,
         stride=1,
         equilibrate_ps=0,
-        mode="unix",
+        mode="zmq",
+        device_steps=1,
     )
     text = prepared.input.read_text()
     assert f"metatomic:{teacher.resolve()}" in text
