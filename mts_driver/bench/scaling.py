@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from integrators.bath import counter_noise
 from mts_driver.bench.boxes import box_of
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.kernels import student_label
 from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
+from mts_driver.errors import UserError
 from mts_driver.potentials.load import load_potential
 from mts_driver.potentials.ranks.exchange import Ints, Ranks
+from mts_driver.potentials.ranks.potential import SharedPotential
 from mts_driver.runs.driver_process import mpiexec
 
 DEFAULTS: dict[str, Any] = {
@@ -44,10 +47,9 @@ COLUMNS: Columns = {
     "MB added up": ("added_MB", ".3f"),
     "efficiency": ("efficiency", ".2f"),
 }
-PASSES, MEMORY_GB_S = 6, 10.0
-"""How often each rank goes through the coordinates of all atoms in a call, and how fast."""
-COORDINATES_B = 24
 CALLS = 5
+NEIGHBOURS, SUMS = 26, 6
+"""Of a brick, and over all ranks in a call: what is stale or has moved, charges, momenta."""
 WORTH = 1.2
 """A doubling of ranks that gains less does not pay."""
 
@@ -69,7 +71,8 @@ def measure(settings: BenchSettings) -> Result:
                 found = call_fresh(count, threads=1, under=under, model=spec, structure=str(file))
                 counted.append({"model": label, "ranks": ranks, "atoms": len(box), **found})
             rows += counted
-            modelled = _modelled(counted, settings)
+            # the thermostat is in the inner steps
+            modelled = _modelled(counted, settings, noisy=spec == settings.student)
             rows += modelled
             notes.append(_verdict(label, modelled))
     return Result("scaling", environment(settings) | {"atoms": None}, rows, notes)
@@ -77,6 +80,8 @@ def measure(settings: BenchSettings) -> Result:
 
 def count(*, model: str, structure: str) -> dict[str, Any] | None:
     """Evaluate a structure on all ranks, and count what they tell each other in one call.
+
+    Each rank gives the atoms that it moves, as in whole outer steps.
 
     Parameters
     ----------
@@ -89,7 +94,13 @@ def count(*, model: str, structure: str) -> dict[str, Any] | None:
     -------
     dict or None
         On the first rank: ``own_most`` (atoms), ``sent_MB`` and ``sent_most_MB`` (of a rank),
-        ``messages``, ``added_MB``; on a single one ``ms`` of a call.
+        ``messages``, ``added_MB``; on a single one ``ms`` of a call, and ``noise_ms``, for all
+        atoms and one step of the thermostat.
+
+    Raises
+    ------
+    UserError
+        If the model cannot be evaluated where each rank has its own atoms.
     """
     import torch
 
@@ -99,11 +110,14 @@ def count(*, model: str, structure: str) -> dict[str, Any] | None:
     ranks = MpiRanks()
     with all_end_together(ranks):
         counted = Counted(ranks)
-        potential = load_potential(model, data["numbers"].tolist(), ranks=counted)
-        x, cell = torch.tensor(data["x"]), torch.tensor(data["cell"])
-        potential(x, cell)  # builds lists
+        potential: Any = load_potential(model, data["numbers"].tolist(), ranks=counted)
+        if not isinstance(potential, SharedPotential):
+            raise UserError(f"{model} does not take steps on ranks: give so3lr or a student.")
+        whole, cells = data["x"][None], data["cell"][None]
+        x = whole[:, potential.share_out(whole, cells)]
+        potential.evaluate_own(x, cells)  # the first time
         counted.reset()
-        potential(x, cell)
+        potential.evaluate_own(x, cells)
         most, total = np.zeros((ranks.size, 2)), np.zeros(2)
         total[:] = most[ranks.rank] = counted.sent_B, counted.messages
         added_MB = counted.added_B / 1e6
@@ -112,13 +126,17 @@ def count(*, model: str, structure: str) -> dict[str, Any] | None:
         times_ms = []
         for _ in range(CALLS if ranks.size == 1 else 0):
             start = time.perf_counter()
-            potential(x, cell)
+            potential.evaluate_own(x, cells)
             times_ms.append(1e3 * (time.perf_counter() - start))
+        start = time.perf_counter()
+        counter_noise(1)(0, 0, torch.empty(whole.shape, dtype=torch.float64))
+        noise_ms = 1e3 * (time.perf_counter() - start)
     if ranks.rank:
         return None
     return {
-        "own_most": math.ceil(len(x) / ranks.size),
+        "own_most": math.ceil(whole.shape[1] / ranks.size),
         "ms": float(np.median(times_ms)) if times_ms else None,
+        "noise_ms": noise_ms if times_ms else None,
         "sent_MB": total[0] / ranks.size / 1e6,
         "sent_most_MB": most[:, 0].max() / 1e6,
         "messages": total[1] / ranks.size,
@@ -154,6 +172,7 @@ class _Law:
     """Time of a call on P ranks, from what was counted on few."""
 
     ms_an_atom: float
+    noise_ms_an_atom: float
     sent_B: float
     of_atoms: float
     swaps: float
@@ -163,23 +182,24 @@ class _Law:
         s = self.settings
         own = s.model_atoms / ranks
         work = own * self.ms_an_atom / s.rank_speed
-        everywhere = PASSES * COORDINATES_B * s.model_atoms / MEMORY_GB_S / 1e6
+        noise = s.model_atoms * self.noise_ms_an_atom
         if ranks == 1:
-            return work + everywhere
+            return work + noise
         # halos grow as the surface of a brick
-        sent_B = self.sent_B * (own / self.of_atoms) ** (2 / 3)
-        all_B = 2 * COORDINATES_B * s.model_atoms
-        told = (sent_B + all_B) / s.link_GB_s / 1e6
-        waits = (self.swaps * 26 + 4 * math.log2(ranks)) * s.latency_us / 1e3
-        return work + everywhere + told + waits
+        told = self.sent_B * (own / self.of_atoms) ** (2 / 3) / s.link_GB_s / 1e6
+        sums = SUMS * 2 * math.log2(ranks)
+        return work + noise + told + (self.swaps * NEIGHBOURS + sums) * s.latency_us / 1e3
 
 
-def _modelled(counted: list[dict[str, Any]], settings: BenchSettings) -> list[dict[str, Any]]:
+def _modelled(
+    counted: list[dict[str, Any]], settings: BenchSettings, *, noisy: bool
+) -> list[dict[str, Any]]:
     """Rows of the model: powers of two of ranks, up to those asked for."""
     one, last = counted[0], counted[-1]
     peers = max(last["ranks"] - 1, 1)
     law = _Law(
         one["ms"] / one["atoms"],
+        one["noise_ms"] / one["atoms"] if noisy else 0.0,
         1e6 * last["sent_MB"],
         last["own_most"],
         last["messages"] / peers,
@@ -216,8 +236,9 @@ def _verdict(label: str, modelled: list[dict[str, Any]]) -> str:
 
 def _assumptions(s: BenchSettings) -> str:
     return (
-        f"the model: a rank is {s.rank_speed:g} times as fast as this one, has 26 neighbours, a "
-        f"link of {s.link_GB_s:g} GB/s and a latency of {s.latency_us:g} µs; halos grow as the "
-        "surface of bricks, which is more than they do; all coordinates go to each rank, which "
-        f"goes {PASSES} times through them at {MEMORY_GB_S:g} GB/s"
+        f"the model, of whole outer steps: a rank is {s.rank_speed:g} times as fast as this one, "
+        f"has {NEIGHBOURS} neighbours, a link of {s.link_GB_s:g} GB/s and a latency of "
+        f"{s.latency_us:g} µs; {SUMS} sums over all a call; halos grow as the surface of bricks, "
+        "which is more than they do; each rank draws the noise of all atoms, as fast as here, in "
+        "every call of the student"
     )

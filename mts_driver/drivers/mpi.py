@@ -255,7 +255,7 @@ class Team:
             if what == _END:
                 return
             if what == _STEPS:
-                work = np.empty(replicas, np.uint8)
+                work = np.empty(number, np.uint8)  # its length is in the place of a model
                 self.ranks.same(work)
                 self._step(work.tobytes())
                 continue

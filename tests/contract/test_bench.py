@@ -106,10 +106,10 @@ def test_scaling(tmp_path):
     modelled = [row for row in result["rows"] if "model" in row["model"]]
     assert [row["ranks"] for row in counted] == [1, 2, 1, 2]
     alone, together = counted[2:]
-    # the student tells another rank what 32 bits each of its messages hold, and so its gradient
     assert alone["sent_MB"] == 0 and 0 < together["sent_MB"] == together["sent_most_MB"]
-    assert together["messages"] == 2 and together["own_most"] == 192
-    assert alone["added_MB"] == pytest.approx((10 + 3 * 192) * 8e-6)
+    # positions, what atoms say, its gradient, and forces; whether a list is stale
+    assert together["messages"] == 4 and together["own_most"] == 192
+    assert alone["added_MB"] == together["added_MB"] == 8e-6
     assert [row["ranks"] for row in modelled] == [1, 2, 4, 8] * 2
     assert all(0 < row["efficiency"] <= 1 for row in modelled)
     assert "do not pay" in text or ("ranks pay" in text and "a latency of 10 µs" in text)
