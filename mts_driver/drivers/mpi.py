@@ -19,9 +19,8 @@ import ase.parallel
 import numpy as np
 
 from mts_driver.drivers.evaluator import through_torch
-from mts_driver.errors import UserError
+from mts_driver.errors import RankFailed, UserError
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
-from mts_driver.potentials.ranks.potential import SharedPotential
 
 if TYPE_CHECKING:
     from integrators.state import Potential
@@ -193,10 +192,14 @@ class Team:
     def evaluate(self, number: int, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
         """Evaluate a model on all ranks; called by the first."""
         self.ranks.send(np.array([_EVALUATE, number, *positions_A.shape[:2]], np.int64))
-        return self._together(number, positions_A, cells_A)
+        # whoever asks may live through an error, but not without the others
+        with all_end_together(self.ranks):
+            return self._together(number, positions_A, cells_A)
 
     def can_take_steps(self, *models: Any) -> bool:
         """Whether models are this team's, and can be evaluated where each rank has its atoms."""
+        from mts_driver.potentials.ranks.potential import SharedPotential
+
         return self.ranks.size > 1 and all(
             getattr(model, "team", None) is self
             and isinstance(self._potentials[model.number], SharedPotential)
@@ -230,7 +233,8 @@ class Team:
         work = pickle.dumps((numbers, arrays, options, periodic, anew))
         self.ranks.send(np.array([_STEPS, len(work), 0, 0], np.int64))
         self.ranks.same(np.frombuffer(bytearray(work), np.uint8))
-        return self._step(work)
+        with all_end_together(self.ranks):
+            return self._step(work)
 
     def _step(self, work: bytes) -> tuple[dict[str, np.ndarray], list[tuple[int, float]]]:
         from mts_driver.drivers.steps_on_ranks import OwnSteps
@@ -304,7 +308,7 @@ def all_end_together(ranks: MpiRanks) -> Iterator[None]:
     except BaseException as error:
         if ranks.alone:
             raise
-        if isinstance(error, UserError):
+        if isinstance(error, UserError | RankFailed):
             print(f"error: {error}", file=sys.stderr)
         elif not isinstance(error, SystemExit | KeyboardInterrupt):
             print(f"on rank {ranks.rank} of {ranks.size}:", file=sys.stderr)

@@ -14,6 +14,7 @@ import numpy as np
 
 from mts_driver.drivers.evaluator import Results
 from mts_driver.drivers.propagator import Mine, Propagator, check_run
+from mts_driver.errors import RankFailed, UserError
 from mts_driver.potentials.ranks.exchange import Ranks, sum_over_ranks
 from mts_driver.potentials.ranks.potential import SharedPotential
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
@@ -48,7 +49,13 @@ class OwnEvaluator:
         self.calls, self.seconds = 0, 0.0
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Results:
-        """As `Evaluator`, on this rank's atoms, with energies and virials that add up."""
+        """As `Evaluator`, on this rank's atoms, with energies and virials that add up.
+
+        Raises
+        ------
+        RankFailed
+            If the model fails here.
+        """
         moved = self._known is None or not np.array_equal(self._known[0], positions)
         anywhere = np.array([moved], np.float64)
         # held atoms of one rank may stay where those of another move
@@ -56,7 +63,17 @@ class OwnEvaluator:
         if anywhere[0] or self._known is None:
             start = time.perf_counter()
             cells_A = cells * BOHR_A if self._periodic else np.zeros_like(cells)
-            energies, forces, virials = self._potential.evaluate_own(positions * BOHR_A, cells_A)
+            try:
+                energies, forces, virials = self._potential.evaluate_own(
+                    positions * BOHR_A, cells_A
+                )
+            except UserError as error:
+                raise RankFailed(str(error)) from error
+            if not np.isfinite(forces.sum()):
+                raise RankFailed(
+                    "forces are not finite: atoms overlap or the structure lies outside what the "
+                    "model knows; restart from the last checkpoint with a shorter time step."
+                )
             found = (
                 energies / HARTREE_EV,
                 forces / HARTREE_PER_BOHR_EV_A,

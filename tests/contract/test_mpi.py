@@ -14,12 +14,15 @@ from ase.io import read
 from running import LONG_S, environment, make_run, mts, start, steps_done, wait_for
 
 from mts_driver.analysis.properties import read_properties
+from mts_driver.drivers.zmq.client import Client
+from mts_driver.drivers.zmq.messages import Message
 from mts_driver.potentials import load_potential
 from mts_driver.runs.driver_process import mpiexec
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.run_folder import write_run_folder
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.structures.tensors import cell_of
+from mts_driver.units import BOHR_A
 
 pytest.importorskip("mpi4py")
 pytest.importorskip("so3krates_torch")
@@ -130,6 +133,35 @@ def test_more_ranks_than_atoms_and_elements_that_are_not_known(tmp_path):
     done = serve_on(2, tmp_path, "so3lr", "--structure", "si.xyz", *shared)
     assert done.returncode != 0 and "Si" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["evaluate", pytest.param("run", marks=pytest.mark.slow)])
+def test_what_fails_on_one_rank_ends_all_even_if_a_client_could_go_on(tmp_path, kind):
+    """Over ZeroMQ an error is an answer, for which the other rank would wait for ever."""
+    address = f"ipc://{tmp_path}/driver"
+    words = ("student:general", "--student", "student:water", "--zmq", address)
+    command = [*mpiexec("test", "2"), sys.executable, "-P", "-m", "mts_driver.cli.serve", *words]
+    command += ["--structure", str(WATER64), "--mpi", "--threads", "1"]
+    pipe = subprocess.PIPE
+    driver = subprocess.Popen(command, env=environment(), stderr=pipe, text=True)
+    atoms = read(WATER64)
+    q, n = atoms.positions[None] / BOHR_A, len(atoms)
+    q[0, 1] = q[0, 0]  # both are of one rank
+    arrays = {"q": q, "cell": atoms.cell.array[None] / BOHR_A}
+    values = {"model": "student:general"}
+    if kind == "run":
+        values = {"n": 1, "timestep": 40.0, "kT": 1e-3, "clip": 0.0, "seeds": [1]}
+        arrays |= {"p": np.zeros((1, n, 3)), "masses": np.ones(n), "groups": np.ones((1, n), bool)}
+        arrays |= dict.fromkeys(("friction", "modes", "omega"), np.zeros(0))
+        arrays["cell"] = arrays["cell"][0]
+    try:
+        client = Client(address, timeout_s=LONG_S)
+        client.begin(Message(kind, values, arrays))
+        _, said = driver.communicate(timeout=LONG_S)
+    finally:
+        driver.kill()
+    assert driver.returncode != 0 and "lies where another one does" in said, said
+    assert "Traceback" not in said
 
 
 WATER64_MPI = WATER64.parents[1] / "water64_mpi"
