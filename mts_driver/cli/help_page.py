@@ -23,7 +23,8 @@ PANELS = {
     "Measurement": (
         "--rounds --seconds --no-speed --atoms --replicas --reference --experiment --discard"
     ),
-    "Connection": "--address --zmq --mode --device-steps --prefix --timeout --reconnect "
+    "Model of many ranks": "--model-atoms --model-ranks --rank-speed --link-gb-s --latency-us",
+    "Connection": "--address --zmq --mpi-name --mode --device-steps --prefix --timeout --reconnect "
     "--elsewhere",
     "Clients": "--client --keys --queue --batch --batch-wait-ms",
     "Output": "--output --json --work --stats --force --quiet",

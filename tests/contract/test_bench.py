@@ -98,6 +98,7 @@ def test_overhead(tmp_path):
     assert_measured(result["rows"], SPEED | {"overhead_ms_an_outer_step"})
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path):
     pytest.importorskip("mpi4py")
     sizes = ("--atoms", "192", "--ranks", "1,2", "--model-ranks", 8, "--model-atoms", 10_000)

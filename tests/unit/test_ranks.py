@@ -133,7 +133,7 @@ def test_a_charge_is_shared():
         np.testing.assert_allclose(f, forces, atol=1e-9)
 
 
-@pytest.mark.parametrize("spec", ["student:water", "so3lr"])
+@pytest.mark.parametrize("spec", [pytest.param("student:water", marks=pytest.mark.slow), "so3lr"])
 def test_atoms_that_cross_borders(spec):
     """Lists are built anew on all ranks at once, and atoms go to others."""
     pytest.importorskip("so3krates_torch")

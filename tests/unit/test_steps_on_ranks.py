@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.io import read
+from test_student import random_model
 from thread_ranks import on_ranks
 
 from mts_driver.drivers.counters import Stats
@@ -12,12 +13,27 @@ from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.propagator import Propagator
 from mts_driver.drivers.steps_on_ranks import OwnSteps
 from mts_driver.potentials import load_potential
+from mts_driver.potentials.student.potential import Student
+from mts_driver.potentials.student.shared import SharedStudent
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.units import BOHR_A
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 DALTON, FS = 1822.888486, 41.341374575751
-BOTH = ("student:general", "student:water")
+PACKAGED = ("student:general", "student:water")
+RANDOM = (random_model(), random_model())  # once: threads would draw from one generator
+for model, scale in zip(RANDOM, (0.03, 0.02), strict=True):
+    model.w3.data *= scale
+
+
+def both(kind, atoms, ranks=None):
+    """Teacher and student: packaged ones, or small ones of random weights, of known kernels."""
+    numbers = atoms.numbers.tolist()
+    if kind == "packaged":
+        return [load_potential(spec, numbers, dtype="float64", ranks=ranks) for spec in PACKAGED]
+    if ranks is None:
+        return [Student(model, numbers, dtype="float64") for model in RANDOM]
+    return [SharedStudent(model, numbers, ranks) for model in RANDOM]
 
 
 def request(*, beads=1, thermostat=True):
@@ -53,41 +69,32 @@ def options(steps, *, fixcom, first=0):
     }
 
 
-def alone(atoms, arrays, steps, fixcom):
-    numbers = atoms.numbers.tolist()
+def alone(atoms, arrays, steps, fixcom, kind="random"):
     teacher, student = (
-        Evaluator(load_potential(spec, numbers, dtype="float64"), len(atoms), stats=Stats(spec))
-        for spec in BOTH
+        Evaluator(potential, len(atoms), stats=Stats("")) for potential in both(kind, atoms)
     )
     return Propagator(student, teacher, natoms=len(atoms)).run(
         arrays, **options(steps, fixcom=fixcom)
     )
 
 
-def own_steps(ranks, atoms):
-    both = [
-        load_potential(spec, atoms.numbers.tolist(), dtype="float64", ranks=ranks) for spec in BOTH
-    ]
-    return OwnSteps(*both, ranks, periodic=True)
+def own_steps(ranks, atoms, kind="random"):
+    return OwnSteps(*both(kind, atoms, ranks), ranks, periodic=True)
 
 
 @pytest.mark.parametrize("size", [2, 5])
+@pytest.mark.parametrize("kind", ["random", pytest.param("packaged", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("beads", "thermostat", "fixcom"),
-    [
-        (1, True, True),
-        pytest.param(1, True, False, marks=pytest.mark.slow),
-        pytest.param(1, False, True, marks=pytest.mark.slow),
-        pytest.param(3, True, True, marks=pytest.mark.slow),
-    ],
+    [(1, True, True), (1, True, False), (1, False, True), (3, True, True)],
 )
-def test_steps_of_ranks_are_those_of_one_process(size, beads, thermostat, fixcom):
+def test_steps_of_ranks_are_those_of_one_process(size, kind, beads, thermostat, fixcom):
     """Positions, momenta, forces of both models, energies, heat and kinetic energies."""
     atoms, arrays = request(beads=beads, thermostat=thermostat)
-    wanted = alone(atoms, arrays, 4, fixcom)
+    wanted = alone(atoms, arrays, 4, fixcom, kind)
 
     def work(ranks):
-        steps = own_steps(ranks, atoms)
+        steps = own_steps(ranks, atoms, kind)
         steps.share_out(arrays["q"], arrays["cell"])
         return steps.run(arrays, options(4, fixcom=fixcom))
 
@@ -97,7 +104,6 @@ def test_steps_of_ranks_are_those_of_one_process(size, beads, thermostat, fixcom
             np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
-@pytest.mark.slow
 def test_atoms_leave_their_bricks():
     """For as long as lists have to be built anew, and atoms cross borders that stay theirs."""
     atoms, arrays = request()
