@@ -196,7 +196,7 @@ def bench(
             "give those of one charge at a time."
         )
     if not console.is_terminal:
-        console.width = 180  # a table in a file is not folded
+        console.width = 300  # a table in a file is not folded
     with console.status("") as status:
         settings = BenchSettings(
             structures=tuple(systems),

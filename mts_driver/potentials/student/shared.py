@@ -41,6 +41,7 @@ class SharedStudent(SharedPotential):
         self.model, self.has_virial = model.requires_grad_(False), not model.config.direct
         offset_eV = float(model.offset.double()[self._kind].sum())
         super().__init__(numbers, ranks, offset_eV=offset_eV)
+        self._have(1)  # so that kernels are loaded now, and not in the first call
 
     def _replica(self) -> Replica:
         return _Replica(self.model, self._kind, self._ranks)
