@@ -15,7 +15,7 @@ from toy_calculators import NoForces, ToyWater
 from integrators.levels import DEFAULT_CLIP
 from integrators.state import Evaluation
 from mts_driver import load_potential, simulate
-from mts_driver.analysis.statistics import block_average, difference_in_stderr
+from mts_driver.analysis.statistics import block_average
 from mts_driver.errors import UserError
 from mts_driver.structures.tensors import cell_of
 
@@ -461,34 +461,3 @@ def test_charges_reach_the_model():
     forgotten = start_from_ase(atoms)
     with pytest.warns(UserWarning, match="9 electrons, an odd number"):
         add_forces(forgotten.system, forgotten.topology, **TOY)
-
-
-@pytest.mark.slow
-def test_the_distribution_is_ours():
-    """27 molecules, SO3LR every 6 fs: energies of 7 ps of both, with the same estimators."""
-    pytest.importorskip("so3krates_torch")
-    options = {"progress": False, "stride": 1}
-    relaxed = simulate(toy_water(3), steps=600, teacher="student:general", **options).atoms
-    equilibrated = simulate(relaxed, steps=150, **options).atoms
-    steps = 1200
-    ours = simulate(equilibrated, steps=steps, seed=3, **options).properties
-    start = start_from_ase(equilibrated, hydrogen_mass_Da=4)
-    start.system.addForce(openmm.CMMotionRemover())
-    forces = add_forces(start.system, start.topology, teacher="so3lr", student="water")
-    integrator = mts(forces, outer_fs=6.0, n=6, friction=1.0)
-    integrator.setRandomNumberSeed(5)
-    context = context_of(start, integrator, "CPU")
-    theirs = []
-    for _ in range(steps):
-        integrator.step(1)
-        state = context.getState(energy=True)
-        both = state.getPotentialEnergy(), state.getKineticEnergy()
-        theirs.append([e.value_in_unit(unit.kilojoule_per_mole) / EV for e in both])
-    atoms = len(equilibrated)
-    for column, name in zip(np.transpose(theirs), ("potential", "kinetic"), strict=True):
-        a, b = block_average(column), block_average(ours[f"{name}_energy_eV"][1:])
-        print(name, a, b)
-        assert abs(difference_in_stderr(a, b)) < 4
-        assert max(a.stderr, b.stderr) < 0.1 * atoms * units.kB * 300
-    kT = np.mean(theirs, axis=0)[1] / (1.5 * (atoms - 1))
-    assert abs(kT / units.kB - 300) < 25
