@@ -6,6 +6,7 @@ step, where the code tells), ``clip_events`` and ``max_force_difference_eV_A``.
 
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,39 @@ from mts_driver.bench.codes_averages import Seen
 from mts_driver.bench.ipi_runs import FRICTION_PER_PS, TEMPERATURE_K
 from mts_driver.structures.files import read_structure
 from mts_driver.units import KJ_MOL_EV
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What every code is asked for.
+
+    Attributes
+    ----------
+    structure, output : str
+        Files: of the start, and for what was seen.
+    teacher, student, device : str
+        The models, as `mts_driver.load_potential` takes them.
+    outer_fs : float
+        Outer time step, fs.
+    n : int
+        Inner steps of one.
+    hydrogen_mass_Da : float
+        Da.
+    seed, steps, stride : int
+        Of the noise; outer steps, and how many lie between two frames.
+    """
+
+    structure: str
+    output: str
+    teacher: str
+    student: str
+    device: str
+    outer_fs: float
+    n: int
+    hydrogen_mass_Da: float
+    seed: int
+    steps: int
+    stride: int
 
 
 class _Frames:
@@ -33,39 +67,27 @@ class _Frames:
         Seen(*(np.array(column) for column in zip(*self._rows, strict=True))).write(path)
 
 
-def run_ase(
-    *,
-    structure: str,
-    teacher: str,
-    student: str,
-    outer_fs: float,
-    n: int,
-    hydrogen_mass_Da: float,
-    device: str,
-    seed: int,
-    steps: int,
-    stride: int,
-    output: str,
-) -> dict[str, Any]:
+def run_ase(**asked: Any) -> dict[str, Any]:
     """ASE's dynamics with `mts_driver.interfaces.ase.RespaBAOAB`."""
     from mts_driver.bench.calculators import calculator_of
     from mts_driver.interfaces.ase import RespaBAOAB
 
-    atoms = read_structure(structure)
-    atoms.calc = calculator_of(teacher, atoms.numbers.tolist(), device)
-    rng = np.random.default_rng(seed)
+    a = Asked(**asked)
+    atoms = read_structure(Path(a.structure))
+    atoms.calc = calculator_of(a.teacher, atoms.numbers.tolist(), a.device)
+    rng = np.random.default_rng(a.seed)
     spread = np.sqrt(atoms.get_masses() * units.kB * TEMPERATURE_K)
     atoms.set_momenta(rng.normal(size=(len(atoms), 3)) * spread[:, None])
     dynamics = RespaBAOAB(
         atoms,
-        outer_fs * units.fs,
-        inner_steps=n,
-        student=student,
+        a.outer_fs * units.fs,
+        inner_steps=a.n,
+        student=a.student,
         temperature_K=TEMPERATURE_K,
         friction=FRICTION_PER_PS / (1000.0 * units.fs),
-        hydrogen_mass_Da=hydrogen_mass_Da,
+        hydrogen_mass_Da=a.hydrogen_mass_Da,
         rng=rng,
-        device=device,
+        device=a.device,
     )
     dynamics.run(1)
     frames = _Frames(atoms)
@@ -74,14 +96,14 @@ def run_ase(
         frames.add(atoms.get_potential_energy(), atoms.get_kinetic_energy(), atoms.positions)
 
     start = time.perf_counter()
-    for _ in range(steps // stride):
-        dynamics.run(stride)
+    for _ in range(a.steps // a.stride):
+        dynamics.run(a.stride)
         look()
-    dynamics.run(steps % stride)
+    dynamics.run(a.steps % a.stride)
     wall_s = time.perf_counter() - start
-    frames.write(output)
+    frames.write(a.output)
     return {
-        "steps": steps,
+        "steps": a.steps,
         "wall_s": wall_s,
         "temperatures_K": dynamics.temperatures_K,
         "clip_events": dynamics.clip_events,
@@ -89,52 +111,40 @@ def run_ase(
     }
 
 
-def run_openmm(
-    *,
-    structure: str,
-    teacher: str,
-    student: str,
-    outer_fs: float,
-    n: int,
-    hydrogen_mass_Da: float,
-    device: str,
-    seed: int,
-    steps: int,
-    stride: int,
-    output: str,
-) -> dict[str, Any]:
+def run_openmm(**asked: Any) -> dict[str, Any]:
     """OpenMM's ``MTSLangevinIntegrator`` with `mts_driver.interfaces.openmm.add_forces`."""
     from mts_driver.bench.peer_openmm import NM_A, context_of
 
-    atoms = read_structure(structure)
+    a = Asked(**asked)
+    atoms = read_structure(Path(a.structure))
     context, forces = context_of(
         atoms,
-        teacher=teacher,
-        student=student,
-        outer_fs=outer_fs,
-        n=n,
-        hydrogen_mass_Da=hydrogen_mass_Da,
-        device=device,
-        seed=seed,
+        teacher=a.teacher,
+        student=a.student,
+        outer_fs=a.outer_fs,
+        n=a.n,
+        hydrogen_mass_Da=a.hydrogen_mass_Da,
+        device=a.device,
+        seed=a.seed,
     )
     integrator = context.getIntegrator()
     integrator.step(1)
     frames = _Frames(atoms)
     start = time.perf_counter()
-    for _ in range(steps // stride):
-        integrator.step(stride)
+    for _ in range(a.steps // a.stride):
+        integrator.step(a.stride)
         state = context.getState(energy=True, positions=True)
         potential, kinetic = (
             KJ_MOL_EV * energy._value
             for energy in (state.getPotentialEnergy(), state.getKineticEnergy())
         )
         frames.add(potential, kinetic, NM_A * state.getPositions(asNumpy=True)._value)
-    integrator.step(steps % stride)
+    integrator.step(a.steps % a.stride)
     context.getState(positions=True)  # waits for the last step
     wall_s = time.perf_counter() - start
-    frames.write(output)
+    frames.write(a.output)
     return {
-        "steps": steps,
+        "steps": a.steps,
         "wall_s": wall_s,
         "temperatures_K": {},
         "clip_events": forces.clip_events,
@@ -142,53 +152,41 @@ def run_openmm(
     }
 
 
-def run_simulate(
-    *,
-    structure: str,
-    teacher: str,
-    student: str,
-    outer_fs: float,
-    n: int,
-    hydrogen_mass_Da: float,
-    device: str,
-    seed: int,
-    steps: int,
-    stride: int,
-    output: str,
-) -> dict[str, Any]:
+def run_simulate(**asked: Any) -> dict[str, Any]:
     """`mts_driver.simulate`."""
     from ase.io import iread
 
     from mts_driver.simulation.simulate.run import simulate
 
-    atoms = read_structure(structure)
+    a = Asked(**asked)
+    atoms = read_structure(Path(a.structure))
     frames = _Frames(atoms)
     with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
         file = Path(folder) / "trajectory.extxyz"
         found = simulate(
             atoms,
-            teacher=teacher,
-            student=student,
-            outer_fs=outer_fs,
-            inner_fs=outer_fs / n,
+            teacher=a.teacher,
+            student=a.student,
+            outer_fs=a.outer_fs,
+            inner_fs=a.outer_fs / a.n,
             temperature_K=TEMPERATURE_K,
             friction_per_ps=FRICTION_PER_PS,
-            hydrogen_mass_Da=hydrogen_mass_Da,
-            steps=steps,
-            stride=stride,
-            seed=seed,
+            hydrogen_mass_Da=a.hydrogen_mass_Da,
+            steps=a.steps,
+            stride=a.stride,
+            seed=a.seed,
             trajectory=file,
             progress=False,
-            device=device,
+            device=a.device,
         )
         values = found.properties
         energies = zip(values["potential_energy_eV"], values["kinetic_energy_eV"], strict=True)
         for k, (frame, both) in enumerate(zip(iread(file, ":"), energies, strict=True)):
             if k:
                 frames.add(*both, frame.positions)
-    frames.write(output)
+    frames.write(a.output)
     return {
-        "steps": steps,
+        "steps": a.steps,
         "wall_s": found.timings.wall_s,
         "temperatures_K": found.temperatures_K,
         "clip_events": found.holes.clip_events,

@@ -7,7 +7,6 @@ rank ends all of them, with one message: others would wait for it for ever.
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import time
 import traceback
@@ -19,6 +18,7 @@ import ase.parallel
 import numpy as np
 
 from mts_driver.drivers.evaluator import through_torch
+from mts_driver.drivers.zmq.messages import Message
 from mts_driver.errors import RankFailed, UserError
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
 
@@ -230,22 +230,27 @@ class Team:
             Calls of each model on the first rank, and the seconds they took.
         """
         numbers = [model.number for model in models]
-        work = pickle.dumps((numbers, arrays, options, periodic, anew))
-        self.ranks.send(np.array([_STEPS, len(work), 0, 0], np.int64))
-        self.ranks.same(np.frombuffer(bytearray(work), np.uint8))
+        values = {"models": numbers, "periodic": periodic, "anew": anew, "options": options}
+        frames = Message("run", values, arrays).pack()
+        self.ranks.send(np.array([_STEPS, *map(len, frames), 0], np.int64))
+        for frame in frames:
+            self.ranks.same(np.frombuffer(bytearray(frame), np.uint8))
         with all_end_together(self.ranks):
-            return self._step(work)
+            return self._step(frames)
 
-    def _step(self, work: bytes) -> tuple[dict[str, np.ndarray], list[tuple[int, float]]]:
+    def _step(
+        self, frames: Sequence[bytes]
+    ) -> tuple[dict[str, np.ndarray], list[tuple[int, float]]]:
         from mts_driver.drivers.steps_on_ranks import OwnSteps
 
-        numbers, arrays, options, periodic, anew = pickle.loads(work)
-        if self._steps is None or anew:
-            teacher, student = (self._potentials[number] for number in numbers)
-            self._steps = OwnSteps(teacher, student, self.ranks, periodic=periodic)
+        message = Message.unpack(frames)
+        values, arrays = message.values, message.arrays
+        if self._steps is None or values["anew"]:
+            teacher, student = (self._potentials[number] for number in values["models"])
+            self._steps = OwnSteps(teacher, student, self.ranks, periodic=values["periodic"])
             self._steps.share_out(arrays["q"], arrays["cell"])
         before = [(one.calls, one.seconds) for one in self._steps.evaluators]
-        found = self._steps.run(arrays, options)
+        found = self._steps.run(arrays, values["options"])
         after = [(one.calls, one.seconds) for one in self._steps.evaluators]
         spent = zip(before, after, strict=True)
         return found, [(b[0] - a[0], b[1] - a[1]) for a, b in spent]
@@ -255,15 +260,18 @@ class Team:
         request = np.zeros(4, np.int64)
         while True:
             self.ranks.receive(request)
-            what, number, replicas, atoms = map(int, request)
+            what, *sizes = request.tolist()
             if what == _END:
                 return
             if what == _STEPS:
-                work = np.empty(number, np.uint8)  # its length is in the place of a model
-                self.ranks.same(work)
-                self._step(work.tobytes())
-                continue
-            self._together(number, np.empty((replicas, atoms, 3)), np.empty((replicas, 3, 3)))
+                frames = [np.empty(size, np.uint8) for size in sizes[:2]]
+                for frame in frames:
+                    self.ranks.same(frame)
+                self._step([frame.tobytes() for frame in frames])
+            else:
+                number, replicas, atoms = sizes
+                structures = np.empty((replicas, atoms, 3)), np.empty((replicas, 3, 3))
+                self._together(number, *structures)
 
     def end(self) -> None:
         """Let the other ranks go."""

@@ -45,7 +45,7 @@ class OwnEvaluator:
 
     def __init__(self, potential: SharedPotential, ranks: Ranks, *, periodic: bool) -> None:
         self._potential, self._ranks, self._periodic = potential, ranks, periodic
-        self._known: tuple[np.ndarray, Results] | None = None
+        self._known: tuple[np.ndarray, np.ndarray, Results] | None = None
         self.calls, self.seconds = 0, 0.0
 
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Results:
@@ -56,8 +56,10 @@ class OwnEvaluator:
         RankFailed
             If the model fails here.
         """
-        moved = self._known is None or not np.array_equal(self._known[0], positions)
-        anywhere = np.array([moved], np.float64)
+        same = self._known is not None and all(
+            map(np.array_equal, self._known[:2], (positions, cells))
+        )
+        anywhere = np.array([not same], np.float64)
         # held atoms of one rank may stay where those of another move
         self._ranks.add_up(anywhere)
         if anywhere[0] or self._known is None:
@@ -79,9 +81,9 @@ class OwnEvaluator:
                 forces / HARTREE_PER_BOHR_EV_A,
                 virials / HARTREE_EV * self._periodic,
             )
-            self._known = positions.copy(), found
+            self._known = positions.copy(), cells.copy(), found
             self.calls, self.seconds = self.calls + 1, self.seconds + time.perf_counter() - start
-        return self._known[1]
+        return self._known[2]
 
 
 class OwnSteps:
@@ -147,7 +149,7 @@ class SharedPropagator(Propagator):
     def __init__(self, student: Evaluator, teacher: Evaluator, *, team: Team) -> None:
         super().__init__(student, teacher, natoms=teacher.natoms)
         self._both, self._team = (teacher, student), team
-        self._end: np.ndarray | None = None
+        self._end: tuple[np.ndarray, np.ndarray] | None = None
         self._requests = 0
 
     def run(
@@ -155,7 +157,8 @@ class SharedPropagator(Propagator):
     ) -> dict[str, np.ndarray]:
         """Take whole outer steps; see `Propagator.run`."""
         check_run(arrays, seeds, n, self._both[0].natoms)
-        goes_on = self._end is not None and np.array_equal(self._end, arrays["q"])
+        start = arrays["q"], arrays["cell"]
+        goes_on = self._end is not None and all(map(np.array_equal, self._end, start))
         self._requests = (self._requests + 1) % KEPT if goes_on else 0
         found, counts = self._team.take_steps(
             [evaluator.potential for evaluator in self._both],
@@ -166,7 +169,7 @@ class SharedPropagator(Propagator):
         )
         for evaluator, (calls, seconds) in zip(self._both, counts, strict=True):
             evaluator.stats.count(calls * len(arrays["q"]), seconds)
-        self._end = found["q"][-1].copy()
+        self._end = found["q"][-1].copy(), arrays["cell"].copy()
         return found
 
 

@@ -111,17 +111,14 @@ def test_ranks_that_cannot_be_are_refused_before_anything_starts(tmp_path, old, 
     assert "Traceback" not in done.stderr
 
 
+def finished(command, folder):
+    options = {"capture_output": True, "text": True, "timeout": LONG_S, "check": False}
+    return subprocess.run(command, cwd=folder, env=environment(), **options)
+
+
 def serve_on(ranks, folder, *words):
     command = [*mpiexec("test", str(ranks)), sys.executable, "-P", "-m", "mts_driver.cli.serve"]
-    return subprocess.run(
-        [*command, *map(str, words), "--mpi"],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LONG_S,
-        check=False,
-    )
+    return finished([*command, *map(str, words), "--mpi"], folder)
 
 
 def test_more_ranks_than_atoms_and_elements_that_are_not_known(tmp_path):
@@ -179,15 +176,7 @@ def one_job(folder, teacher, *, steps=2, ranks=2):
     words[0] = mpiexec("test", "2")[0]
     words = [teacher if word == "so3lr" else word for word in words]
     words[words.index("2")] = str(ranks)
-    return subprocess.run(
-        words,
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=LONG_S,
-        check=False,
-    )
+    return finished(words, folder)
 
 
 def test_ipi_and_its_drivers_in_one_job(tmp_path):

@@ -41,11 +41,8 @@ class Bricks(NamedTuple):
         for x, low, high, period in zip(
             self.along.T, own.min(0), own.max(0), self.period, strict=True
         ):
-            width = high - low + 2 * reach_A
-            # from the low end on, round the cell where there is one
-            from_low = x - (low - reach_A)
-            near &= (from_low if np.isinf(period) else from_low % period) <= width
-            near &= (from_low >= 0) | (period < np.inf)
+            # from the low end on, round the cell; without one, what is below it is infinitely far
+            near &= (x - (low - reach_A)) % period <= high - low + 2 * reach_A
         return np.flatnonzero(near)
 
     def follow(self, positions_A: Floats, cell_A: Floats) -> "Bricks":
