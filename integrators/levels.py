@@ -19,6 +19,10 @@ DEFAULT_CLIP = 6.5046
 """150 kcal/mol/Å in eV/Å, the bound on |F_teacher - F_student| of Cattin et al."""
 
 
+Parts = tuple[tuple[Potential, float], ...]
+"""Potentials and the factors of their forces."""
+
+
 class Levels(Protocol):
     """Named force levels that can be evaluated at the positions of a state."""
 
@@ -29,6 +33,10 @@ class Levels(Protocol):
 
     def evaluate(self, state: MDState, level: str) -> MDState:
         """Return the state with ``evaluations[level]`` known; free if it is known already."""
+        ...
+
+    def parts(self, level: str) -> Parts:
+        """Return the potentials whose forces, times their factors, add up to those of a level."""
         ...
 
 
@@ -49,6 +57,10 @@ class SingleLevel:
             return state
         found = self.potential(state.positions, state.cell)
         return replace(state, evaluations={FAST: found, FULL: found})
+
+    def parts(self, level: str) -> Parts:
+        """Return the one potential."""
+        return ((self.potential, 1.0),)
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,11 @@ class TwoLevel:
             student = self.student(state.positions, state.cell)
             state = replace(state, evaluations={**state.evaluations, FAST: student})
         return self._add_slow(state) if level == SLOW else state
+
+    def parts(self, level: str) -> Parts:
+        """Return the potentials of a level, as they are where nothing is clipped."""
+        fast = (self.student, 1.0)
+        return ((self.teacher, 1.0), (self.student, -1.0)) if level == SLOW else (fast,)
 
     def _add_slow(self, state: MDState) -> MDState:
         student = state.evaluations[FAST]

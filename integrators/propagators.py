@@ -47,13 +47,19 @@ def ornstein_uhlenbeck(state: MDState, dt: float, bath: Bath, noise: Tensor) -> 
         The standard normal numbers xi.
     """
     v = state.velocities
-    friction = torch.as_tensor(bath.friction, dtype=v.dtype, device=v.device).reshape(-1, 1)
-    c = torch.exp(-friction * dt)
-    # expm1 keeps 1 - c² accurate for a weak friction in single precision
-    width = torch.sqrt(-torch.expm1(-2.0 * friction * dt) * bath.kT / state.masses[:, None])
+    c, width = decay_and_width(state, dt, bath)
     velocities = c * v + width * noise
     gained = kinetic_energy(velocities, state.masses) - kinetic_energy(v, state.masses)
     return replace(state, velocities=velocities, heat=state.heat + gained)
+
+
+def decay_and_width(state: MDState, dt: float, bath: Bath) -> tuple[Tensor, Tensor]:
+    """Return c = exp(-gamma dt) and sqrt((1 - c²) kT / m) of every atom, shape (N or 1, 1)."""
+    like = state.velocities
+    friction = torch.as_tensor(bath.friction, dtype=like.dtype, device=like.device).reshape(-1, 1)
+    # expm1 keeps 1 - c² accurate for a weak friction in single precision
+    width = torch.sqrt(-torch.expm1(-2.0 * friction * dt) * bath.kT / state.masses[:, None])
+    return torch.exp(-friction * dt), width
 
 
 def still_center(state: MDState) -> MDState:
