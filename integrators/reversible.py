@@ -49,6 +49,9 @@ class Snapshots(NamedTuple):
         eV fs²/Å².
     timestep : float
         Of an outer step, fs.
+    weights : Tensor or None, shape (K, ...)
+        What a state counts in averages, 1 in all; None where all count alike. They carry a gradient
+        where a trajectory is reweighted instead of differentiated.
     """
 
     steps: tuple[int, ...]
@@ -57,6 +60,7 @@ class Snapshots(NamedTuple):
     cell: Tensor
     masses: Tensor
     timestep: float
+    weights: Tensor | None = None
 
 
 Loss = Callable[[Snapshots], Tensor]
@@ -268,8 +272,8 @@ class _Run:
         self, state: MDState, steps: int, kept: set[int]
     ) -> tuple[MDState, dict[int, MDState]]:
         """Run, and keep the states after some steps, without their forces."""
-        first = state.step
-        states = {0: replace(state, evaluations={})}
+        first, state = state.step, replace(state, evaluations={})
+        states = {0: state}
 
         def keep(now: MDState) -> None:
             if now.step - first in kept:

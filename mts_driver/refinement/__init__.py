@@ -1,0 +1,1 @@
+"""Models fitted to what trajectories show, by gradients through them."""

@@ -1,0 +1,262 @@
+"""Lower a loss along trajectories: a gradient, a step of Adam, and on from where it ended.
+
+A killed fit goes on at its last update with the same numbers: parameters, moments of the optimiser,
+atoms and noise are kept in one file.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from integrators.state import MDState
+from mts_driver.errors import UserError
+from mts_driver.refinement.problem import Estimate, Method, Problem
+from mts_driver.tensor_files import load_tensors, save_tensors
+
+FORMAT = 1
+STATE_FILE = "refinement.pt"
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How far and how fast.
+
+    Attributes
+    ----------
+    updates : int
+        In all, those before a kill included.
+    learning_rate : float
+        Length of a step of Adam, relative to the size of a parameter (of an array: its root mean
+        square).
+    decay : float
+        Learning rate of the last update over that of the first; in between it falls evenly on a
+        logarithmic scale.
+    longest_gradient : float
+        Bound on the norm of the gradient by all parameters in units of their sizes.
+    seed : int
+        Of the noise; every update has noise of its own.
+    """
+
+    updates: int
+    learning_rate: float = 0.02
+    decay: float = 1.0
+    longest_gradient: float = math.inf
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.updates < 1:
+            raise UserError(f"updates={self.updates}: give at least 1.")
+        for name in ("learning_rate", "decay", "longest_gradient"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise UserError(f"{name}={value}: it must be positive.")
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed}: it must be zero or positive.")
+
+    def rate_of(self, update: int) -> float:
+        """Learning rate of an update, counted from 0."""
+        return self.learning_rate * self.decay ** (update / max(self.updates - 1, 1))
+
+
+@dataclass(frozen=True)
+class Update:
+    """One line of the history.
+
+    Attributes
+    ----------
+    loss, terms
+        The loss and its parts, at the parameters before the step.
+    gradient_norm : float
+        In units of the sizes of parameters.
+    parameters : mapping of str to float
+        Those that are single numbers, after the step.
+    told : mapping of str to float
+        What the method said.
+    steps_run, seconds
+        Outer steps and wall-clock time.
+    """
+
+    loss: float
+    terms: Mapping[str, float]
+    gradient_norm: float
+    parameters: Mapping[str, float]
+    told: Mapping[str, float]
+    steps_run: int
+    seconds: float
+
+
+OnUpdate = Callable[[int, Update], None]
+
+
+def fit(
+    problem: Problem,
+    method: Method,
+    start: MDState,
+    settings: FitSettings,
+    *,
+    folder: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
+    on_update: OnUpdate | None = None,
+) -> tuple[list[Update], MDState]:
+    """Fit ``problem.parameters``, which are changed in place.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its loss may have a method ``parts(snapshots)``, whose values are kept in the history.
+    method : Method
+        Where gradients come from.
+    start : MDState
+        Of the first trajectory; each later one starts where the one before ended.
+    settings : FitSettings
+        How far and how fast.
+    folder : Path, optional
+        Where to keep the state, and to go on from if there is one.
+    identity : mapping, optional
+        JSON-able: what a state must have been written with.
+    on_update : callable, optional
+        Called after every update.
+
+    Returns
+    -------
+    list of Update, MDState
+        The history, and where the last trajectory ended.
+
+    Raises
+    ------
+    UserError
+        If a gradient cannot be taken, or the state is of another fit; the last good state stays.
+    """
+    sizes = {name: size_of(p) for name, p in problem.parameters.items()}
+    groups = [{"params": [p], "lr": 1.0} for p in problem.parameters.values()]
+    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    history: list[Update] = []
+    kept = _Kept(folder, dict(identity or {})) if folder is not None else None
+    state = start
+    if kept is not None and kept.path.exists():
+        state, sizes, history = kept.load(problem, optimiser, start)
+    for k in range(len(history), settings.updates):
+        begun = time.perf_counter()
+        found = _estimate(problem, method, state, settings.seed, k)
+        norm = _apply(problem, optimiser, found, sizes, settings, k)
+        # heat and counters of the next trajectory start from nothing; its noise goes on
+        state = replace(found.end, evaluations={}, heat=torch.zeros_like(found.end.heat))
+        history.append(
+            Update(
+                loss=found.loss,
+                terms=dict(getattr(problem.loss, "last", {})),
+                gradient_norm=norm,
+                parameters={n: p.item() for n, p in problem.parameters.items() if p.numel() == 1},
+                told=found.told,
+                steps_run=found.steps_run,
+                seconds=time.perf_counter() - begun,
+            )
+        )
+        if kept is not None:
+            kept.save(problem, optimiser, state, sizes, history)
+        if on_update is not None:
+            on_update(k, history[-1])
+    return history, state
+
+
+def size_of(parameter: Tensor) -> float:
+    """Root mean square of a parameter's numbers, 1 where all are 0."""
+    return parameter.detach().square().mean().sqrt().item() or 1.0
+
+
+def _estimate(problem: Problem, method: Method, state: MDState, seed: int, k: int) -> Estimate:
+    try:
+        return method(problem, state, seed)
+    except ValueError as error:
+        raise UserError(
+            f"update {k}: {error}. The parameters of update {k - 1} are kept; a lower learning "
+            "rate, a shorter trajectory or truncation may help."
+        ) from error
+
+
+def _apply(
+    problem: Problem,
+    optimiser: torch.optim.Adam,
+    found: Estimate,
+    sizes: Mapping[str, float],
+    settings: FitSettings,
+    k: int,
+) -> float:
+    """Take a step; return the norm of the gradient before it was bounded."""
+    scaled = {name: g * sizes[name] for name, g in found.gradients.items()}
+    norm = torch.stack([g.double().norm() for g in scaled.values()]).norm().item()
+    if not math.isfinite(norm):
+        raise UserError(f"update {k}: the gradient is not finite; shorten the trajectory.")
+    factor = min(1.0, settings.longest_gradient / norm) if norm else 1.0
+    for group, (name, parameter) in zip(
+        optimiser.param_groups, problem.parameters.items(), strict=True
+    ):
+        group["lr"] = settings.rate_of(k) * sizes[name]
+        parameter.grad = factor * scaled[name].to(parameter)
+    optimiser.step()
+    for potential in _potentials(problem):
+        if hasattr(potential, "refresh"):
+            potential.refresh()
+    return norm
+
+
+def _potentials(problem: Problem) -> list[Any]:
+    levels = problem.levels
+    parts = [part for level in levels.names for part in levels.parts(level)]
+    return list({id(potential): potential for potential, _ in parts}.values())
+
+
+class _Kept:
+    """The file that a fit goes on from."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.path, self._identity = folder / STATE_FILE, identity
+
+    def save(self, problem, optimiser, state, sizes, history) -> None:
+        """Replace the file."""
+        contents = {
+            "format": FORMAT,
+            "identity": self._identity,
+            "parameters": {n: p.detach().clone() for n, p in problem.parameters.items()},
+            "optimiser": optimiser.state_dict(),
+            "positions": state.positions,
+            "velocities": state.velocities,
+            "step": state.step,
+            "sizes": dict(sizes),
+            "history": [asdict(update) for update in history],
+        }
+        save_tensors(self.path, contents)
+
+    def load(self, problem, optimiser, start):
+        """Put parameters and optimiser back; return state, sizes and history."""
+        remedy = "give another --output, or --force to start anew."
+        found = load_tensors(self.path, remedy=remedy)
+        if found.get("format") != FORMAT:
+            raise UserError(f"'{self.path}' is no state of this version: {remedy}")
+        for name in sorted(self._identity.keys() | found["identity"].keys()):
+            before, now = found["identity"].get(name), self._identity.get(name)
+            if before != now:
+                raise UserError(
+                    f"'{self.path}' was made with {name}={before!r}, not {now!r}: {remedy}"
+                )
+        with torch.no_grad():
+            for name, parameter in problem.parameters.items():
+                parameter.copy_(found["parameters"][name])
+        optimiser.load_state_dict(found["optimiser"])
+        for potential in _potentials(problem):
+            if hasattr(potential, "refresh"):
+                potential.refresh()
+        state = replace(
+            start,
+            positions=found["positions"],
+            velocities=found["velocities"],
+            step=found["step"],
+            evaluations={},
+        )
+        return state, found["sizes"], [Update(**one) for one in found["history"]]
