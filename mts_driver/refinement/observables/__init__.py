@@ -1,0 +1,1 @@
+"""What is measured, as torch functions of a trajectory's snapshots: one observable a file."""

@@ -1,0 +1,1 @@
+"""What several observables are made of: frames, pairs, smooth histograms, time correlations."""
