@@ -6,7 +6,7 @@ atoms and noise are kept in one file.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,8 @@ class FitSettings:
 
     def rate_of(self, update: int) -> float:
         """Learning rate of an update, counted from 0."""
-        return self.learning_rate * self.decay ** (update / max(self.updates - 1, 1))
+        share = update / max(self.updates - 1, 1)
+        return self.learning_rate * math.pow(self.decay, share)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ def _apply(
 ) -> float:
     """Take a step; return the norm of the gradient before it was bounded."""
     scaled = {name: g * sizes[name] for name, g in found.gradients.items()}
-    norm = torch.stack([g.double().norm() for g in scaled.values()]).norm().item()
+    norm = math.hypot(*(g.double().norm().item() for g in scaled.values()))
     if not math.isfinite(norm):
         raise UserError(f"update {k}: the gradient is not finite; shorten the trajectory.")
     factor = min(1.0, settings.longest_gradient / norm) if norm else 1.0
@@ -218,7 +219,14 @@ class _Kept:
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.path, self._identity = folder / STATE_FILE, identity
 
-    def save(self, problem, optimiser, state, sizes, history) -> None:
+    def save(
+        self,
+        problem: Problem,
+        optimiser: torch.optim.Adam,
+        state: MDState,
+        sizes: Mapping[str, float],
+        history: Sequence[Update],
+    ) -> None:
         """Replace the file."""
         contents = {
             "format": FORMAT,
@@ -233,7 +241,9 @@ class _Kept:
         }
         save_tensors(self.path, contents)
 
-    def load(self, problem, optimiser, start):
+    def load(
+        self, problem: Problem, optimiser: torch.optim.Adam, start: MDState
+    ) -> tuple[MDState, dict[str, float], list[Update]]:
         """Put parameters and optimiser back; return state, sizes and history."""
         remedy = "give another --output, or --force to start anew."
         found = load_tensors(self.path, remedy=remedy)

@@ -54,7 +54,9 @@ class Reweighting:
         )
 
     @torch.no_grad()
-    def _sample(self, problem: Problem, start: MDState, seed: int):
+    def _sample(
+        self, problem: Problem, start: MDState, seed: int
+    ) -> tuple[Snapshots, Tensor, MDState]:
         start = problem.settled(start, seed)
         seen, last = trajectory(problem, start, seed)
         return seen, _energies(problem, seen), last
@@ -74,7 +76,8 @@ def _energies(problem: Problem, seen: Snapshots) -> Tensor:
             "reweighting needs one potential with a method energy(positions, cell): two levels "
             "sample neither teacher nor student to rounding; use the reversible method."
         )
-    return potential.energy(seen.positions, seen.cell)
+    energies: Tensor = potential.energy(seen.positions, seen.cell)
+    return energies
 
 
 def _weights(problem: Problem, seen: Snapshots, energies: Tensor) -> Tensor:
