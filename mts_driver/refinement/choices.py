@@ -82,13 +82,13 @@ def vibrations(atoms: Tensor, name: str, *, wavenumbers_cm: Tensor, lag_fs: floa
 
 
 def diffusion(
-    atoms: Tensor, name: str, *, window_fs: tuple[float, float], remove_drift: bool = False
+    atoms: Tensor, molecules: Sequence[int], name: str, *, window_fs: tuple[float, float]
 ) -> Observable:
-    """D of atoms or of the molecules that they are the centres of, in 1e-9 m²/s."""
+    """D of the centres of mass of some molecules, in 1e-9 m²/s."""
 
     def observe(seen: Snapshots) -> Tensor:
         found = mean_squared_displacement(
-            seen, atoms, longest_lag_fs=window_fs[1], remove_drift=remove_drift
+            seen, atoms, molecules=molecules, longest_lag_fs=window_fs[1]
         )
         return 1e9 * diffusion_coefficient(found, window_fs=window_fs)
 

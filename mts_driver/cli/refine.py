@@ -1,0 +1,188 @@
+"""``mts refine``: fit a model to what its own trajectories show."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from mts_driver.cli.console import plain_console
+from mts_driver.errors import UserError
+
+
+def refine(
+    model: Annotated[
+        str, typer.Argument(help="Where to start: student:FILE (or water) or classical:FILE.")
+    ],
+    structure: Annotated[Path, typer.Argument(help="Any file that ASE reads; its last frame.")],
+    output: Annotated[Path, typer.Option(help="Folder for the refined model and the report.")] = (
+        Path("refined")
+    ),
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Model whose own trajectory is the target: so3lr, or any other."),
+    ] = None,
+    fit_to: Annotated[
+        str, typer.Option(help="Of the teacher's trajectory: rdf,bonds,spectrum.")
+    ] = "rdf,bonds,spectrum",
+    rdf_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--rdf",
+            help="Measured g(r) of water: columns r, g_OO, error, g_OH, error, g_HH, error.",
+        ),
+    ] = None,
+    vaporisation_kJ_mol: Annotated[
+        float | None,
+        typer.Option("--vaporisation-kJ-mol", help="Measured enthalpy of vaporisation, kJ/mol."),
+    ] = None,
+    diffusion: Annotated[
+        list[str] | None,
+        typer.Option(help="FORMULA=D of molecules, 1e-9 m²/s, as O2=2.0; may be repeated."),
+    ] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(help="Names of the parameters to fit, with commas (default: all)."),
+    ] = None,
+    updates: Annotated[int, typer.Option(help="Of the parameters, in all.", min=1)] = 50,
+    learning_rate: Annotated[
+        float, typer.Option(help="Length of an update, relative to a parameter.")
+    ] = 0.02,
+    decay: Annotated[
+        float, typer.Option(help="Length of the last update over that of the first.")
+    ] = 0.3,
+    picoseconds: Annotated[float, typer.Option("--ps", help="Trajectory of an update, ps.")] = 1.0,
+    settle_ps: Annotated[float, typer.Option(help="Before it, without a gradient, ps.")] = 0.1,
+    timestep_fs: Annotated[float, typer.Option(help="Of the model alone, fs.")] = 1.0,
+    sample_fs: Annotated[float, typer.Option(help="Between snapshots of averages, fs.")] = 100.0,
+    temperature_K: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = (
+        300.0
+    ),
+    friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
+    window_fs: Annotated[str, typer.Option(help="Lags between which D is read, fs.")] = "300,1000",
+    replicas: Annotated[int, typer.Option(help="Trajectories side by side.", min=1)] = 1,
+    method: Annotated[
+        str, typer.Option(help="reversible, or reweighting of an ensemble to compare with.")
+    ] = "reversible",
+    truncation_fs: Annotated[
+        float | None,
+        typer.Option(help="Responsibility for a snapshot ends so long before it, fs."),
+    ] = None,
+    growth_bound: Annotated[
+        float | None,
+        typer.Option(help="Bound on the growth of gradients on the way back."),
+    ] = None,
+    longest_gradient: Annotated[
+        float | None, typer.Option(help="Bound on the norm of a gradient.")
+    ] = None,
+    blocks: Annotated[
+        int, typer.Option(help="Trajectories that models and teacher are judged by.", min=2)
+    ] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of velocities and noise.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Start anew.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
+) -> None:
+    """Fit a model until its own trajectories show what they should.
+
+    A student is refined until its g(r), X–H lengths and spectrum are those of its teacher
+    (--teacher); a classical model is fitted to experiment (--rdf, --vaporisation-kJ-mol,
+    --diffusion), or to another model. Gradients come from running each trajectory backwards, at a
+    memory that does not grow with its length. A killed refinement goes on at the same command, and
+    more --updates make it longer.
+
+    Example: mts refine classical:water3.json water64.xyz --rdf soper_2013_water_rdf.txt
+    --vaporisation-kJ-mol 46.9
+    """
+    from mts_driver.cli.stages import StageProgress
+    from mts_driver.refinement.refine import refine as run
+    from mts_driver.refinement.settings import RefineSettings
+
+    settings = RefineSettings(
+        timestep_fs=timestep_fs,
+        temperature_K=temperature_K,
+        friction_per_ps=friction_per_ps,
+        picoseconds=picoseconds,
+        settle_ps=settle_ps,
+        sample_fs=sample_fs,
+        window_fs=_window(window_fs),
+        replicas=replicas,
+        updates=updates,
+        learning_rate=learning_rate,
+        decay=decay,
+        method=method,
+        truncation_fs=truncation_fs,
+        growth_bound=growth_bound,
+        blocks=blocks,
+        seed=seed,
+        **({} if longest_gradient is None else {"longest_gradient": longest_gradient}),
+    )
+    console = plain_console(quiet=quiet)
+    with StageProgress(console) as progress:
+        found = run(
+            model,
+            structure,
+            output=output,
+            teacher=teacher,
+            fit_to=[part for part in fit_to.split(",") if part],
+            rdf_file=rdf_file,
+            vaporisation_kJ_mol=vaporisation_kJ_mol,
+            diffusion=[_diffusion(text) for text in diffusion or ()],
+            train=[part for part in (train or "").split(",") if part],
+            settings=settings,
+            force=force,
+            command=shlex.join(["mts", *sys.argv[1:]]),
+            tell=console.print,
+            report=progress,
+        )
+    console.print(_table(found.results))
+    picture = f", {found.picture}" if found.picture else f" ({found.no_picture})"
+    console.print(f"written: {found.model}{picture}")
+
+
+def _table(results: dict[str, Any]) -> Table:
+    table = Table(title=f"{results['model']}, {len(results['history'])} updates", box=box.SIMPLE)
+    table.add_column("observable")
+    for column in ("target", "before", "after", "off before", "off after", "uncertainty"):
+        table.add_column(column, justify="right")
+    table.add_column("unit")
+    for name, row in results["observables"].items():
+        before, after = row["before"], row["after"]
+        table.add_row(
+            name,
+            _shown(before.get("target")),
+            _shown(before.get("value")),
+            _shown(after.get("value")),
+            _shown(before["off"]),
+            _shown(after["off"]),
+            _shown(row["target_error"]),
+            row["unit"],
+        )
+    return table
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _diffusion(text: str) -> tuple[str, float]:
+    formula, _, value = text.partition("=")
+    try:
+        found = float(value)
+    except ValueError:
+        found = -1.0
+    if not (formula and found > 0):
+        raise UserError(
+            f"--diffusion {text!r}: give FORMULA=D with D in 1e-9 m²/s, such as O2=2.0."
+        )
+    return formula, found
+
+
+def _window(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--window-fs {text!r}: give two lags in fs, such as 300,1000.") from None
+    return low, high

@@ -1,0 +1,204 @@
+"""From what a user asks a model to show, to goals."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from integrators.bath import Bath
+from integrators.levels import Levels, SingleLevel, TwoLevel
+from integrators.splitting import Splitting, baoab, respa_baoab
+from mts_driver.errors import UserError
+from mts_driver.potentials import load_potential
+from mts_driver.potentials.load import spec_for
+from mts_driver.progress import Progress
+from mts_driver.refinement import choices
+from mts_driver.refinement.averages import averages
+from mts_driver.refinement.goals import Goal, Goals, Observable
+from mts_driver.refinement.measured import WATER, read_water_rdf
+from mts_driver.refinement.models import Trainable
+from mts_driver.refinement.problem import Problem
+from mts_driver.refinement.settings import REFERENCES, RefineSettings
+from mts_driver.refinement.system import System
+
+LEAST_ERROR = {"g(r)": 0.03, "lengths": 0.3, "spectrum": 0.02}
+"""By which a curve may always be off, in its units, lest a smooth tail counts more than a peak."""
+VAPORISATION_ERROR_KJ_MOL = 0.5
+TEACHER_OUTER_FS = 2.0
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What is asked for; see `mts_driver.refinement.refine.refine`."""
+
+    teacher: str | None = None
+    fit_to: tuple[str, ...] = REFERENCES
+    rdf_file: Path | None = None
+    vaporisation_kJ_mol: float | None = None
+    diffusion: tuple[tuple[str, float], ...] = ()
+
+    def check(self, system: System) -> None:
+        """Refuse what cannot be, before the work.
+
+        Raises
+        ------
+        UserError
+            If nothing is asked for, or something that the system has not.
+        """
+        if self.teacher is None and not (
+            self.rdf_file or self.vaporisation_kJ_mol is not None or self.diffusion
+        ):
+            raise UserError(
+                "there is nothing to fit to: give a teacher, measured g(r) (rdf_file), "
+                "vaporisation_kJ_mol or diffusion."
+            )
+        if self.teacher is not None and not self.fit_to:
+            raise UserError(f"fit_to is empty: choose of {', '.join(REFERENCES)}.")
+        for name in self.fit_to:
+            if name not in REFERENCES:
+                raise UserError(f"fit_to={name!r} is not known: use {', '.join(REFERENCES)}.")
+        if self.rdf_file is not None:
+            read_water_rdf(self.rdf_file)
+            system.of_formula("H2O")
+        for formula, _ in self.diffusion:
+            system.of_formula(formula)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a refinement depends on, JSON-able."""
+        found = dataclasses.asdict(self)
+        if self.rdf_file is not None:
+            found["rdf_file"] = hashlib.sha256(self.rdf_file.read_bytes()).hexdigest()
+        return found
+
+
+def goals_of(
+    aims: Aims,
+    system: System,
+    opened: Trainable,
+    settings: RefineSettings,
+    *,
+    keep: Path,
+    report: Progress,
+) -> Goals:
+    """Return all goals; a teacher's trajectory is run for its own, and kept in a file."""
+    in_time = bool(aims.diffusion) or (aims.teacher is not None and "spectrum" in aims.fit_to)
+    _, _, thinned = settings.snapshots(in_time=in_time)
+    found: list[Goal] = []
+    if aims.rdf_file is not None:
+        found += _measured_rdf(aims.rdf_file, system, thinned)
+    if aims.vaporisation_kJ_mol is not None:
+        found.append(_vaporisation(aims.vaporisation_kJ_mol, system, opened, settings, thinned))
+    for formula, value in aims.diffusion:
+        members = system.of_formula(formula)
+        seen = choices.diffusion(
+            *(members.flatten(), system.molecules.tolist(), formula), window_fs=settings.window_fs
+        )
+        nothing = torch.zeros((), dtype=torch.float64)
+        found.append(Goal(seen, nothing + value, nothing, source="measured"))
+    if aims.teacher is not None:
+        looked_at = _observables(aims, system, settings, thinned)
+        found += _of_teacher(aims.teacher, looked_at, system, opened, settings, keep, report)
+    return Goals(found)
+
+
+def _measured_rdf(path: Path, system: System, thinned: int) -> list[Goal]:
+    measured, r = read_water_rdf(path), system.radii_A()
+    goals = []
+    for seen in system.rdfs(thinned=thinned):
+        pair = seen.name.removeprefix("g(r) ")
+        if pair in WATER:
+            target = measured[pair].smoothed(r, width_A=choices.RDF_WIDTH_A)
+            least = LEAST_ERROR["g(r)"]
+            goals.append(Goal(seen, target.g, target.error, least, source=path.stem))
+    return goals
+
+
+def _vaporisation(
+    value: float, system: System, opened: Trainable, settings: RefineSettings, thinned: int
+) -> Goal:
+    seen = choices.vaporisation(
+        opened.energy,
+        opened.gas_energy_eV(settings),
+        molecules=len(set(system.molecules.tolist())),
+        temperature_K=settings.temperature_K,
+        thinned=thinned,
+    )
+    nothing = torch.zeros((), dtype=torch.float64)
+    return Goal(seen, nothing + value, nothing, VAPORISATION_ERROR_KJ_MOL, source="measured")
+
+
+def _observables(
+    aims: Aims, system: System, settings: RefineSettings, thinned: int
+) -> list[Observable]:
+    found: list[Observable] = []
+    if "rdf" in aims.fit_to:
+        found += system.rdfs(thinned=thinned)
+    if "bonds" in aims.fit_to:
+        found += system.bond_lengths(thinned=thinned)
+    if "spectrum" in aims.fit_to:
+        found += system.spectra(lag_fs=settings.lag_fs)
+    if not found:
+        raise UserError(
+            f"fit_to={','.join(aims.fit_to)}: the structure has nothing of it; add rdf."
+        )
+    return found
+
+
+def _of_teacher(
+    teacher: str,
+    observables: list[Observable],
+    system: System,
+    opened: Trainable,
+    settings: RefineSettings,
+    keep: Path,
+    report: Progress,
+) -> list[Goal]:
+    """Run the teacher and take what it shows for the target."""
+    numbers = system.atoms.numbers.tolist()
+    slow = load_potential(spec_for(teacher, system.atoms), numbers)
+    levels: Levels = SingleLevel(slow)
+    splitting: Splitting = baoab()
+    outer_fs = settings.timestep_fs
+    if opened.is_student and settings.timestep_fs < TEACHER_OUTER_FS:
+        inner = round(TEACHER_OUTER_FS / settings.timestep_fs)
+        outer_fs = inner * settings.timestep_fs
+        levels, splitting = TwoLevel(slow, opened.as_it_was()), respa_baoab(inner)
+    run = dataclasses.replace(settings, timestep_fs=outer_fs)
+    steps, snapshots, _ = run.snapshots(in_time=any(one.in_time for one in observables))
+    problem = Problem(
+        levels=levels,
+        splitting=splitting,
+        parameters={},
+        loss=lambda seen: seen.positions.sum(),
+        steps=steps,
+        snapshots=snapshots,
+        timestep_fs=outer_fs,
+        bath=Bath.from_temperature(
+            temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps
+        ),
+        settle_steps=run.steps_of(4000.0 * settings.settle_ps),
+    )
+
+    def on_block(done: int, of: int) -> None:
+        report("the teacher", done, of)
+
+    found = averages(
+        *(problem, observables, system.start(settings)),
+        blocks=settings.blocks,
+        seed=settings.seed + 2,
+        keep=keep,
+        on_block=on_block,
+    )
+    return [
+        Goal(
+            one,
+            found.mean[one.name],
+            found.error[one.name],
+            LEAST_ERROR[one.name.split()[0]],
+            source="teacher",
+        )
+        for one in observables
+    ]
