@@ -16,7 +16,7 @@ HELP = (
 
 SUBCOMMANDS = (
     *("prepare", "run", "report", "serve", "distill", "check"),
-    *("resonance", "molecules", "bench", "keys", "doctor"),
+    *("resonance", "refine", "molecules", "bench", "keys", "doctor"),
 )
 
 

@@ -35,7 +35,8 @@ def load_potential(
         ``so3lr`` (``so3lr?charge=-1`` for an ion),
         ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
         ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator), ``metatomic:FILE`` (any model that
-        was exported with metatomic; ``?forces=direct&variant=NAME&extensions=FOLDER``), or
+        was exported with metatomic; ``?forces=direct&variant=NAME&extensions=FOLDER``),
+        ``classical:FILE`` (a force field of `mts_driver.potentials.classical`), or
         ``socket:NAME`` (a program that is a client of i-PI's protocol).
     numbers : sequence of int, length N
         Atomic numbers, in the order of the positions that the potential will be called with.
@@ -94,13 +95,17 @@ def load_potential(
         from mts_driver.potentials.metatomic.potential import MetatomicPotential
 
         return MetatomicPotential(spec, numbers, device=device, dtype=dtype, ranks=ranks)
+    if kind == "classical" and rest:
+        from mts_driver.potentials.classical.file import load_force_field
+
+        return load_force_field(rest, numbers, dtype=dtype)
     if kind == "socket":
         from mts_driver.potentials.socket import SocketPotential
 
         return SocketPotential(rest, numbers)
     raise UserError(
         f"potential {spec!r} is not known: use 'so3lr', 'student:FILE', "
-        "'ase:MODULE:CALLABLE?key=value', 'metatomic:FILE' or 'socket:NAME'."
+        "'ase:MODULE:CALLABLE?key=value', 'metatomic:FILE', 'classical:FILE' or 'socket:NAME'."
     )
 
 

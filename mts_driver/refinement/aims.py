@@ -17,6 +17,7 @@ from mts_driver.potentials.load import spec_for
 from mts_driver.progress import Progress
 from mts_driver.refinement import choices
 from mts_driver.refinement.averages import averages
+from mts_driver.refinement.gas_phase import gas_energy_eV
 from mts_driver.refinement.goals import Goal, Goals, Observable
 from mts_driver.refinement.measured import WATER, read_water_rdf
 from mts_driver.refinement.models import Trainable
@@ -119,9 +120,15 @@ def _measured_rdf(path: Path, system: System, thinned: int) -> list[Goal]:
 def _vaporisation(
     value: float, system: System, opened: Trainable, settings: RefineSettings, thinned: int
 ) -> Goal:
+    if opened.energy is None or opened.gas_phase is None:
+        raise UserError(
+            "vaporisation_kJ_mol can be fitted by a classical model only: of a student, energies "
+            "of molecules alone are not known."
+        )
+    gas_eV = gas_energy_eV(opened.gas_phase, system, settings)
     seen = choices.vaporisation(
         opened.energy,
-        opened.gas_energy_eV(settings),
+        torch.tensor(gas_eV, dtype=torch.float64),
         molecules=len(set(system.molecules.tolist())),
         temperature_K=settings.temperature_K,
         thinned=thinned,
@@ -162,7 +169,7 @@ def _of_teacher(
     levels: Levels = SingleLevel(slow)
     splitting: Splitting = baoab()
     outer_fs = settings.timestep_fs
-    if opened.is_student and settings.timestep_fs < TEACHER_OUTER_FS:
+    if opened.as_it_was is not None and settings.timestep_fs < TEACHER_OUTER_FS:
         inner = round(TEACHER_OUTER_FS / settings.timestep_fs)
         outer_fs = inner * settings.timestep_fs
         levels, splitting = TwoLevel(slow, opened.as_it_was()), respa_baoab(inner)

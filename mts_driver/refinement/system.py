@@ -87,9 +87,9 @@ class System:
             members = [k for k, m in enumerate(self.molecules) if m == number]
             have = Formula.from_list([self.symbols[k] for k in members])
             found.setdefault(have.format("hill"), []).append(members)
-        for name, members in found.items():
+        for name, all_members in found.items():
             if Formula(name).count() == wanted:
-                return torch.tensor(members)
+                return torch.tensor(all_members)
         raise UserError(
             f"molecules of {formula!r} are not in the structure, which has {', '.join(found)}."
         )
