@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mts_driver.errors import UserError
-from mts_driver.refinement.observables.arrays import Numbers
+from mts_driver.refinement.observables.arguments import Numbers
 from mts_driver.refinement.observables.estimators.histogram import as_points
 from mts_driver.refinement.observables.estimators.kernel import CUT, density
 

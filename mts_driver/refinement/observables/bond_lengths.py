@@ -7,7 +7,7 @@ from torch import Tensor
 
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
-from mts_driver.refinement.observables.arrays import Indices, Numbers
+from mts_driver.refinement.observables.arguments import Indices, Numbers
 from mts_driver.refinement.observables.estimators.frames import check_snapshots, longest_distance_A
 from mts_driver.refinement.observables.estimators.histogram import as_points, smooth_histogram
 from mts_driver.refinement.observables.selections import check_atoms

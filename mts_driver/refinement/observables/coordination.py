@@ -5,7 +5,7 @@ from torch import Tensor
 
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
-from mts_driver.refinement.observables.arrays import Indices
+from mts_driver.refinement.observables.arguments import Indices
 from mts_driver.refinement.observables.estimators.histogram import as_points
 from mts_driver.refinement.observables.estimators.kernel import CUT, cumulative
 from mts_driver.refinement.observables.estimators.pairs import AtomPairs

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
-from mts_driver.refinement.observables.arrays import Indices
+from mts_driver.refinement.observables.arguments import Indices
 from mts_driver.refinement.observables.estimators.centres import moving
 from mts_driver.refinement.observables.estimators.correlation import (
     LagCurve,

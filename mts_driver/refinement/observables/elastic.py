@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 
 from mts_driver.errors import UserError
-from mts_driver.refinement.observables.energies import Energy
+from mts_driver.refinement.observables.arguments import Energy
 from mts_driver.refinement.observables.estimators.frames import volume_A3
-from mts_driver.refinement.observables.estimators.strain import check_graph, strained
+from mts_driver.refinement.observables.estimators.strain import (
+    carries_gradients,
+    check_graph,
+    strained,
+)
 from mts_driver.units import EV_A3_GPA
 
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -67,8 +71,7 @@ def elastic_constants(
         raise UserError(f"positions have shape {tuple(positions.shape)}: need (N, 3), one crystal.")
     x, box = positions.detach().double(), cell.detach().double()
     volume = volume_A3(box, "elastic constants")
-    # without parameters that ask for gradients second derivatives need no graph of their own
-    keep = torch.is_grad_enabled() and energy(x, box).requires_grad
+    keep = carries_gradients(energy, x, box)
     with torch.enable_grad():
         strain = torch.zeros(6, dtype=x.dtype, device=x.device, requires_grad=True)
         shifts = torch.zeros(x.numel(), dtype=x.dtype, device=x.device, requires_grad=True)
@@ -119,7 +122,8 @@ def _without_translations(hessian: Tensor) -> Tensor:
     """Return H with the three translations made stiff: they take no part in what follows."""
     atoms = len(hessian) // 3
     translations = torch.eye(3).to(hessian).repeat(atoms, 1) / atoms**0.5
-    stiffness = hessian.detach().diagonal().abs().mean()
+    # a lattice of one atom has no other mode, and nothing to compare with
+    stiffness = hessian.detach().diagonal().abs().mean().clamp(min=1e-9)
     stiff: Tensor = hessian + stiffness * translations @ translations.T
     modes = torch.linalg.eigvalsh(stiff.detach())
     if not float(modes[0]) > SOFTEST * float(modes[-1]):

@@ -1,18 +1,13 @@
 """Potential energies, and the enthalpy of vaporisation that they give."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
+from mts_driver.refinement.observables.arguments import Energy
 from mts_driver.refinement.observables.estimators.frames import check_snapshots
 from mts_driver.units import BOLTZMANN_EV_K, KJ_MOL_EV
-
-Energy = Callable[[Tensor, Tensor], Tensor]
-"""``energy(positions (..., N, 3), cell (3, 3)) -> (...)``, Å and eV, with a graph to positions,
-cell and the parameters: the method ``energy`` of a potential that is a torch module."""
 
 
 def potential_energies(energy: Energy, snapshots: Snapshots) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from integrators.reversible import Snapshots
-from mts_driver.refinement.observables.arrays import Indices, Numbers
+from mts_driver.refinement.observables.arguments import Indices, Numbers
 from mts_driver.refinement.observables.estimators.histogram import as_points, smooth_histogram
 from mts_driver.refinement.observables.estimators.kernel import CUT
 from mts_driver.refinement.observables.estimators.pairs import AtomPairs

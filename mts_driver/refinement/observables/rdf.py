@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from integrators.reversible import Snapshots
-from mts_driver.refinement.observables.arrays import Indices, Numbers
+from mts_driver.refinement.observables.arguments import Indices, Numbers
 from mts_driver.refinement.observables.estimators.frames import check_snapshots, volume_A3
 from mts_driver.refinement.observables.estimators.kernel import shell_A2
 from mts_driver.refinement.observables.pair_density import PairDensity

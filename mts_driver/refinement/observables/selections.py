@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mts_driver.errors import UserError
-from mts_driver.refinement.observables.arrays import Indices
+from mts_driver.refinement.observables.arguments import Indices
 
 
 def select(symbols: Sequence[str], *elements: str) -> Tensor:

@@ -4,9 +4,13 @@ import torch
 from torch import Tensor
 
 from integrators.reversible import Snapshots
-from mts_driver.refinement.observables.energies import Energy
+from mts_driver.refinement.observables.arguments import Energy
 from mts_driver.refinement.observables.estimators.frames import check_snapshots, frames, volume_A3
-from mts_driver.refinement.observables.estimators.strain import check_graph, strained
+from mts_driver.refinement.observables.estimators.strain import (
+    carries_gradients,
+    check_graph,
+    strained,
+)
 from mts_driver.units import EV_A3_GPA
 
 
@@ -30,13 +34,14 @@ def potential_stress(energy: Energy, positions: Tensor, cell: Tensor) -> Tensor:
         If the cell has no volume, or the energy no graph to the cell.
     """
     volume = volume_A3(cell, "stress")
+    keep = carries_gradients(energy, positions, cell)
     with torch.enable_grad():
         strain = torch.zeros(3, 3, dtype=positions.dtype, device=positions.device)
         unity = torch.eye(3).to(positions)
         moved, changed = strained(positions, cell, unity + strain.requires_grad_())
         total = energy(moved, changed).mean()
         check_graph(total, changed)
-        (slope,) = torch.autograd.grad(total, strain, create_graph=True)
+        (slope,) = torch.autograd.grad(total, strain, create_graph=keep)
     return EV_A3_GPA / volume * slope
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
-from mts_driver.refinement.observables.arrays import Indices
+from mts_driver.refinement.observables.arguments import Indices
 from mts_driver.refinement.observables.estimators.frames import check_snapshots, frames
 from mts_driver.refinement.observables.selections import as_atoms, check_atoms
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mts_driver.errors import UserError
-from mts_driver.refinement.observables.arrays import Numbers
+from mts_driver.refinement.observables.arguments import Numbers
 from mts_driver.refinement.observables.estimators.kernel import CUT, density, slope
 
 
@@ -49,7 +49,7 @@ def as_points(points: Numbers, width: float, name: str, width_name: str) -> Tens
     UserError
         If they are not ascending, finite and not negative, or the width is not positive.
     """
-    x = torch.as_tensor(points, dtype=torch.float64).detach()
+    x = torch.as_tensor(points, dtype=torch.float64).detach().contiguous()
     good = x.ndim == 1 and x.numel() > 0 and bool(x.isfinite().all())
     if not good or bool((x.diff() <= 0).any()) or float(x[0]) < 0:
         raise UserError(f"{name} must be finite and ascend from 0 or above, shape (B,): sort them.")
@@ -94,7 +94,7 @@ def _reached(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield values, bins and (x_b - v)/width: the lowest point of every value, then the next."""
     reach = CUT * width
-    point = torch.searchsorted(points, values - reach)
+    point = torch.searchsorted(points, (values - reach).contiguous())
     alive = torch.arange(len(values), device=values.device)
     while True:
         alive = alive[point[alive] < len(points)]

@@ -1,7 +1,8 @@
 """The kernel of smooth histograms: a Gaussian, cut off where it is small.
 
-k(u) = (exp(-u²/2) - exp(-c²/2)) / A for |u| < c = 4, and zero beyond; A makes its integral one.
-Without a step at the cut, estimates stay continuous in what they are taken of.
+k(u) = (exp(-s) - exp(-s') (1 + s' - s)) / A with s = u²/2 for |u| < c = 4, s' = c²/2, and zero
+beyond; A makes its integral one. Neither it nor its slope has a step at the cut, so that gradients
+of what is estimated are continuous, too. Its standard deviation is 0.991.
 """
 
 import math
@@ -11,26 +12,30 @@ from torch import Tensor
 
 CUT = 4.0
 """In widths."""
-FLOOR = math.exp(-0.5 * CUT**2)
-_GAUSSIAN_AREA = math.sqrt(2.0 * math.pi) * math.erf(CUT / math.sqrt(2.0))
-AREA = _GAUSSIAN_AREA - 2.0 * CUT * FLOOR
+_S = 0.5 * CUT**2
+_FLOOR = math.exp(-_S)
+_ROOT = math.sqrt(0.5 * math.pi)
+_WHOLE = _ROOT * math.erf(CUT / math.sqrt(2.0))
+AREA = 2.0 * (_WHOLE - _FLOOR * ((1.0 + _S) * CUT - CUT**3 / 6.0))
 
 
 def density(u: Tensor) -> Tensor:
     """Return k(u)."""
-    return torch.where(u.abs() < CUT, (torch.exp(-0.5 * u.square()) - FLOOR) / AREA, 0.0)
+    s = 0.5 * u.square()
+    return torch.where(s < _S, (torch.exp(-s) - _FLOOR * (1.0 + _S - s)) / AREA, 0.0)
 
 
 def slope(u: Tensor) -> Tensor:
     """Return dk/du."""
-    return torch.where(u.abs() < CUT, -u * torch.exp(-0.5 * u.square()) / AREA, 0.0)
+    s = 0.5 * u.square()
+    return torch.where(s < _S, -u * (torch.exp(-s) - _FLOOR) / AREA, 0.0)
 
 
 def cumulative(u: Tensor) -> Tensor:
     """Return the integral of k from -∞ to u: a smooth step from 0 to 1."""
-    inside = u.clamp(-CUT, CUT)
-    gaussian = math.sqrt(0.5 * math.pi) * torch.erf(inside / math.sqrt(2.0))
-    return 0.5 + (gaussian - FLOOR * inside) / AREA
+    v = u.clamp(-CUT, CUT)
+    gaussian = _ROOT * torch.erf(v / math.sqrt(2.0))
+    return 0.5 + (gaussian - _FLOOR * ((1.0 + _S) * v - v**3 / 6.0)) / AREA
 
 
 def shell_A2(r_A: Tensor, width_A: float) -> Tensor:
@@ -42,11 +47,16 @@ def shell_A2(r_A: Tensor, width_A: float) -> Tensor:
     r = r_A.double()
     a = (-r / width_A).clamp(-CUT, CUT)
     edge = torch.exp(-0.5 * a.square())
-    root = math.sqrt(0.5 * math.pi)
-    gaussian = root * (math.erf(CUT / math.sqrt(2.0)) - torch.erf(a / math.sqrt(2.0)))
-    # moments of k over a < u < c
-    zeroth = gaussian - FLOOR * (CUT - a)
-    first = edge - FLOOR - FLOOR * (CUT**2 - a**2) / 2
-    second = gaussian + a * edge - CUT * FLOOR - FLOOR * (CUT**3 - a**3) / 3
-    moments = r.square() * zeroth + 2 * r * width_A * first + width_A**2 * second
-    return (4 * math.pi / AREA * moments).to(r_A.dtype)
+    gaussian = _WHOLE - _ROOT * torch.erf(a / math.sqrt(2.0))
+    # moments of k over a < u < c: those of the Gaussian, less those of what takes it to zero
+    zeroth = gaussian - _floor_moment(a, 0)
+    first = edge - _FLOOR - _floor_moment(a, 1)
+    second = gaussian + a * edge - CUT * _FLOOR - _floor_moment(a, 2)
+    moments = r.square() * zeroth + 2.0 * r * width_A * first + width_A**2 * second
+    return (4.0 * math.pi / AREA * moments).to(r_A.dtype)
+
+
+def _floor_moment(a: Tensor, n: int) -> Tensor:
+    """Return ∫ uⁿ exp(-s') (1 + s' - u²/2) du from a to the cut."""
+    low = (1.0 + _S) * (CUT ** (n + 1) - a ** (n + 1)) / (n + 1)
+    return _FLOOR * (low - 0.5 * (CUT ** (n + 3) - a ** (n + 3)) / (n + 3))

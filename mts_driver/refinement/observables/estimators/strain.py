@@ -4,11 +4,17 @@ import torch
 from torch import Tensor
 
 from mts_driver.errors import UserError
+from mts_driver.refinement.observables.arguments import Energy
 
 
 def strained(positions: Tensor, cell: Tensor, deformation: Tensor) -> tuple[Tensor, Tensor]:
     """Return positions and cell, rows x, as x F for a deformation F (3, 3)."""
     return positions @ deformation, cell @ deformation
+
+
+def carries_gradients(energy: Energy, positions: Tensor, cell: Tensor) -> bool:
+    """Whether parameters or positions ask for gradients, so that derivatives need a graph."""
+    return torch.is_grad_enabled() and energy(positions, cell).requires_grad
 
 
 def check_graph(energy: Tensor, cell: Tensor) -> None:
