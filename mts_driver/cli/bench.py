@@ -20,6 +20,7 @@ BENCHMARKS = {
     "mpi": "one call shared out among several processes",
     "scaling": "what processes tell each other, and a model of many",
     "codes": "one trajectory through every code that our models work in",
+    "gradients": "through trajectories: how exact, how dear, and what they find",
 }
 
 
@@ -105,7 +106,9 @@ def bench(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Outer steps of every trajectory, instead of --seconds. For codes.", min=1
+            help="Outer steps of every trajectory, instead of --seconds, for codes; of the "
+            "longest, 10,000, for gradients.",
+            min=1,
         ),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
@@ -135,6 +138,11 @@ def bench(
     codes: multiple time steps under i-PI with sockets and with MPI drivers (--ranks, 2 by default),
     by ASE, OpenMM and in one process: speed, temperatures, energies and g(r), with errors. Each
     round is a trajectory of its own, whose first fifth is left out.
+
+    gradients: reversed trajectories beside autograd and central differences (harmonic bonds, a
+    Lennard-Jones liquid, water, a student under multiple time steps), how far they return to
+    themselves, memory and time against length, and parameters of a liquid from its g(r), beside
+    reweighting.
 
     Example: mts bench speedup --structure inputs/water216/start.extxyz --json speedup.json
     """

@@ -12,12 +12,12 @@ PANELS = {
     "Models": "--teacher --student --from --structure --device --dtype --threads --workers --mpi "
     "--ranks",
     "Network": "--channels --messages --hidden --direct",
-    "Training": "--minutes --updates --learning-rate --decay --train --frames --from-run --until-clean-ps --without "
-    "--fragment-radius-A",
+    "Training": "--minutes --updates --learning-rate --decay --train --frames "
+    "--from-run --until-clean-ps --without --fragment-radius-A",
     "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --window-fs --blocks",
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",
-    "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --inner-fs --friction-outer-fs --hydrogen-mass-Da --steps --ps "
-    "--stride --on-hole --baseline-steps",
+    "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --inner-fs --friction-outer-fs "
+    "--hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "
     "--pressure-bar --beads --teacher-beads --exchange-K",
     "Start": "--restart --velocities --minimise --equilibrate-ps --seed",

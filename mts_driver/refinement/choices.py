@@ -6,13 +6,13 @@ from torch import Tensor
 
 from integrators.reversible import Snapshots
 from mts_driver.refinement.goals import Observable, average
+from mts_driver.refinement.observables.arguments import Energy
 from mts_driver.refinement.observables.bond_lengths import bond_length_distribution
 from mts_driver.refinement.observables.diffusion import (
     diffusion_coefficient,
     mean_squared_displacement,
 )
 from mts_driver.refinement.observables.energies import (
-    Energy,
     enthalpy_of_vaporisation,
     potential_energies,
 )

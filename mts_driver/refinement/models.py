@@ -12,7 +12,7 @@ from integrators.state import Potential
 from mts_driver.errors import UserError
 from mts_driver.potentials.classical.file import read_force_field, write_force_field
 from mts_driver.potentials.classical.force_field import ForceField
-from mts_driver.refinement.observables.energies import Energy
+from mts_driver.refinement.observables.arguments import Energy
 
 
 @dataclass(frozen=True, eq=False)

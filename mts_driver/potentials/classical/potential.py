@@ -74,7 +74,10 @@ class ClassicalPotential(nn.Module):
         flat, replicas = x.flatten(0, 1), len(x)
         energies, forces = x.new_zeros(replicas), torch.zeros_like(flat)
         virials, parts = x.new_zeros(replicas, 3, 3), []
-        for term in self.terms(x, cells):
+        # mixed parameters and charges that balance others carry a graph to what they are made of
+        with torch.set_grad_enabled(keep):
+            terms = self.terms(x, cells)
+        for term in terms:
             found = found_at(term, flat, keep=keep)
             energies.index_add_(0, term.groups.replica, found.energies)
             forces -= term.groups.to_atoms(found.by_vectors, flat)
