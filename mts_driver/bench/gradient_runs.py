@@ -17,8 +17,8 @@ from mts_driver.bench.gradient_systems import (
     GradientSystem,
     argon,
     gradient_system,
+    liquid,
 )
-from mts_driver.potentials.classical.force_field import ForceField
 from mts_driver.refinement.averages import averages
 from mts_driver.refinement.fit import FitSettings, Update, fit
 from mts_driver.refinement.goals import Goal, Goals
@@ -131,7 +131,7 @@ def recovery(
     atoms, replicas = argon(), 4
     r = torch.arange(2.5, 8.0, 0.05, dtype=torch.float64)
     g = choices.rdf(atoms.get_chemical_symbols(), "Ar", "Ar", r_A=r)
-    true = ForceField(ARGON, atoms.numbers.tolist()).requires_grad_(False)
+    true = liquid(len(atoms)).requires_grad_(False)
     base = gradient_system("Lennard-Jones", ensemble="NVT", structure="")
     start = _replicas(base.start, replicas)
     steps = round(1000.0 * picoseconds / base.timestep_fs)
@@ -145,15 +145,12 @@ def recovery(
         seed=SEED,
     )
     goal = Goal(g, exact.mean[g.name], exact.error[g.name], 0.02)
-    field = ForceField(ARGON, atoms.numbers.tolist())
-    with torch.no_grad():
-        for value in field.values.values():
-            value.mul_(1.0 + off)
+    model = liquid(len(atoms), off)
     problem = Problem(
         **{
             **vars(nothing),
-            "levels": SingleLevel(field),
-            "parameters": dict(field.values.items()),
+            "levels": SingleLevel(model),
+            "parameters": dict(model.named_parameters()),
             "loss": Goals([goal]),
             "settle_steps": 100,
         }
@@ -164,7 +161,7 @@ def recovery(
     def keep(_: int, update: Update) -> None:
         nonlocal smallest
         smallest = min(smallest, update.told.get("effective_share", 1.0))
-        worst = max(abs(update.parameters[n] / ARGON.parameters[n] - 1.0) for n in field.values)
+        worst = max(abs(update.parameters[n] / ARGON[n] - 1.0) for n in ARGON)
         errors.append((worst, time.perf_counter() - begun, update.steps_run))
 
     history, _ = fit(
@@ -172,7 +169,7 @@ def recovery(
         FitSettings(updates=updates, learning_rate=0.02, decay=0.1, seed=SEED),
         on_update=keep,
     )
-    last = max(abs(field.values[n].item() / ARGON.parameters[n] - 1.0) for n in field.values)
+    last = errors[-1][0]
     reached = _reached([error for error, *_ in errors])
     return {
         "system": f"Lennard-Jones, start {100 * off:+.0f} %",

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.io import read
@@ -16,45 +15,30 @@ from integrators.reversible import Snapshots
 from integrators.splitting import Splitting, baoab, respa_baoab
 from integrators.state import MDState
 from mts_driver.errors import UserError
-from mts_driver.potentials.classical.force_field import ForceField, ForceFieldSpec, Molecule
+from mts_driver.potentials.classical.force_field import AtomType, ForceField, Molecule
+from mts_driver.potentials.classical.model import ClassicalPotential
+from mts_driver.potentials.classical.molecular import MolecularForceField
+from mts_driver.potentials.classical.pair_models import PairModel
+from mts_driver.potentials.classical.water import flexible_water
 from mts_driver.refinement.problem import Problem
 from mts_driver.simulation.thermal_state import thermal_state
-from mts_driver.units import KJ_MOL_EV
 
 SYSTEMS = ("harmonic", "Lennard-Jones", "water", "student")
 TEMPERATURES_K = {"harmonic": 300.0, "Lennard-Jones": 95.0, "water": 300.0, "student": 300.0}
 FRICTION_PER_PS = 1.0
 
-ARGON = ForceFieldSpec(
+ARGON = {"epsilon_eV": 0.0103, "sigma_A": 3.4}
+ARGON_CUTOFF_A = 7.5
+NITROGEN = ForceField(
+    types={"N": AtomType("N")},
+    molecules={"nitrogen": Molecule(("N", "N"), ((0, 1),))},
     form="lennard-jones",
-    cutoff_A=7.5,
-    elements={"Ar": "Ar"},
-    parameters={"Ar_epsilon_eV": 0.0103, "Ar_sigma_A": 3.4},
-    molecules=(Molecule(("Ar",)),),
-)
-NITROGEN = ForceFieldSpec(
-    form="lennard-jones",
+    van_der_waals={},
+    bonds={"N-N": {"bond_k_eV_A2": 140.0, "bond_length_A": 1.1}},
     cutoff_A=2.0,
-    elements={"N": "N"},
-    parameters={"NN_k_eV_A2": 140.0, "NN_length_A": 1.1},
-    molecules=(Molecule(("N", "N"), ((0, 1, "NN"),)),),
+    switch_A=1.8,
 )
-WATER = ForceFieldSpec(
-    form="lennard-jones",
-    cutoff_A=6.0,
-    elements={"OW": "O", "HW": "H"},
-    parameters={
-        "OW_epsilon_eV": 0.650 * KJ_MOL_EV,
-        "OW_sigma_A": 3.166,
-        "HW_charge_e": 0.41,
-        "OH_k_eV_A2": 4431.53 * KJ_MOL_EV,
-        "OH_length_A": 1.012,
-        "HOH_k_eV_rad2": 317.566 * KJ_MOL_EV,
-        "HOH_angle_deg": 113.24,
-    },
-    molecules=(Molecule(("OW", "HW", "HW"), ((0, 1, "OH"), (0, 2, "OH")), ((1, 0, 2, "HOH"),)),),
-)
-"""SPC/Fw of Wu, Tepper and Voth, J. Chem. Phys. 2006, 124, 024503, with damped charges."""
+"""Harmonic bonds, and nothing between molecules."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,14 +110,10 @@ def gradient_system(
         levels, splitting, timestep_fs = TwoLevel(teacher, student, clip=None), respa_baoab(2), 2.0
         parameters = dict(student.parameters_by_name())
     else:
-        spec, atoms, timestep_fs = {
-            "harmonic": (NITROGEN, _nitrogen(), 1.0),
-            "Lennard-Jones": (ARGON, argon(), 5.0),
-            "water": (WATER, _water(structure) if name == "water" else argon(), 1.0),
-        }[name]
-        field = ForceField(spec, atoms.numbers.tolist()).to(getattr(torch, dtype))
-        levels, splitting = SingleLevel(field), baoab()
-        parameters = dict(field.values.items())
+        atoms, timestep_fs = _atoms(name, structure), 5.0 if name == "Lennard-Jones" else 1.0
+        model = _model(name, atoms)
+        levels, splitting = SingleLevel(model), baoab()
+        parameters = dict(model.named_parameters())
     start = thermal_state(atoms, atoms.get_masses(), temperature_K=temperature_K, seed=3)
     if dtype == "float32":
         start = _single(start)
@@ -145,6 +125,25 @@ def gradient_system(
         bath,
         parameters,
     )
+
+
+def _atoms(name: str, structure: str) -> Atoms:
+    if name == "Lennard-Jones":
+        return argon()
+    return _nitrogen() if name == "harmonic" else _water(structure)
+
+
+def _model(name: str, atoms: Atoms) -> ClassicalPotential:
+    if name == "Lennard-Jones":
+        return liquid(len(atoms))
+    tables = NITROGEN if name == "harmonic" else flexible_water(cutoff_A=6.0)
+    return MolecularForceField(tables, atoms.numbers.tolist())
+
+
+def liquid(atoms: int, off: float = 0.0) -> PairModel:
+    """Return argon, with parameters that are a share ``off`` wrong."""
+    values = {name: (1.0 + off) * value for name, value in ARGON.items()}
+    return PairModel("lennard-jones", atoms, values, cutoff_A=ARGON_CUTOFF_A)
 
 
 def argon(repeat: int = 3) -> Atoms:

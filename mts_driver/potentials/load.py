@@ -36,7 +36,7 @@ def load_potential(
         ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
         ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator), ``metatomic:FILE`` (any model that
         was exported with metatomic; ``?forces=direct&variant=NAME&extensions=FOLDER``),
-        ``classical:FILE`` (a force field of `mts_driver.potentials.classical`), or
+        ``classical:FILE`` (a force field of `mts_driver.potentials.classical.file`), or
         ``socket:NAME`` (a program that is a client of i-PI's protocol).
     numbers : sequence of int, length N
         Atomic numbers, in the order of the positions that the potential will be called with.
@@ -98,7 +98,7 @@ def load_potential(
     if kind == "classical" and rest:
         from mts_driver.potentials.classical.file import load_force_field
 
-        return load_force_field(rest, numbers, dtype=dtype)
+        return load_force_field(rest, numbers)
     if kind == "socket":
         from mts_driver.potentials.socket import SocketPotential
 

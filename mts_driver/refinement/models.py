@@ -10,8 +10,18 @@ from torch import Tensor
 
 from integrators.state import Potential
 from mts_driver.errors import UserError
-from mts_driver.potentials.classical.file import read_force_field, write_force_field
-from mts_driver.potentials.classical.force_field import ForceField
+from mts_driver.potentials.classical.file import (
+    read_force_field,
+    tables_of,
+    write_force_field,
+)
+from mts_driver.potentials.classical.molecular import MolecularForceField
+from mts_driver.potentials.student.file import (
+    find_student,
+    load_student,
+    read_student,
+    save_student,
+)
 from mts_driver.refinement.observables.arguments import Energy
 
 
@@ -53,7 +63,7 @@ def open_model(spec: str, atoms: Atoms, train: Sequence[str] = ()) -> Trainable:
     atoms : ase.Atoms
         What it is for.
     train : sequence of str
-        Names of the parameters to fit; empty: all, or those that a classical model names.
+        Names of the parameters to fit; empty: all.
 
     Raises
     ------
@@ -72,28 +82,46 @@ def open_model(spec: str, atoms: Atoms, train: Sequence[str] = ()) -> Trainable:
 
 
 def _classical(path: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
-    spec = read_force_field(path)
-    field = ForceField(spec, atoms.numbers.tolist())
-    everything = dict(field.values.items())
-    parameters = _chosen(everything, train or spec.trained, f"classical:{path}")
+    tables = read_force_field(path)
+    model = MolecularForceField(tables, atoms.numbers.tolist())
+    everything = dict(model.named_parameters())
+    parameters = _chosen(everything, train, f"classical:{path}")
     for name, parameter in everything.items():
         parameter.requires_grad_(name in parameters)
 
     def save(folder: Path, record: dict[str, Any]) -> Path:
         file = folder / f"{Path(path).stem}.json"
-        write_force_field(field, file, record)
+        write_force_field(tables_of(model), file, record)
         return file
 
-    def gas_phase(numbers: Sequence[int]) -> Potential:
-        alone = ForceField(spec, numbers)
-        alone.values = field.values
-        return alone
+    def of_others(numbers: Sequence[int]) -> Potential:
+        other = MolecularForceField(tables_of(model), numbers)
+        return other.requires_grad_(False)
 
-    return Trainable(field, parameters, save, field.energy, gas_phase)
+    return Trainable(model, parameters, save, model.energy, of_others)
 
 
 def _student(name: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
-    raise UserError(f"{name} {atoms} {train}")
+    from mts_driver.potentials.student.trainable import TrainableStudent
+
+    path = find_student(name)
+    model, record = read_student(path)
+    if model.config.direct:
+        raise UserError(
+            f"student '{path}' gives forces directly: its trajectories heat up, so that averages "
+            "over them say little; distil one with an energy."
+        )
+    numbers = atoms.numbers.tolist()
+    student = TrainableStudent(model, numbers, name=f"the student '{name}'")
+    weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    parameters = _chosen(weights, train, f"student {name}")
+
+    def save(folder: Path, how: dict[str, Any]) -> Path:
+        file = folder / f"{path.stem}.safetensors"
+        save_student(model, file, {**record, "refined": how})
+        return file
+
+    return Trainable(student, parameters, save, as_it_was=lambda: load_student(str(path), numbers))
 
 
 def _chosen(

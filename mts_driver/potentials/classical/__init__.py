@@ -1,1 +1,1 @@
-"""Classical force fields in torch: to be fitted, to be refined, and to test others by."""
+"""Classical force fields in torch, whose parameters can be fitted."""

@@ -1,7 +1,6 @@
-"""Force fields as JSON files."""
+"""Molecular force fields as JSON files."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,60 +9,70 @@ import torch
 
 from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
-from mts_driver.potentials.classical.force_field import ForceField, ForceFieldSpec, Molecule
+from mts_driver.potentials.classical.force_field import AtomType, ForceField, Molecule
+from mts_driver.potentials.classical.molecular import ANGLE, BOND, MolecularForceField
 
 FORMAT = 1
+REMEDY = "`mts_driver.potentials.classical.force_field.ForceField` says what a file holds."
 
 
-def read_force_field(path: str | Path) -> ForceFieldSpec:
-    """Read a file that `write_force_field` or a user wrote.
+def read_force_field(path: str | Path) -> ForceField:
+    """Read the tables of a force field.
 
     Raises
     ------
     UserError
-        If it is not there, or not one.
+        If the file is not there, or not one.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"classical:{path}: there is no such file.")
-    remedy = "see 'Classical models' in the documentation for what a file holds."
-    found = read_json(path, keys=("format", "form", "parameters", "molecules"), remedy=remedy)
+        raise UserError(f"force field '{path}' does not exist: check the path.")
+    found = read_json(path, keys=("format", "types", "molecules", "form"), remedy=REMEDY)
     if found.pop("format") != FORMAT:
-        raise UserError(f"'{path}' is of another format than {FORMAT}: {remedy}")
+        raise UserError(f"'{path}' is of another format than {FORMAT}: {REMEDY}")
     found.pop("record", None)
     try:
-        molecules = tuple(
-            Molecule(
-                tuple(one["sites"]),
-                tuple(tuple(bond) for bond in one.get("bonds", ())),
-                tuple(tuple(angle) for angle in one.get("angles", ())),
-            )
-            for one in found.pop("molecules")
-        )
-        trained = tuple(found.pop("trained", ()))
-        return ForceFieldSpec(**found, molecules=molecules, trained=trained)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        types = {name: AtomType(**one) for name, one in found.pop("types").items()}
+        molecules = {
+            name: Molecule(tuple(one["types"]), tuple(tuple(b) for b in one.get("bonds", ())))
+            for name, one in found.pop("molecules").items()
+        }
+        return ForceField(types=types, molecules=molecules, **found)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"'{path}' is no force field ({type(error).__name__}: {error}): {remedy}"
+            f"'{path}' is no force field ({type(error).__name__}: {error}): {REMEDY}"
         ) from error
 
 
 def write_force_field(
-    field: ForceField, path: str | Path, record: dict[str, Any] | None = None
+    force_field: ForceField, path: str | Path, record: Mapping[str, Any] | None = None
 ) -> None:
-    """Write a force field with its parameters as they are now, and how it was made."""
-    now = {name: parameter.item() for name, parameter in field.values.items()}
-    contents = asdict(replace(field.spec, parameters=now))
-    molecules = [
-        {name: value for name, value in one.items() if value} for one in contents.pop("molecules")
-    ]
-    contents = {"format": FORMAT, **contents, "molecules": molecules}
-    write_json(Path(path), json.loads(json.dumps(contents | {"record": record or {}})))
+    """Write the tables of a force field, and how it was made."""
+    write_json(Path(path), {"format": FORMAT, **asdict(force_field), "record": record or {}})
 
 
-def load_force_field(
-    path: str | Path, numbers: Sequence[int], *, dtype: str = "float64"
-) -> ForceField:
-    """Load a force field for atoms, with nothing that asks for gradients."""
-    field = ForceField(read_force_field(path), numbers)
-    return field.to(getattr(torch, dtype)).requires_grad_(False)
+@torch.no_grad()
+def tables_of(model: MolecularForceField) -> ForceField:
+    """Return the force field of a model with its parameters as they are now."""
+    now = {name: p.item() for name, p in model.named_parameters()}
+    old = model.force_field
+
+    def own(key: str, given: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+        return {**given, **{n: now[f"{n}.{key}"] for n in names if f"{n}.{key}" in now}}
+
+    return replace(
+        old,
+        types={
+            key: replace(one, charge_e=now.get(f"charge_e.{key}", one.charge_e))
+            for key, one in old.types.items()
+        },
+        van_der_waals={k: own(k, given, list(given)) for k, given in old.van_der_waals.items()},
+        bonds={key: own(key, given, BOND) for key, given in old.bonds.items()},
+        angles={key: own(key, given, ANGLE) for key, given in old.angles.items()},
+        shared={name: now.get(name, value) for name, value in old.shared.items()},
+    )
+
+
+def load_force_field(path: str | Path, numbers: Sequence[int]) -> MolecularForceField:
+    """Load a force field for atoms, with nothing to be trained."""
+    return MolecularForceField(read_force_field(path), numbers).requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Parts of classical energies: functions of distances and angles, with second derivatives."""
