@@ -190,6 +190,15 @@ def test_replicas_and_single_precision():
     torch.testing.assert_close(single.double(), rdf(frames), rtol=1e-4, atol=1e-5)
 
 
+def test_nothing_in_reach_is_zero_with_a_gradient_of_zero():
+    x = torch.tensor([[[0.0, 0, 0], [4, 4, 4]]] * 2, dtype=torch.float64, requires_grad=True)
+    frames = snapshots(x, cell=9 * torch.eye(3, dtype=torch.float64))
+    g = RadialDistribution([0], [1], r_A=[1.0, 2.0], width_A=0.1)(frames)
+    assert g.tolist() == [0.0, 0.0]
+    (gradient,) = torch.autograd.grad(g.sum(), x)
+    assert not gradient.any()
+
+
 # --- neighbours
 
 

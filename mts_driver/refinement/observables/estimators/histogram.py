@@ -10,6 +10,9 @@ from mts_driver.errors import UserError
 from mts_driver.refinement.observables.arguments import Numbers
 from mts_driver.refinement.observables.estimators.kernel import CUT, density, slope
 
+BLOCK = 2**18
+"""Values times points that are held at a time."""
+
 
 def smooth_histogram(
     values: Tensor, weights: Tensor, rows: Tensor, points: Tensor, *, width: float, n_rows: int
@@ -59,7 +62,7 @@ def as_points(points: Numbers, width: float, name: str, width_name: str) -> Tens
 
 
 class _SmoothHistogram(torch.autograd.Function):
-    """One pass over the points that a value reaches; they are found again for the gradient."""
+    """Points that values reach, a block at a time; found again for the gradient."""
 
     @staticmethod
     def forward(
@@ -72,8 +75,9 @@ class _SmoothHistogram(torch.autograd.Function):
         n_rows: int,
     ) -> Tensor:
         histogram = values.new_zeros(n_rows * len(points))
-        for reached, bins, u in _reached(values, rows, points, width):
-            histogram.index_add_(0, bins, weights[reached] * density(u) / width)
+        for block, bins, u in _reached(values, rows, points, width):
+            shares = weights[block, None] * density(u) / width
+            histogram.index_add_(0, bins.flatten(), shares.flatten())
         ctx.save_for_backward(values, weights, rows, points)
         ctx.width = width
         return histogram.view(n_rows, len(points))
@@ -82,26 +86,24 @@ class _SmoothHistogram(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         values, weights, rows, points = ctx.saved_tensors
-        gradient, flat = torch.zeros_like(values), upstream.reshape(-1)
-        for reached, bins, u in _reached(values, rows, points, ctx.width):
-            along = -weights[reached] * slope(u) / ctx.width**2
-            gradient.index_add_(0, reached, along * flat[bins])
+        gradient, flat = torch.empty_like(values), upstream.reshape(-1)
+        for block, bins, u in _reached(values, rows, points, ctx.width):
+            gradient[block] = (slope(u) * flat[bins]).sum(1) * -weights[block] / ctx.width**2
         return gradient, None, None, None, None, None
 
 
 def _reached(
     values: Tensor, rows: Tensor, points: Tensor, width: float
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield values, bins and (x_b - v)/width: the lowest point of every value, then the next."""
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield blocks of values, with the bins and the (x_b - v)/width of all that they may reach."""
     reach = CUT * width
-    point = torch.searchsorted(points, (values - reach).contiguous())
-    alive = torch.arange(len(values), device=values.device)
-    while True:
-        alive = alive[point[alive] < len(points)]
-        u = (points[point[alive]] - values[alive]) / width
-        near = u < CUT
-        alive, u = alive[near], u[near]
-        if not len(alive):
-            return
-        yield alive, rows[alive] * len(points) + point[alive], u
-        point[alive] += 1
+    ends = torch.searchsorted(points, points + 2 * reach, right=True)
+    window = torch.arange(int((ends - torch.arange(len(points)).to(ends)).max())).to(ends)
+    beyond = torch.cat([points, points.new_full((len(window),), torch.inf)])
+    size = max(1, BLOCK // len(window))
+    for start in range(0, len(values), size):
+        block = slice(start, start + size)
+        lowest = torch.searchsorted(points, (values[block] - reach).contiguous())
+        reached = lowest[:, None] + window
+        u = (beyond[reached] - values[block, None]) / width
+        yield block, rows[block, None] * len(points) + reached.clamp(max=len(points) - 1), u
