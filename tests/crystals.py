@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-IMAGES = torch.cartesian_prod(*[torch.arange(-3.0, 4.0, dtype=torch.float64)] * 3)
 FCC = torch.tensor([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]], dtype=torch.float64) / 2
 DIAMOND = torch.cat([FCC, FCC + 0.25])
 
@@ -13,10 +12,12 @@ def crystal(basis, constant):
     return constant * basis, constant * torch.eye(3, dtype=torch.float64)
 
 
-def neighbours(positions, cell):
+def neighbours(positions, cell, reach_A):
     """Vectors (..., N, N × images, 3) from each atom to all others and their images."""
+    heights = 1 / torch.linalg.inv(cell.detach()).norm(dim=0)
+    steps = [torch.arange(-n, n + 1).to(cell) for n in (reach_A / heights).int().add(1).tolist()]
     apart = positions[..., None, :, :] - positions[..., :, None, :]
-    return (apart[..., None, :] + IMAGES.to(cell) @ cell).flatten(-3, -2)
+    return (apart[..., None, :] + torch.cartesian_prod(*steps) @ cell).flatten(-3, -2)
 
 
 class LennardJones(nn.Module):
@@ -29,7 +30,7 @@ class LennardJones(nn.Module):
         self.span_A = 2.0 * sigma_A, 2.6 * sigma_A
 
     def energy(self, positions: Tensor, cell: Tensor) -> Tensor:
-        squared = neighbours(positions, cell).square().sum(-1)
+        squared = neighbours(positions, cell, self.span_A[1]).square().sum(-1)
         inside = (squared > 1e-6) & (squared < self.span_A[1] ** 2)
         r = squared.where(inside, 1.0).sqrt()
         t = ((r - self.span_A[0]) / (self.span_A[1] - self.span_A[0])).clamp(0, 1)
@@ -49,7 +50,7 @@ class StillingerWeber(nn.Module):
 
     def energy(self, positions: Tensor, cell: Tensor) -> Tensor:
         A, B, sigma, a, gamma = 7.049556277, 0.6022245584, 2.0951, 1.8, 1.2
-        vectors = neighbours(positions, cell)
+        vectors = neighbours(positions, cell, a * sigma)
         distances = vectors.detach().square().sum(-1)
         nearest = distances.where(distances > 1e-6, torch.inf).topk(4, largest=False).indices
         vectors = vectors.take_along_dim(nearest[..., None], -2)

@@ -36,7 +36,7 @@ def argon():
     """Lennard-Jones at zero pressure: potential, positions and cell."""
     potential = LennardJones().requires_grad_(False)
     low, high = 5.0, 5.6
-    for _ in range(40):
+    for _ in range(20):
         middle = 0.5 * (low + high)
         tension = potential_stress(potential.energy, *crystal(FCC, middle))[0, 0]
         low, high = (low, middle) if tension > 0 else (middle, high)

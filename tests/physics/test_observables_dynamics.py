@@ -87,16 +87,16 @@ def test_a_drift_is_removed_and_molecules_are_followed_by_their_centres():
 
 
 def test_gradients_of_diffusion_are_those_of_differences():
-    x = walkers(12, 6, diffusion_A2_fs=0.1, spacing_fs=1.0)
-    masses = torch.linspace(1, 6, 6, dtype=torch.float64)
+    x = walkers(7, 5, diffusion_A2_fs=0.1, spacing_fs=1.0)
+    masses = torch.linspace(1, 5, 5, dtype=torch.float64)
 
     def diffusion(x):
         frames = snapshots(x, masses=masses)
         found = mean_squared_displacement(
-            frames, [0, 1, 2, 5], longest_lag_fs=8.0, molecules=[0, 0, 1, 1, 2, 2],
+            frames, [0, 1, 4], longest_lag_fs=5.0, molecules=[0, 0, 1, 1, 2],
             remove_drift=True,
         )  # fmt: skip
-        return 1e5 * diffusion_coefficient(found, window_fs=(2.0, 8.0))
+        return 1e5 * diffusion_coefficient(found, window_fs=(2.0, 5.0))
 
     assert torch.autograd.gradcheck(diffusion, x.requires_grad_(), eps=1e-5, atol=1e-7)
 
@@ -180,7 +180,7 @@ def test_an_exponential_has_a_lorentzian_for_its_spectrum():
 
 
 def test_gradients_of_a_spectrum_are_those_of_differences():
-    v = normal(10, 3, 3).requires_grad_()
+    v = normal(8, 3, 3).requires_grad_()
 
     def bands(v):
         frames = snapshots(torch.zeros_like(v), velocities=v, timestep=5.0)

@@ -53,11 +53,11 @@ def assert_gradient(function, x, count=12):
 
 
 def test_the_kernel_is_a_density_with_its_integral_and_slope():
-    u = torch.linspace(-5, 5, 20001, dtype=torch.float64)
+    u = torch.linspace(-5, 5, 5001, dtype=torch.float64)
     k = kernel.density(u)
     assert torch.trapezoid(k, u).item() == pytest.approx(1, abs=1e-9)
     running = torch.cumulative_trapezoid(k, u)
-    torch.testing.assert_close(running, kernel.cumulative(u)[1:], atol=1e-8, rtol=0)
+    torch.testing.assert_close(running, kernel.cumulative(u)[1:], atol=1e-6, rtol=0)
     inside = u.clone().requires_grad_()
     (slope,) = torch.autograd.grad(kernel.density(inside).sum(), inside)
     torch.testing.assert_close(kernel.slope(inside), slope)
@@ -68,7 +68,7 @@ def test_the_kernel_is_a_density_with_its_integral_and_slope():
 @pytest.mark.parametrize("width", [0.05, 0.4])
 def test_a_shell_is_what_uniform_density_puts_into_the_histogram(width):
     r = torch.tensor([0.0, 0.03, 0.1, 0.5, 1.5, 3.0], dtype=torch.float64)
-    edges = torch.linspace(0, 6, 60001, dtype=torch.float64)
+    edges = torch.linspace(0, 6, 20001, dtype=torch.float64)
     d = 0.5 * (edges[1:] + edges[:-1])
     volumes = 4 / 3 * math.pi * (edges[1:] ** 3 - edges[:-1] ** 3)
     rows = torch.zeros(len(d), dtype=torch.int64)
@@ -109,16 +109,16 @@ def test_a_histogram_is_the_sum_of_kernels_in_rows_on_uneven_points():
     ids=["like", "unlike", "overlapping", "like-between-molecules", "unlike-between-molecules"],
 )
 def test_an_ideal_gas_is_one_everywhere(first, second, molecules):
-    frames = gas(225, 24, TRICLINIC)
+    frames = gas(144, 24, TRICLINIC)
     r = torch.linspace(0, 3.4, 18)
     rdf = RadialDistribution(first, second, r_A=r, width_A=0.15, molecules=molecules)
     each = rdf.of_each(frames)
-    assert each.shape == (225, 18)
-    error = each.std(0) / 15
+    assert each.shape == (144, 18)
+    error = each.std(0) / 12
     assert (((each.mean(0) - 1) / error).abs() < 4).all()
     # where shells are large: to a percent, enough to miss one pair in 24
     shells = r.double() ** 2
-    assert float((shells * each.mean(0)).sum() / shells.sum()) == pytest.approx(1, abs=0.015)
+    assert float((shells * each.mean(0)).sum() / shells.sum()) == pytest.approx(1, abs=0.02)
 
 
 def test_freud_finds_the_same_with_narrow_kernels():
