@@ -166,7 +166,9 @@ def gradient(
 
     adjoint = Adjoint(torch.zeros_like(state.positions), torch.zeros_like(state.positions), direct)
     back, error, injected, growth, age, done = last, 0.0, 0.0, 0.0, None, 0
-    for n in range(max(snapshots), -1, -1):
+    # a loss of parameters alone needs no way back
+    used = [n for n, parts in added.items() if any(bool(part.any()) for part in parts)]
+    for n in range(max(used, default=-1), -1, -1):
         if n in states:
             if age is not None:
                 adjoint = adjoint.pulled()

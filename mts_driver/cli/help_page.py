@@ -14,7 +14,7 @@ PANELS = {
     "Network": "--channels --messages --hidden --direct",
     "Training": "--minutes --updates --learning-rate --decay --train --frames "
     "--from-run --until-clean-ps --without --fragment-radius-A",
-    "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --window-fs --blocks",
+    "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs --blocks",
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",
     "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --inner-fs --friction-outer-fs "
     "--hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",

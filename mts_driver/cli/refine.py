@@ -43,6 +43,10 @@ def refine(
         list[str] | None,
         typer.Option(help="FORMULA=D of molecules, 1e-9 m²/s, as O2=2.0; may be repeated."),
     ] = None,
+    elastic_GPa: Annotated[
+        str | None,
+        typer.Option("--elastic-GPa", help="C11,C12,C44 of a cubic crystal at rest, GPa."),
+    ] = None,
     train: Annotated[
         str | None,
         typer.Option(help="Names of the parameters to fit, with commas (default: all)."),
@@ -130,6 +134,7 @@ def refine(
             rdf_file=rdf_file,
             vaporisation_kJ_mol=vaporisation_kJ_mol,
             diffusion=[_diffusion(text) for text in diffusion or ()],
+            elastic_GPa=_constants(elastic_GPa),
             train=[part for part in (train or "").split(",") if part],
             settings=settings,
             force=force,
@@ -178,6 +183,13 @@ def _diffusion(text: str) -> tuple[str, float]:
             f"--diffusion {text!r}: give FORMULA=D with D in 1e-9 m²/s, such as O2=2.0."
         )
     return formula, found
+
+
+def _constants(text: str | None) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise UserError(f"--elastic-GPa {text!r}: give C11,C12,C44, as 1079,124,578.") from None
 
 
 def _window(text: str) -> tuple[float, float]:

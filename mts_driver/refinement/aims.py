@@ -24,10 +24,13 @@ from mts_driver.refinement.models import Trainable
 from mts_driver.refinement.problem import Problem
 from mts_driver.refinement.settings import REFERENCES, RefineSettings
 from mts_driver.refinement.system import System
+from mts_driver.structures.tensors import cell_of
 
 LEAST_ERROR = {"g(r)": 0.03, "lengths": 0.3, "spectrum": 0.02}
 """By which a curve may always be off, in its units, lest a smooth tail counts more than a peak."""
 VAPORISATION_ERROR_KJ_MOL = 0.5
+ELASTIC_ERROR, STRESS_ERROR_GPA = 0.02, 1.0
+"""How far off elastic constants may be, of themselves, and the stress."""
 TEACHER_OUTER_FS = 2.0
 
 
@@ -40,6 +43,7 @@ class Aims:
     rdf_file: Path | None = None
     vaporisation_kJ_mol: float | None = None
     diffusion: tuple[tuple[str, float], ...] = ()
+    elastic_GPa: tuple[float, ...] = ()
 
     def check(self, system: System) -> None:
         """Refuse what cannot be, before the work.
@@ -50,11 +54,14 @@ class Aims:
             If nothing is asked for, or something that the system has not.
         """
         if self.teacher is None and not (
-            self.rdf_file or self.vaporisation_kJ_mol is not None or self.diffusion
+            self.rdf_file
+            or self.vaporisation_kJ_mol is not None
+            or self.diffusion
+            or self.elastic_GPa
         ):
             raise UserError(
                 "there is nothing to fit to: give a teacher, measured g(r) (rdf_file), "
-                "vaporisation_kJ_mol or diffusion."
+                "vaporisation_kJ_mol, diffusion or elastic_GPa."
             )
         if self.teacher is not None and not self.fit_to:
             raise UserError(f"fit_to is empty: choose of {', '.join(REFERENCES)}.")
@@ -66,6 +73,10 @@ class Aims:
             system.of_formula("H2O")
         for formula, _ in self.diffusion:
             system.of_formula(formula)
+        if self.elastic_GPa and (len(self.elastic_GPa) != 3 or min(self.elastic_GPa) <= 0):
+            raise UserError(
+                f"elastic_GPa={self.elastic_GPa}: give C11, C12 and C44 of a cubic crystal, GPa."
+            )
 
     def identity(self) -> dict[str, Any]:
         """Return what a refinement depends on, JSON-able."""
@@ -99,6 +110,8 @@ def goals_of(
         )
         nothing = torch.zeros((), dtype=torch.float64)
         found.append(Goal(seen, nothing + value, nothing, source="measured"))
+    if aims.elastic_GPa:
+        found.append(_elastic(aims.elastic_GPa, system, opened))
     if aims.teacher is not None:
         looked_at = _observables(aims, system, settings, thinned)
         found += _of_teacher(aims.teacher, looked_at, system, opened, settings, keep, report)
@@ -120,7 +133,7 @@ def _measured_rdf(path: Path, system: System, thinned: int) -> list[Goal]:
 def _vaporisation(
     value: float, system: System, opened: Trainable, settings: RefineSettings, thinned: int
 ) -> Goal:
-    if opened.energy is None or opened.gas_phase is None:
+    if opened.gas_phase is None:
         raise UserError(
             "vaporisation_kJ_mol can be fitted by a classical model only: of a student, energies "
             "of molecules alone are not known."
@@ -135,6 +148,15 @@ def _vaporisation(
     )
     nothing = torch.zeros((), dtype=torch.float64)
     return Goal(seen, nothing + value, nothing, VAPORISATION_ERROR_KJ_MOL, source="measured")
+
+
+def _elastic(values: tuple[float, ...], system: System, opened: Trainable) -> Goal:
+    seen = choices.elasticity(
+        opened.energy, torch.tensor(system.atoms.positions), cell_of(system.atoms)
+    )
+    target = torch.tensor([*values, 0.0], dtype=torch.float64)
+    error = torch.tensor([*(ELASTIC_ERROR * v for v in values), STRESS_ERROR_GPA]).double()
+    return Goal(seen, target, error, source="measured")
 
 
 def _observables(

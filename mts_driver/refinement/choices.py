@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from integrators.reversible import Snapshots
@@ -12,6 +13,7 @@ from mts_driver.refinement.observables.diffusion import (
     diffusion_coefficient,
     mean_squared_displacement,
 )
+from mts_driver.refinement.observables.elastic import elastic_constants
 from mts_driver.refinement.observables.energies import (
     enthalpy_of_vaporisation,
     potential_energies,
@@ -22,6 +24,8 @@ from mts_driver.refinement.observables.velocities import spectrum, velocity_auto
 
 RDF_WIDTH_A = 0.05
 BOND_WIDTH_A = 0.01
+VOIGT_INDICES = (11.0, 12.0, 44.0, 0.0)
+"""What `elasticity` returns, in this order."""
 
 
 def rdf(
@@ -114,3 +118,24 @@ def vaporisation(
         )
 
     return Observable(name="ΔH vap", observe=observe, unit="kJ/mol", thinned=thinned)
+
+
+def elasticity(energy: Energy, positions: Tensor, cell: Tensor) -> Observable:
+    """C11, C12 and C44 of a cubic crystal at rest, and the mean stress (at 0), GPa.
+
+    Of the crystal itself: no trajectory enters, so that nothing is averaged.
+    """
+
+    def observe(_: Snapshots) -> Tensor:
+        found = elastic_constants(energy, positions, cell)
+        c = found.relaxed
+        cubic = (c[[0, 1, 2], [0, 1, 2]], c[[0, 0, 1], [1, 2, 2]], c[[3, 4, 5], [3, 4, 5]])
+        return torch.stack([part.mean() for part in (*cubic, found.stress[:3])])
+
+    return Observable(
+        name="elastic constants",
+        observe=observe,
+        unit="GPa",
+        x=torch.tensor(VOIGT_INDICES),
+        x_label="Voigt indices (0: stress)",
+    )

@@ -16,6 +16,7 @@ from mts_driver.potentials.classical.file import (
     write_force_field,
 )
 from mts_driver.potentials.classical.molecular import MolecularForceField
+from mts_driver.potentials.student.energy import StudentEnergy
 from mts_driver.potentials.student.file import (
     find_student,
     load_student,
@@ -37,8 +38,8 @@ class Trainable:
         Leaves that require gradients.
     save : callable
         Writes the model to a folder, with a record of how it was made, and returns the file.
-    energy : callable or None
-        Potential energy with a graph to the parameters; None where it has none.
+    energy : callable
+        Potential energy with a graph to positions, cell and parameters.
     gas_phase : callable or None
         Returns the model of one of its molecules alone, for the atomic numbers of that.
     as_it_was : callable or None
@@ -48,12 +49,14 @@ class Trainable:
     potential: Potential
     parameters: Mapping[str, Tensor]
     save: Callable[[Path, dict[str, Any]], Path]
-    energy: Energy | None = None
+    energy: Energy
     gas_phase: Callable[[Sequence[int]], Potential] | None = None
     as_it_was: Callable[[], Potential] | None = None
 
 
-def open_model(spec: str, atoms: Atoms, train: Sequence[str] = ()) -> Trainable:
+def open_model(
+    spec: str, atoms: Atoms, train: Sequence[str] = (), *, precise: bool = False
+) -> Trainable:
     """Open a model to fit it.
 
     Parameters
@@ -64,6 +67,8 @@ def open_model(spec: str, atoms: Atoms, train: Sequence[str] = ()) -> Trainable:
         What it is for.
     train : sequence of str
         Names of the parameters to fit; empty: all.
+    precise : bool
+        Whether a student is evaluated in float64, as second derivatives need it.
 
     Raises
     ------
@@ -78,7 +83,7 @@ def open_model(spec: str, atoms: Atoms, train: Sequence[str] = ()) -> Trainable:
             f"model={spec!r} cannot be fitted: give student:FILE or classical:FILE, and this one "
             "as the teacher."
         )
-    return _student(rest or spec, atoms, train)
+    return _student(rest or spec, atoms, train, precise)
 
 
 def _classical(path: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
@@ -101,7 +106,7 @@ def _classical(path: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
     return Trainable(model, parameters, save, model.energy, of_others)
 
 
-def _student(name: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
+def _student(name: str, atoms: Atoms, train: Sequence[str], precise: bool) -> Trainable:
     from mts_driver.potentials.student.trainable import TrainableStudent
 
     path = find_student(name)
@@ -112,7 +117,9 @@ def _student(name: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
             "over them say little; distil one with an energy."
         )
     numbers = atoms.numbers.tolist()
-    student = TrainableStudent(model, numbers, name=f"the student '{name}'")
+    called = f"the student '{name}'"
+    dtype = "float64" if precise else "float32"
+    student = TrainableStudent(model, numbers, name=called, dtype=dtype)
     weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
     parameters = _chosen(weights, train, f"student {name}")
 
@@ -121,7 +128,13 @@ def _student(name: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
         save_student(model, file, {**record, "refined": how})
         return file
 
-    return Trainable(student, parameters, save, as_it_was=lambda: load_student(str(path), numbers))
+    return Trainable(
+        student,
+        parameters,
+        save,
+        StudentEnergy(model, numbers, name=called),
+        as_it_was=lambda: load_student(str(path), numbers, dtype=dtype),
+    )
 
 
 def _chosen(

@@ -61,6 +61,7 @@ def refine(
     rdf_file: str | Path | None = None,
     vaporisation_kJ_mol: float | None = None,
     diffusion: Sequence[tuple[str, float]] = (),
+    elastic_GPa: Sequence[float] = (),
     train: Sequence[str] = (),
     settings: RefineSettings | None = None,
     force: bool = False,
@@ -92,6 +93,8 @@ def refine(
         Measured enthalpy of vaporisation of the molecule that most atoms belong to.
     diffusion : sequence of (str, float)
         Molecules by formula, as ``O2``, and their D, 1e-9 m²/s.
+    elastic_GPa : sequence of float
+        C11, C12 and C44 of the structure, a cubic crystal at rest, which is to be without stress.
     train : sequence of str
         Names of the parameters to fit; all that the model can have fitted, where it is empty.
     settings : RefineSettings, optional
@@ -111,7 +114,7 @@ def refine(
     settings, folder = settings or RefineSettings(), Path(output)
     require_writable(folder, name=f"output='{output}'")
     system = System.read(Path(structure), tell)
-    opened = open_model(model, system.atoms, train)
+    opened = open_model(model, system.atoms, train, precise=bool(elastic_GPa))
     keep_memory()
     aims = Aims(
         teacher=teacher,
@@ -119,6 +122,7 @@ def refine(
         rdf_file=None if rdf_file is None else Path(rdf_file),
         vaporisation_kJ_mol=vaporisation_kJ_mol,
         diffusion=tuple(diffusion),
+        elastic_GPa=tuple(elastic_GPa),
     )
     aims.check(system)
     folder.mkdir(parents=True, exist_ok=True)
