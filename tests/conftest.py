@@ -9,10 +9,14 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "2")
 
 import numba
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 # the same for kernels of this process; a test may still ask for two
 numba.set_num_threads(1)
+# numba's threads are OpenMP's as torch's are: with its first call torch takes as many, and what
+# waits for a core spins
+torch.set_num_threads(1)
 
 # max_examples is what all tests in tests/fuzz share; MTS_FUZZ=thorough takes an hour of one core.
 # Derandomised and without deadlines: no outcome may depend on luck or on the clock.
