@@ -131,7 +131,7 @@ def recovery(
     atoms, replicas = argon(), 4
     r = torch.arange(2.5, 8.0, 0.05, dtype=torch.float64)
     g = choices.rdf(atoms.get_chemical_symbols(), "Ar", "Ar", r_A=r)
-    true = liquid(len(atoms)).requires_grad_(False)
+    true = liquid(atoms).requires_grad_(False)
     base = gradient_system("Lennard-Jones", ensemble="NVT", structure="")
     start = _replicas(base.start, replicas)
     steps = round(1000.0 * picoseconds / base.timestep_fs)
@@ -145,7 +145,7 @@ def recovery(
         seed=SEED,
     )
     goal = Goal(g, exact.mean[g.name], exact.error[g.name], 0.02)
-    model = liquid(len(atoms), off)
+    model = liquid(atoms, off)
     problem = Problem(
         **{
             **vars(nothing),

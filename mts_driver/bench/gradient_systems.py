@@ -135,15 +135,15 @@ def _atoms(name: str, structure: str) -> Atoms:
 
 def _model(name: str, atoms: Atoms) -> ClassicalPotential:
     if name == "Lennard-Jones":
-        return liquid(len(atoms))
+        return liquid(atoms)
     tables = NITROGEN if name == "harmonic" else flexible_water(cutoff_A=6.0)
     return MolecularForceField(tables, atoms.numbers.tolist())
 
 
-def liquid(atoms: int, off: float = 0.0) -> PairModel:
+def liquid(atoms: Atoms, off: float = 0.0) -> PairModel:
     """Return argon, with parameters that are a share ``off`` wrong."""
     values = {name: (1.0 + off) * value for name, value in ARGON.items()}
-    return PairModel("lennard-jones", atoms, values, cutoff_A=ARGON_CUTOFF_A)
+    return PairModel("lennard-jones", atoms.numbers.tolist(), values, cutoff_A=ARGON_CUTOFF_A)
 
 
 def argon(repeat: int = 3) -> Atoms:

@@ -20,8 +20,8 @@ def check(
     teacher: Annotated[
         str,
         typer.Option(
-            help="so3lr, ase:MODULE:CALLABLE?key=value, metatomic:FILE or socket:NAME; none runs "
-            "the student alone, where a system is too large."
+            help="so3lr, ase:MODULE:CALLABLE?key=value, metatomic:FILE, classical:FILE or "
+            "socket:NAME; none runs the student alone, where a system is too large."
         ),
     ] = "so3lr",
     picoseconds: Annotated[float, typer.Option("--ps", help="Length of the run, ps.")] = 10.0,

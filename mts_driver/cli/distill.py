@@ -32,9 +32,9 @@ def distill(
     teacher: Annotated[
         str,
         typer.Option(
-            help="The model to imitate: so3lr, ase:MODULE:CALLABLE?key=value, metatomic:FILE or "
-            "socket:NAME (a client of i-PI's protocol); {charge} in it stands for the charge of a "
-            "fragment."
+            help="The model to imitate: so3lr, ase:MODULE:CALLABLE?key=value, metatomic:FILE, "
+            "classical:FILE or socket:NAME (a client of i-PI's protocol); {charge} in it stands "
+            "for the charge of a fragment."
         ),
     ] = "so3lr",
     minutes: Annotated[

@@ -27,7 +27,10 @@ def resonance(
     structure: Annotated[Path, typer.Argument(help="Any file that ASE reads; its last frame.")],
     teacher: Annotated[
         str,
-        typer.Option(help="so3lr, ase:MODULE:CALLABLE?key=value, metatomic:FILE or socket:NAME."),
+        typer.Option(
+            help="so3lr, ase:MODULE:CALLABLE?key=value, metatomic:FILE, classical:FILE or "
+            "socket:NAME."
+        ),
     ] = "so3lr",
     student: Annotated[
         str, typer.Option(help="File of `mts distill`, or a packaged student such as water.")

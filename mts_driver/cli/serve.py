@@ -20,7 +20,7 @@ def serve(
         typer.Argument(
             metavar="MODEL",
             help="so3lr, student:FILE (or student:water, which is packaged), "
-            "ase:MODULE:CALLABLE?key=value or metatomic:FILE.",
+            "ase:MODULE:CALLABLE?key=value, metatomic:FILE or classical:FILE.",
         ),
     ],
     structure: Annotated[

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mts_driver.potentials.ranks.exchange import Ranks
 
 
-NAMED = ("so3lr", "ase", "metatomic")
+NAMED = ("so3lr", "ase", "metatomic", "classical")
 """Kinds of models that a student can be, too, beside the files of `mts distill`."""
 
 
@@ -36,7 +36,7 @@ def load_potential(
         ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
         ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator), ``metatomic:FILE`` (any model that
         was exported with metatomic; ``?forces=direct&variant=NAME&extensions=FOLDER``),
-        ``classical:FILE`` (a force field of `mts_driver.potentials.classical.file`), or
+        ``classical:FILE`` (a force field in JSON, always in float64 on the CPU), or
         ``socket:NAME`` (a program that is a client of i-PI's protocol).
     numbers : sequence of int, length N
         Atomic numbers, in the order of the positions that the potential will be called with.
@@ -95,10 +95,12 @@ def load_potential(
         from mts_driver.potentials.metatomic.potential import MetatomicPotential
 
         return MetatomicPotential(spec, numbers, device=device, dtype=dtype, ranks=ranks)
-    if kind == "classical" and rest:
-        from mts_driver.potentials.classical.file import load_force_field
+    if kind == "classical":
+        from mts_driver.potentials.classical.file import read_model
 
-        return load_force_field(rest, numbers)
+        if device != "cpu":
+            raise UserError(f"{spec} on device={device!r}: classical models run on the cpu.")
+        return read_model(classical_file(spec), numbers)
     if kind == "socket":
         from mts_driver.potentials.socket import SocketPotential
 
@@ -119,7 +121,7 @@ def require_shareable(spec: str, device: str, ranks: int) -> None:
         whose ``receptive_field_A`` is not given.
     """
     kind = spec.partition(":")[0]
-    if device != "cpu" or kind == "socket":
+    if device != "cpu" or kind in ("socket", "classical"):
         raise UserError(
             f"{spec} on {device} cannot be shared out among {ranks} ranks: only so3lr, students, "
             "metatomic: and ase: can, on the cpu."
@@ -129,6 +131,33 @@ def require_shareable(spec: str, device: str, ranks: int) -> None:
             f"{spec} cannot be shared out among {ranks} ranks: say within how many Å atoms matter "
             "to an atomic energy, with receptive_field_A=12 behind its '?'."
         )
+
+
+def classical_file(spec: str) -> Path:
+    """Return the file of ``classical:FILE``.
+
+    Raises
+    ------
+    UserError
+        If it is left out.
+    """
+    name = spec.removeprefix("classical:")
+    if not name or name == spec:
+        raise UserError(
+            f"potential {spec!r} is incomplete: write classical:FILE, such as classical:water.json."
+        )
+    return Path(name)
+
+
+def from_anywhere(spec: str) -> str:
+    """Return the specification of the same model for a process in another folder."""
+    if spec.startswith("metatomic:"):
+        from mts_driver.potentials.metatomic.specification import absolute
+
+        return absolute(spec)
+    if spec.startswith("classical:"):
+        return f"classical:{classical_file(spec).resolve()}"
+    return spec
 
 
 def as_potential(

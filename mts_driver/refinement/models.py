@@ -10,12 +10,8 @@ from torch import Tensor
 
 from integrators.state import Potential
 from mts_driver.errors import UserError
-from mts_driver.potentials.classical.file import (
-    read_force_field,
-    tables_of,
-    write_force_field,
-)
-from mts_driver.potentials.classical.molecular import MolecularForceField
+from mts_driver.potentials.classical.file import read_model, write_model
+from mts_driver.potentials.classical.parameters import train_only
 from mts_driver.potentials.student.energy import StudentEnergy
 from mts_driver.potentials.student.file import (
     find_student,
@@ -66,7 +62,7 @@ def open_model(
     atoms : ase.Atoms
         What it is for.
     train : sequence of str
-        Names of the parameters to fit; empty: all.
+        Names of the parameters to fit; empty: all, or those that a classical model's file names.
     precise : bool
         Whether a student is evaluated in float64, as second derivatives need it.
 
@@ -87,21 +83,20 @@ def open_model(
 
 
 def _classical(path: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
-    tables = read_force_field(path)
-    model = MolecularForceField(tables, atoms.numbers.tolist())
+    model = read_model(Path(path), atoms.numbers.tolist())
     everything = dict(model.named_parameters())
-    parameters = _chosen(everything, train, f"classical:{path}")
-    for name, parameter in everything.items():
-        parameter.requires_grad_(name in parameters)
+    if train:
+        _chosen(everything, train, f"classical:{path}")
+        train_only(model, train)
+    parameters = {name: p for name, p in everything.items() if p.requires_grad}
 
-    def save(folder: Path, record: dict[str, Any]) -> Path:
-        file = folder / f"{Path(path).stem}.json"
-        write_force_field(tables_of(model), file, record)
+    def save(folder: Path, _: dict[str, Any]) -> Path:
+        file = folder / Path(path).name
+        write_model(model, file)
         return file
 
     def of_others(numbers: Sequence[int]) -> Potential:
-        other = MolecularForceField(tables_of(model), numbers)
-        return other.requires_grad_(False)
+        return read_model(Path(path), numbers).requires_grad_(False)
 
     return Trainable(model, parameters, save, model.energy, of_others)
 

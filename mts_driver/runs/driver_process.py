@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mts_driver.errors import UserError
-from mts_driver.potentials.load import NAMED, require_shareable
+from mts_driver.potentials.load import NAMED, classical_file, require_shareable
 from mts_driver.potentials.metatomic.specification import Specification
 from mts_driver.processes import KEEP_MEMORY, WAIT_BRIEFLY, Child
 from mts_driver.runs.input.read import Driver, RunInput, read_input
@@ -36,14 +36,19 @@ def load(path: Path, elsewhere: Mapping[str, str] | None = None) -> RunInput:
         if kind.partition("?")[0] not in ("student", *NAMED):
             raise UserError(
                 f"<ffsocket name={driver.name!r}> asks for the model {driver.model!r}: use so3lr, "
-                "student:FILE, ase:MODULE:CALLABLE?key=value or metatomic:FILE, or leave the model "
-                "out where a program of your own connects to the socket."
+                "student:FILE, ase:MODULE:CALLABLE?key=value, metatomic:FILE or classical:FILE, or "
+                "leave the model out where a program of your own connects to the socket."
             )
         looks_like_file = "/" in rest or rest.endswith(".safetensors")
         if kind == "student" and looks_like_file and not (path.parent / rest).is_file():
             raise UserError(
                 f"<ffsocket name={driver.name!r}> asks for the student {rest!r}, which is not in "
                 f"{path.parent.resolve()}: copy it there, or correct the model."
+            )
+        if kind == "classical" and not (path.parent / classical_file(driver.model)).is_file():
+            raise UserError(
+                f"<ffsocket name={driver.name!r}> asks for {driver.model!r}, which is no file seen "
+                f"from {path.parent.resolve()}: correct the model."
             )
         if kind == "metatomic":
             Specification.parse(driver.model).require_files(within=path.parent)

@@ -163,8 +163,7 @@ def prepare(
     # what loads torch comes after what takes no time
     from mts_driver.potentials import load_potential
     from mts_driver.potentials.ase import module_here
-    from mts_driver.potentials.load import spec_for, student_spec
-    from mts_driver.potentials.metatomic.specification import absolute
+    from mts_driver.potentials.load import from_anywhere, spec_for, student_spec
     from mts_driver.potentials.virial import gives_virial
     from mts_driver.runs.input.settings import RunSettings
     from mts_driver.runs.run_folder import write_run_folder
@@ -190,10 +189,7 @@ def prepare(
     if spec and not spec.startswith("student:"):
         spec = spec_for(spec, atoms)
     # drivers run in the folder of the run, which is no place for models of hundreds of MB
-    if teacher.startswith("metatomic:"):
-        teacher = absolute(teacher)
-    if spec and spec.startswith("metatomic:"):
-        spec = absolute(spec)
+    teacher, spec = from_anywhere(teacher), spec and from_anywhere(spec)
     if hydrogen_mass_Da is None:
         hydrogen_mass_Da = 4.0 if beads == 1 else 0.0
     protocol = RunSettings(

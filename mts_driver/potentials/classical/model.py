@@ -1,14 +1,16 @@
 """What all classical models share: a sum of terms, as a potential that can be differentiated."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from integrators.linearized import Linearized
 from integrators.state import Evaluation
 from mts_driver.errors import UserError
-from mts_driver.potentials.classical.terms.term import Term, differentiated, together
+from mts_driver.potentials.classical.terms.term import Term, differentiated, pull_through
 
 
 class ClassicalPotential(nn.Module):
@@ -26,14 +28,24 @@ class ClassicalPotential(nn.Module):
     ----------
     atoms : int
         N.
-    terms : sequence of Term
-        What the energy is the sum of.
+    numbers : sequence of int, length N, optional
+        Atomic numbers, where the model is for certain elements.
+
+    Attributes
+    ----------
+    terms : list of Term
+        What the energy is the sum of; a model adds its own.
     """
 
-    def __init__(self, atoms: int, terms: Sequence[Term] = ()) -> None:
+    def __init__(self, atoms: int, numbers: Sequence[int] | None = None) -> None:
         super().__init__()
         self.atoms = atoms
-        self.terms = list(terms)
+        self.numbers = None if numbers is None else np.array(numbers, int)
+        self.terms: list[Term] = []
+
+    def table(self) -> dict[str, Any]:
+        """All of the model as it is written to a file, with the present values."""
+        raise NotImplementedError
 
     def energy(self, positions: Tensor, cell: Tensor) -> Tensor:
         """Energies (...,), eV, with a graph to all that requires a gradient.
@@ -91,15 +103,18 @@ class ClassicalPotential(nn.Module):
                     "trained, or call requires_grad_() on it."
                 )
         x, cells = (one.detach() for one in self._flat(positions, cell))
-        parts = [term.linearized(x, cells, parameters) for term in self.terms]
+        parts = [term.linearized(x.requires_grad_(), cells) for term in self.terms]
         found = self._shaped(_total([part.evaluation for part in parts]), positions)
-        pull = together([part.pull for part in parts])
+        pull = pull_through(parts, x, parameters)
 
         def shaped(along: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
             pulled, by_parameter = pull(along.detach().double().reshape(x.shape))
             return pulled.reshape(positions.shape).to(along), by_parameter
 
         return Linearized(found, shaped)
+
+    def prepare(self) -> None:
+        """Make ready for an evaluation; for models whose pairs depend on parameters."""
 
     def _sum(self, x: Tensor, cells: Tensor) -> Tensor:
         return torch.stack([term.energy(x, cells) for term in self.terms]).sum(0)
@@ -114,6 +129,7 @@ class ClassicalPotential(nn.Module):
             )
         if positions.device.type != "cpu":
             raise UserError(f"positions are on {positions.device}: classical models run on cpu.")
+        self.prepare()
         x = positions.double().reshape(-1, self.atoms, 3).contiguous()
         if not bool(torch.isfinite(x).all()):
             raise UserError("positions hold a number that is not finite: use a shorter time step.")

@@ -1,6 +1,8 @@
 """Flexible molecules: bonds, angles, charges and van der Waals interactions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,16 +10,20 @@ from torch import Tensor
 
 from mts_driver.errors import UserError
 from mts_driver.potentials.classical.electrostatics import COULOMB_EV_A, damped_shifted_force
-from mts_driver.potentials.classical.force_field import ForceField, assign, charge_matrix
+from mts_driver.potentials.classical.force_field import Assigned, ForceField, assign, charge_matrix
+from mts_driver.potentials.classical.force_field_table import (
+    force_field_table,
+    read_force_field,
+)
 from mts_driver.potentials.classical.forms import FORMS, harmonic
 from mts_driver.potentials.classical.model import ClassicalPotential
 from mts_driver.potentials.classical.parameters import (
     by_kind,
     check_names,
+    each,
     number,
-    of_kind,
+    of_kinds,
     parameter,
-    stacked,
 )
 from mts_driver.potentials.classical.terms.bonds import Angles, Bonds
 from mts_driver.potentials.classical.terms.near_pairs import NearPairs
@@ -54,30 +60,62 @@ class MolecularForceField(ClassicalPotential):
 
     def __init__(self, force_field: ForceField, numbers: Sequence[int]) -> None:
         found = assign(force_field, numbers)
-        super().__init__(len(numbers))
+        super().__init__(len(numbers), numbers)
         self.force_field, self._types = force_field, found.types
         self._cutoff_A = number("cutoff_A", force_field.cutoff_A)
         self._alpha_per_A = number("damping_per_A", force_field.damping_per_A)
         self._excluded = found.excluded
-        self._add_internal("bonds", BOND, Bonds, found.bonds, found.bond_names, self._bond)
-        self._add_internal("angles", ANGLE, Angles, found.angles, found.angle_names, self._angle)
+        self._here: dict[str, list[str]] = {}
+        self._add_internal(found)
         self._add_van_der_waals()
         self._add_charges()
 
     def charges(self) -> Tensor:
         """Charges of all types that have one, e, in the order of the force field's types."""
-        return self._neutral @ stacked(self.charge_e)
+        return self._neutral @ of_kinds(self.charge_e, self._free)
 
-    def _add_internal(self, table, names, coordinates, groups, keys, function) -> None:
-        values = getattr(self.force_field, table)
-        for key, given in values.items():
-            check_names(given, names, what=f"{table}.{key}")
-        for name in names:
-            self.add_module(name, by_kind(name, {k: given[name] for k, given in values.items()}))
-        if len(groups):
-            order = list(values)
-            kinds = np.array([order.index(key) for key in keys])
-            self.terms.append(InternalTerm(coordinates(self.atoms, groups, kinds), function))
+    def table(self) -> dict[str, Any]:
+        """All of the model as it is written to a file, with the present values."""
+
+        def present(names: Iterable[str], keys: Iterable[str]) -> dict[str, dict[str, float]]:
+            return {key: {name: getattr(self, name)[key].item() for name in names} for key in keys}
+
+        said = self.force_field
+        types = {
+            name: replace(kind, charge_e=self.charge_e[name].item()) if name in self._free else kind
+            for name, kind in said.types.items()
+        }
+        shared = {name: getattr(self, name).item() for name in self._form.shared}
+        found = replace(
+            said,
+            types=types,
+            van_der_waals=present(self._form.of_types, said.van_der_waals),
+            bonds=present(BOND, said.bonds),
+            angles=present(ANGLE, said.angles),
+            shared={**shared, **self._constants},
+        )
+        return {"form": "molecular", **force_field_table(found)}
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], numbers: Sequence[int]) -> "MolecularForceField":
+        """Make the model of a `table`."""
+        return cls(read_force_field(table), numbers)
+
+    def _add_internal(self, found: Assigned) -> None:
+        for table, names, keys, groups, coordinates, function in (
+            ("bonds", BOND, found.bond_names, found.bonds, Bonds, self._bond),
+            ("angles", ANGLE, found.angle_names, found.angles, Angles, self._angle),
+        ):
+            values = getattr(self.force_field, table)
+            for key, given in values.items():
+                check_names(given, names, what=f"{table}.{key}")
+            for name in names:
+                known = {key: given[name] for key, given in values.items()}
+                self.add_module(name, by_kind(name, known))
+            here = self._here[table] = [key for key in values if key in keys]
+            if here:
+                kinds = np.array([here.index(key) for key in keys])
+                self.terms.append(InternalTerm(coordinates(self.atoms, groups, kinds), function))
 
     def _add_van_der_waals(self) -> None:
         force_field = self.force_field
@@ -98,13 +136,14 @@ class MolecularForceField(ClassicalPotential):
         for name in self._form.of_types:
             values = {kind: given[name] for kind, given in force_field.van_der_waals.items()}
             self.add_module(name, by_kind(name, values))
-        self._sized = [kind for kind in force_field.van_der_waals if kind in self._types]
-        self._add_pairs(self._sized, self._van_der_waals)
+        here = [kind for kind in force_field.van_der_waals if kind in self._types]
+        self._here["van_der_waals"] = here
+        self._add_pairs(here, self._van_der_waals)
 
     def _add_charges(self) -> None:
-        charged, free, matrix = charge_matrix(self.force_field)
+        charged, self._free, matrix = charge_matrix(self.force_field)
         self.charge_e = by_kind(
-            "charge_e", {name: self.force_field.types[name].charge_e for name in free}
+            "charge_e", {name: self.force_field.types[name].charge_e for name in self._free}
         )
         here = [k for k, name in enumerate(charged) if name in self._types]
         self._charged, self._neutral = [charged[k] for k in here], torch.from_numpy(matrix[here])
@@ -125,18 +164,24 @@ class MolecularForceField(ClassicalPotential):
             self.terms.append(InternalTerm(pairs, function))
 
     def _bond(self, r: Tensor, kinds: Tensor, order: int) -> tuple[Tensor, ...]:
-        k, rest = (of_kind(stacked(getattr(self, name)), kinds) for name in BOND)
+        k, rest = (each(getattr(self, name), self._here["bonds"], kinds) for name in BOND)
         return harmonic(r, order, k, rest)
 
     def _angle(self, theta: Tensor, kinds: Tensor, order: int) -> tuple[Tensor, ...]:
-        k, rest = (of_kind(stacked(getattr(self, name)), kinds) for name in ANGLE)
+        k, rest = (each(getattr(self, name), self._here["angles"], kinds) for name in ANGLE)
         return harmonic(theta, order, k, rest)
 
     def _van_der_waals(self, r: Tensor, kinds: Tensor, order: int) -> tuple[Tensor, ...]:
-        values = {name: getattr(self, name) for name in self._form.shared}
+        values, here = {}, self._here["van_der_waals"]
         for name, mixed in self._form.of_types.items():
-            own = torch.stack([getattr(self, name)[kind] for kind in self._sized])
-            values[name] = own[0] if len(own) == 1 else mixed(own[:, None], own).flatten()[kinds]
+            own = getattr(self, name)
+            if len(here) == 1:
+                values[name] = own[here[0]]
+            else:
+                column = of_kinds(own, here)
+                values[name] = mixed(column[:, None], column).flatten().index_select(0, kinds)
+        for name in self._form.shared:
+            values[name] = getattr(self, name)
         return self._form.function(r, order, **values, **self._constants)
 
     def _coulomb(self, r: Tensor, kinds: Tensor, order: int) -> tuple[Tensor, ...]:

@@ -1,7 +1,7 @@
 """Numbers of a model as parameters: checked, in float64, with their units in their names."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,14 +46,14 @@ def by_kind(name: str, values: Mapping[str, Any]) -> nn.ParameterDict:
     return nn.ParameterDict({kind: parameter(f"{name}.{kind}", v) for kind, v in values.items()})
 
 
-def stacked(values: nn.ParameterDict) -> Tensor:
-    """All values of one name, (T,), in order."""
-    return torch.stack(list(values.values()))
+def of_kinds(values: nn.ParameterDict, names: Sequence[str]) -> Tensor:
+    """Values of the named types, (T,)."""
+    return torch.stack([values[name] for name in names])
 
 
-def of_kind(values: Tensor, kinds: Tensor) -> Tensor:
-    """Values (T,) for each of the items of given kinds (K,); a scalar where there is one kind."""
-    return values[0] if len(values) == 1 else values.index_select(0, kinds)
+def each(values: nn.ParameterDict, names: Sequence[str], kinds: Tensor) -> Tensor:
+    """Values for items (K,) whose kinds count the names; a scalar where there is one name."""
+    return values[names[0]] if len(names) == 1 else of_kinds(values, names)[kinds]
 
 
 def check_names(given: Iterable[str], known: Iterable[str], *, what: str) -> None:

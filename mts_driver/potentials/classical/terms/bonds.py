@@ -28,6 +28,7 @@ class Repeated:
     def __init__(self, atoms: int, groups: Ints, kinds: Ints) -> None:
         self.atoms, self._groups, self._kinds = atoms, np.asarray(groups), np.asarray(kinds)
         self._replicas = 0
+        self._cells: tuple[Floats, Floats] = np.zeros((0, 3, 3)), np.zeros((0, 3, 3))
 
     def repeat(self, replicas: int) -> None:
         """Set ``members`` (n, R K) and ``kinds`` (R K,), numbered through ``replicas``."""
@@ -37,6 +38,12 @@ class Repeated:
             self.kinds = torch.from_numpy(np.tile(self._kinds, replicas))
             self._replicas = replicas
 
+    def inverses(self, cells: Floats) -> Floats:
+        """Inverses of cells (R, 3, 3), which seldom change; zeros for isolated systems."""
+        if not np.array_equal(cells, self._cells[0]):
+            self._cells = cells.copy(), inverted(cells)
+        return self._cells[1]
+
 
 class Bonds(Repeated):
     """Distances of given pairs of atoms, `Coordinates`; ``groups`` has shape (B, 2)."""
@@ -45,10 +52,10 @@ class Bonds(Repeated):
         """Measure all bonds at positions (R, N, 3) in cells (R, 3, 3), Å."""
         self.repeat(len(x))
         i, j = self.members
-        flat, inverses = x.reshape(-1, 3), inverted(cells)
+        flat, inverses = x.reshape(-1, 3), self.inverses(cells)
         vectors, lengths = kernels.nearest_images(flat, i, j, cells, inverses, self.atoms)
-        switch = np.zeros((3, len(i)))
-        switch[0] = 1.0
+        switch = np.zeros((len(i), 3))
+        switch[:, 0] = 1.0
         return Distances(i, j, vectors, lengths, switch, self.kinds, len(x), self.atoms)
 
     def graphed(self, x: Tensor, cells: Tensor) -> Graphed:
@@ -108,7 +115,7 @@ class Angles(Repeated):
         """Measure all angles at positions (R, N, 3) in cells (R, 3, 3), Å."""
         self.repeat(len(x))
         i, b, k = self.members
-        flat, inverses = x.reshape(-1, 3), inverted(cells)
+        flat, inverses = x.reshape(-1, 3), self.inverses(cells)
         first, second = (
             kernels.nearest_images(flat, b, end, cells, inverses, self.atoms)[0] for end in (i, k)
         )
@@ -137,7 +144,7 @@ def inverted(cells: Floats) -> Floats:
 def _nearest_image(x: Tensor, cells: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """Vectors (P, 3) from atoms i to the nearest images of atoms j of (R, N, 3), with a graph."""
     flat, replica = x.reshape(-1, 3), i // x.shape[1]
-    d = flat[j] - flat[i]
+    d = flat.index_select(0, j) - flat.index_select(0, i)
     inverses = torch.from_numpy(inverted(cells.detach().numpy()))[replica]
     turns = torch.einsum("pa,pab->pb", d.detach(), inverses).round()
-    return d - torch.einsum("pa,pab->pb", turns, cells[replica])
+    return d - torch.einsum("pa,pab->pb", turns, cells.index_select(0, replica))

@@ -79,7 +79,7 @@ class Distances(NamedTuple):
         The atoms.
     vectors, lengths : array, shapes (P, 3) and (P,)
         From i to j, Å.
-    switch : array, shape (3, P)
+    switch : array, shape (P, 3)
         s, s′ and s″.
     kinds : int64 Tensor, shape (P,)
         Which parameters belong to a pair.

@@ -23,7 +23,7 @@ def near(x, i, j, image, shifts, start, cutoff):
     first, second = np.empty(i.size, np.int64), np.empty(i.size, np.int64)
     kept = np.empty(i.size, np.int64)
     vectors, distances = np.empty((i.size, 3)), np.empty(i.size)
-    switch = np.empty((3, i.size))
+    switch = np.empty((i.size, 3))
     width = max(cutoff - start, 1e-300)
     n, closest, whose = 0, np.inf, 0
     for p in range(i.size):
@@ -39,14 +39,14 @@ def near(x, i, j, image, shifts, start, cutoff):
             first[n], second[n], kept[n] = a, b, p
             vectors[n, 0], vectors[n, 1], vectors[n, 2] = dx, dy, dz
             distances[n] = r
-            switch[0, n], switch[1, n], switch[2, n] = 1.0, 0.0, 0.0
+            switch[n, 0], switch[n, 1], switch[n, 2] = 1.0, 0.0, 0.0
             if r > start:
                 t = (r - start) / width
-                switch[0, n] = 1.0 - t * t * t * (10.0 - t * (15.0 - 6.0 * t))
-                switch[1, n] = -30.0 * (t * (1.0 - t)) ** 2 / width
-                switch[2, n] = -60.0 * t * (1.0 - t) * (1.0 - 2.0 * t) / width**2
+                switch[n, 0] = 1.0 - t * t * t * (10.0 - t * (15.0 - 6.0 * t))
+                switch[n, 1] = -30.0 * (t * (1.0 - t)) ** 2 / width
+                switch[n, 2] = -60.0 * t * (1.0 - t) * (1.0 - 2.0 * t) / width**2
             n += 1
-    found = first[:n], second[:n], kept[:n], vectors[:n], distances[:n], switch[:, :n]
+    found = first[:n], second[:n], kept[:n], vectors[:n], distances[:n], switch[:n]
     return found, np.sqrt(closest), whose
 
 
@@ -76,8 +76,8 @@ def spread(i, j, vectors, distances, switch, value, slope, replicas, atoms):
     for p in range(i.size):
         a, b = i[p], j[p]
         replica = a // atoms
-        energies[replica] += value[p] * switch[0, p]
-        f = (slope[p] * switch[0, p] + value[p] * switch[1, p]) / distances[p]
+        energies[replica] += value[p] * switch[p, 0]
+        f = (slope[p] * switch[p, 0] + value[p] * switch[p, 1]) / distances[p]
         for k in range(3):
             pull = f * vectors[p, k]
             forces[a, k] += pull
@@ -94,7 +94,7 @@ def pull_back(i, j, vectors, distances, switch, value, slope, curve, along):
     by_value, by_slope = np.empty(i.size), np.empty(i.size)
     for p in range(i.size):
         a, b, r = i[p], j[p], distances[p]
-        s0, s1, s2 = switch[0, p], switch[1, p], switch[2, p]
+        s0, s1, s2 = switch[p, 0], switch[p, 1], switch[p, 2]
         ux, uy, uz = along[b, 0] - along[a, 0], along[b, 1] - along[a, 1], along[b, 2] - along[a, 2]
         nx, ny, nz = vectors[p, 0] / r, vectors[p, 1] / r, vectors[p, 2] / r
         w = nx * ux + ny * uy + nz * uz

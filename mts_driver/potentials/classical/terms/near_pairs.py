@@ -65,6 +65,12 @@ class NearPairs:
         self._state = (-1, -1)
         self._checked: Floats = np.zeros((0, 3, 3))
 
+    def end_at(self, cutoff_A: float) -> None:
+        """Take another cutoff, without a switch."""
+        if cutoff_A != self.cutoff_A:
+            self.cutoff_A = self.switch_A = cutoff_A
+            self._lists, self._state = [], (-1, -1)
+
     def measure(self, x: Floats, cells: Floats) -> Distances:
         """Find the pairs of positions (R, N, 3) in cells (R, 3, 3), Å.
 
@@ -93,8 +99,8 @@ class NearPairs:
         turns = torch.from_numpy(self._turns[self._pairs[2][kept]])
         atoms = torch.from_numpy(np.stack((i, j)))
         flat = x.reshape(-1, 3)
-        shifts = torch.einsum("pa,pab->pb", turns, cells[atoms[0] // self.atoms])
-        return atoms, kept, flat[atoms[1]] - flat[atoms[0]] + shifts
+        shifts = torch.einsum("pa,pab->pb", turns, cells.index_select(0, atoms[0] // self.atoms))
+        return atoms, kept, flat.index_select(0, atoms[1]) - flat.index_select(0, atoms[0]) + shifts
 
     def _kinds_of(self, kept: Ints) -> Tensor:
         kinds = self._kind_of_pair

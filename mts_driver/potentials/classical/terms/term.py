@@ -1,18 +1,37 @@
 """A part of an energy that can be evaluated, and vectors be pulled back through its forces."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from integrators.linearized import Linearized, Pull
+from integrators.linearized import Pull
 from integrators.state import Evaluation
+from mts_driver.potentials.arrays import Arrays
 from mts_driver.potentials.classical.terms.coordinates import Coordinates
-from mts_driver.structures.neighbors import Floats
 
 Function = Callable[[Tensor, Tensor, int], tuple[Tensor, ...]]
 """From coordinates q (K,), their kinds (K,) and an order n: φ and its first n derivatives in q."""
+
+
+class Part(NamedTuple):
+    """What a term knows at some positions x.
+
+    Attributes
+    ----------
+    evaluation : Evaluation
+        Of the term, detached.
+    outputs : tuple of Tensor
+        With graphs to parameters, and to x where the term is differentiated automatically.
+    back : callable
+        From a (R, N, 3) to what is known of (∂F/∂x)ᵀ a, the rest of which comes through the graphs,
+        and to the derivatives of Σ F·a with respect to the outputs.
+    """
+
+    evaluation: Evaluation
+    outputs: tuple[Tensor, ...]
+    back: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]]
 
 
 class Term(Protocol):
@@ -26,13 +45,13 @@ class Term(Protocol):
         """Energies, forces and virials, detached."""
         ...
 
-    def linearized(self, x: Tensor, cells: Tensor, parameters: Sequence[Tensor]) -> Linearized:
-        """Evaluate so that vectors can be pulled back to positions and parameters."""
+    def linearized(self, x: Tensor, cells: Tensor) -> Part:
+        """Evaluate so that vectors can be pulled back to x, which is a leaf, and parameters."""
         ...
 
 
 class InternalTerm:
-    """Σ φ(q) over internal coordinates; derivatives of φ written out, all else compiled loops.
+    """Σ φ(q) s(q) over internal coordinates, by the derivatives of φ and compiled loops.
 
     Parameters
     ----------
@@ -55,34 +74,22 @@ class InternalTerm:
         """Energies, forces and virials; see `Term`."""
         q = self._coordinates.measure(x.numpy(), cells.numpy())
         with torch.no_grad():
-            value, slope = (_array(f, q.values) for f in self._function(q.values, q.kinds, 1))
-        return _evaluation(q.spread(value, slope), x)
+            value, slope = self._function(q.values, q.kinds, 1)
+        return _evaluation(q.spread(value.numpy(), slope.numpy()), x)
 
-    def linearized(self, x: Tensor, cells: Tensor, parameters: Sequence[Tensor]) -> Linearized:
+    def linearized(self, x: Tensor, cells: Tensor) -> Part:
         """Evaluate so that vectors can be pulled back; see `Term`."""
-        q = self._coordinates.measure(x.numpy(), cells.numpy())
+        q = self._coordinates.measure(x.detach().numpy(), cells.numpy())
         with torch.enable_grad():
             functions = self._function(q.values, q.kinds, 2)
-        value, slope, curve = (_array(f, q.values) for f in functions)
-        graphs = functions[:2]
+        value, slope, curve = (one.detach().numpy() for one in functions)
 
-        def pull(along: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-            flat = along.detach().reshape(-1, 3).numpy()
-            pulled, *weights = q.pull_back(value, slope, curve, flat)
-            pairs = [
-                (graph, torch.from_numpy(weight).reshape(graph.shape))
-                for graph, weight in zip(graphs, weights, strict=True)
-                if graph.requires_grad
-            ]
-            by_parameter: tuple[Tensor | None, ...] = (None,) * len(parameters)
-            if pairs and parameters:
-                outputs, seeds = zip(*pairs, strict=True)
-                by_parameter = torch.autograd.grad(
-                    outputs, parameters, seeds, retain_graph=True, allow_unused=True
-                )
-            return torch.from_numpy(pulled).reshape(x.shape), by_parameter
+        def back(along: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            found = q.pull_back(value, slope, curve, along.reshape(-1, 3).numpy())
+            pulled, *seeds = (torch.from_numpy(array) for array in found)
+            return pulled.reshape(x.shape), tuple(seeds)
 
-        return Linearized(_evaluation(q.spread(value, slope), x), pull)
+        return Part(_evaluation(q.spread(value, slope), x), functions[:2], back)
 
 
 class DifferentiatedTerm:
@@ -102,18 +109,14 @@ class DifferentiatedTerm:
         found = differentiated(self.energy, x.detach().requires_grad_(), cells, graph=False)
         return Evaluation(*(one.detach() for one in found))
 
-    def linearized(self, x: Tensor, cells: Tensor, parameters: Sequence[Tensor]) -> Linearized:
+    def linearized(self, x: Tensor, cells: Tensor) -> Part:
         """Evaluate so that vectors can be pulled back; see `Term`."""
-        x = x.detach().requires_grad_()
         found = differentiated(self.energy, x, cells, graph=True)
 
-        def pull(along: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-            by_x, *rest = torch.autograd.grad(
-                found.forces, (x, *parameters), along, retain_graph=True, allow_unused=True
-            )
-            return torch.zeros_like(along) if by_x is None else by_x, tuple(rest)
+        def back(along: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            return torch.zeros_like(along), (along,)
 
-        return Linearized(Evaluation(*(one.detach() for one in found)), pull)
+        return Part(Evaluation(*(one.detach() for one in found)), (found.forces,), back)
 
 
 def differentiated(
@@ -139,24 +142,28 @@ def differentiated(
     return Evaluation(energies, -gradient, -slope)
 
 
-def together(parts: Sequence[Pull]) -> Pull:
-    """Return the pull of a sum of terms."""
+def pull_through(parts: Sequence[Part], x: Tensor, parameters: Sequence[Tensor]) -> Pull:
+    """Return the pull of a sum of terms at ``x`` (R, N, 3), with one pass over all graphs."""
 
     def pull(along: Tensor) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        found = [part(along) for part in parts]
-        by_parameter = []
-        for slopes in zip(*(slopes for _, slopes in found), strict=True):
-            known = [slope for slope in slopes if slope is not None]
-            by_parameter.append(torch.stack(known).sum(0) if known else None)
-        return torch.stack([pulled for pulled, _ in found]).sum(0), tuple(by_parameter)
+        pulled, outputs, seeds = torch.zeros_like(along), [], []
+        for part in parts:
+            known, own = part.back(along)
+            pulled += known
+            for output, seed in zip(part.outputs, own, strict=True):
+                if output.requires_grad:
+                    outputs.append(output)
+                    seeds.append(seed)
+        if not outputs:
+            return pulled, (None,) * len(parameters)
+        by_x, *by_parameter = torch.autograd.grad(
+            outputs, (x, *parameters), seeds, retain_graph=True, allow_unused=True
+        )
+        return pulled if by_x is None else pulled + by_x, tuple(by_parameter)
 
     return pull
 
 
-def _array(function: Tensor, like: Tensor) -> Floats:
-    return function.detach().expand_as(like).contiguous().numpy()
-
-
-def _evaluation(arrays: tuple[Floats, Floats, Floats], x: Tensor) -> Evaluation:
+def _evaluation(arrays: Arrays, x: Tensor) -> Evaluation:
     energies, forces, virials = (torch.from_numpy(array) for array in arrays)
     return Evaluation(energies, forces.reshape(x.shape), virials)
