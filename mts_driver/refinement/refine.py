@@ -27,6 +27,8 @@ from mts_driver.refinement.system import System
 
 KEPT = ("before.pt", "teacher.pt", "after.pt", STATE_FILE)
 """What a refinement goes on from after a kill."""
+SINGLE_ANCHORS = 20
+"""Steps after which the way back starts anew where rounding is that of single precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +163,7 @@ def refine(
         report(f"updates, loss {update.loss:.3g}", k + 1, settings.updates)
 
     history, _ = fit(
-        *(problem, method_of(settings), before.end),
+        *(problem, method_of(settings, single=opened.as_it_was is not None), before.end),
         FitSettings(
             updates=settings.updates,
             learning_rate=settings.learning_rate,
@@ -209,14 +211,15 @@ def problem_of(opened: Trainable, goals: Goals, settings: RefineSettings) -> Pro
     )
 
 
-def method_of(settings: RefineSettings) -> Method:
-    """Return the way to a gradient."""
+def method_of(settings: RefineSettings, *, single: bool) -> Method:
+    """Return the way to a gradient; ``single``: whether forces are in single precision."""
     if settings.method == "reweighting":
         return Reweighting()
     truncation = settings.truncation_fs
     return Reversible(
         truncation_steps=None if truncation is None else settings.steps_of(truncation),
         growth_bound=settings.growth_bound,
+        anchor_every=SINGLE_ANCHORS if single else None,
     )
 
 
