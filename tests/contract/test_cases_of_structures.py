@@ -9,6 +9,7 @@ from ase.io import read
 from running import mts, properties
 
 AS_IT_IS = ("--equilibrate-ps", 0, "--no-minimise", "--quiet")
+LJ = "ase:ase.calculators.lj:LennardJones?epsilon=0.01"
 
 
 def prepared(folder, structure, *options):
@@ -32,8 +33,7 @@ def test_charge_in_header(cases, tmp_path):
     assert read(tmp_path / "run/start.extxyz").info["charge"] == -1
     assert ran(file)[0, 3] == pytest.approx(-824.1218, abs=2e-4)
     # a model without a place for a charge
-    teacher = "ase:ase.calculators.lj:LennardJones?epsilon=0.01"
-    done = mts("prepare", structure, "-o", tmp_path / "lj", "--teacher", teacher, *options)
+    done = mts("prepare", structure, "-o", tmp_path / "lj", "--teacher", LJ, *options)
     assert done.returncode == 2 and "is needed for a system of charge -1" in done.stderr
 
 
@@ -47,7 +47,7 @@ def test_charge_in_header(cases, tmp_path):
 )
 def test_heavy_water(cases, tmp_path, options, masses):
     structure = cases / "heavy_water/d2o.extxyz"
-    prepared(tmp_path / "run", structure, "--student", "none", *options)
+    prepared(tmp_path / "run", structure, "--teacher", LJ, "--student", "none", *options)
     found = read(tmp_path / "run/start.extxyz").get_masses()
     np.testing.assert_allclose(found, [masses[0], masses[1], masses[1]], atol=1e-6)
 

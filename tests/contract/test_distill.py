@@ -48,7 +48,7 @@ def mts(folder, *words):
     )
 
 
-SMALL = ("--hidden", "16", "--channels", "8", "--messages", "6")
+SMALL = ("--hidden", "16")
 PATIENCE_S = 3 * LONG_S
 """The first distillation on a machine compiles for minutes."""
 BUDGET = ("--updates", "200", "--frames", "100")

@@ -19,7 +19,7 @@ from ipi_input import (
     forcefield,
     simulation_xml,
 )
-from running import LONG_S
+from running import LONG_S, environment
 
 from integrators.ipi import register
 
@@ -35,7 +35,13 @@ REGISTER = "<ffdirect name='respa'><pes>custom</pes><pes_path>register.py</pes_p
 
 def run(command, folder, name="input.xml"):
     return subprocess.run(
-        [*command, name], cwd=folder, capture_output=True, text=True, timeout=LONG_S, check=False
+        [*command, name],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        env=environment(),
+        check=False,
     )
 
 

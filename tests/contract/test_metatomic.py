@@ -338,8 +338,7 @@ def test_a_student_is_distilled_from_it(files, tmp_path, updates):
     student = tmp_path / "s.safetensors"
     done = mts(
         *("distill", tmp_path / "argon.extxyz", "-o", student, "--teacher", teacher),
-        *("--hidden", 16, "--channels", 8, "--messages", 6),
-        *("--updates", updates, "--frames", 45),
+        *("--hidden", 16, "--updates", updates, "--frames", 45),
         timeout=3 * LONG_S,
     )
     assert done.returncode == 0, done.stderr

@@ -146,7 +146,7 @@ def make(monkeypatch):
         folder.mkdir(exist_ok=True)
         monkeypatch.chdir(folder)  # settings with paths are kept with the student
         settings = {"updates": 100, "frames": 130, "outer_fs": 10.0, "seed": 3}
-        settings |= {"channels": 8, "messages": 6, "hidden": 16}
+        settings |= {"hidden": 16}
         settings |= {key: choices.pop(key) for key in settings.keys() & choices.keys()}
         doomed = list(dies)
 

@@ -161,7 +161,7 @@ def test_a_student_is_distilled_from_a_program(tmp_path, connect):
     name = name_of(tmp_path)
     write(tmp_path / "methanol.xyz", molecule("CH3OH"))
     connect(MTS, "serve", "so3lr", "--address", name, "--structure", "methanol.xyz")
-    words = ("--hidden", 16, "--channels", 8, "--messages", 6, "--updates", 200, "--frames", 100)
+    words = ("--hidden", 16, "--updates", 200, "--frames", 100)
     student = tmp_path / "s.safetensors"
     done = mts(
         *("distill", tmp_path / "methanol.xyz", "-o", student, "--teacher", f"socket:{name}"),

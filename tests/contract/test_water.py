@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running import MTS, assert_nothing_is_left, family, kill, start, wait_for
+from running import MTS, assert_nothing_is_left, environment, family, kill, start, wait_for
 
 from mts_driver.analysis.report import report as write_report
 from mts_driver.runs.input.mode import AHEAD
@@ -18,7 +18,7 @@ INPUTS = Path(__file__).parents[2] / "inputs"
 
 
 def mts(*words):
-    subprocess.run([MTS, *map(str, words)], check=True)
+    subprocess.run([MTS, *map(str, words)], env=environment(), check=True)
 
 
 def run_folder(tmp_path, system):
@@ -32,17 +32,8 @@ def run_folder(tmp_path, system):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("system", "steps", "ahead"),
-    [
-        ("water64_two_drivers", 30, 0),
-        ("water64", 60, AHEAD),
-        pytest.param("water216", 6, AHEAD, marks=pytest.mark.slow),
-    ],
-)
-def test_shipped_inputs(tmp_path, system, steps, ahead):
-    folder = run_folder(tmp_path, system)
-    mts("run", folder / "input.xml", "--steps", steps, "--baseline-steps", 3)
+def assert_sound(folder, steps, ahead):
+    """What a run, with a baseline, says of itself."""
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["completed"] and summary["steps"] == steps
     assert summary["outer_timestep_fs"] == 6.0 and summary["n_inner"] == 6
@@ -62,6 +53,16 @@ def test_shipped_inputs(tmp_path, system, steps, ahead):
     results = write_report(folder).results
     assert results["xh_bond_A"]["broken"] == 0
     assert (folder / "report.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("system", "steps"),
+    [("water64", 60), pytest.param("water216", 6, marks=pytest.mark.slow)],
+)
+def test_shipped_inputs(tmp_path, system, steps):
+    folder = run_folder(tmp_path, system)
+    mts("run", folder / "input.xml", "--steps", steps, "--baseline-steps", 3)
+    assert_sound(folder, steps, AHEAD)
 
 
 @pytest.mark.parametrize(
@@ -106,14 +107,18 @@ def folder_to_kill(place):
     return folder
 
 
-LONG_ENOUGH = ("--steps", 30, "--baseline-steps", 0)
+LONG_ENOUGH = ("--steps", 30)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = folder_to_kill(tmp_path_factory.mktemp("whole"))
-    mts("run", folder / "input.xml", *LONG_ENOUGH)
+    mts("run", folder / "input.xml", *LONG_ENOUGH, "--baseline-steps", 3)
     return folder
+
+
+def test_shipped_input_of_two_drivers(uninterrupted):
+    assert_sound(uninterrupted, 30, 0)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def uninterrupted(tmp_path_factory):
 def test_killed_and_restarted_is_the_uninterrupted_run(tmp_path, victim, uninterrupted):
     """kill -9 of either driver or of everything's parent; the rest is as if nothing had been."""
     folder = folder_to_kill(tmp_path)
-    process = start("run", folder / "input.xml", *LONG_ENOUGH)
+    process = start("run", folder / "input.xml", *LONG_ENOUGH, "--baseline-steps", 0)
     rows = folder / "simulation.out"
     wait_for(lambda: rows.exists() and len(rows.read_text().splitlines()) > 8, what="few steps")
     kill(process.pid if victim == "mts run" else family(folder)[victim])
@@ -136,7 +141,7 @@ def test_killed_and_restarted_is_the_uninterrupted_run(tmp_path, victim, uninter
         assert f"{victim} (process" in output and "SIGKILL" in output and "--restart" in output
         assert process.returncode == 2
     assert_nothing_is_left(folder / "input.xml")
-    mts("run", folder / "input.xml", "--restart", *LONG_ENOUGH)
+    mts("run", folder / "input.xml", "--restart", *LONG_ENOUGH, "--baseline-steps", 0)
     for name in ("simulation.out", "simulation.pos_0.xyz"):
         assert (folder / name).read_text() == (uninterrupted / name).read_text()
 

@@ -49,7 +49,8 @@ def argon() -> Atoms:
 
 def environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    one_thread = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    return {**os.environ, **one_thread, "PYTHONPATH": path}
 
 
 def start(*words: object, folder: Path) -> subprocess.Popen[str]:

@@ -124,7 +124,7 @@ def test_what_a_kill_left_is_taken_off_to_the_last_byte(tmp_path):
 
 def training(folder, budget):
     torch.manual_seed(0)
-    config = StudentConfig(elements=("H", "C", "O"), channels=8, messages=6, hidden=16)
+    config = StudentConfig(elements=("H", "C", "O"), hidden=16)
     rng, graphs = np.random.default_rng(0), []
     for _ in range(5):
         atoms = molecule("CH3CH2OH")

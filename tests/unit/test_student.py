@@ -16,12 +16,14 @@ from mts_driver.potentials.student.model import StudentConfig, StudentModel
 from mts_driver.potentials.student.potential import Student, without_mean
 
 WATER = [8, 1, 1]
+# channels and messages as by default, whose kernels others compile too, or of an odd number
+LOCAL, PASSING, ODD = {"messages": 0}, {"messages": 8}, {"channels": 8, "messages": 6}
+ODD_LANES = pytest.param(ODD, marks=pytest.mark.slow, id="odd lanes")
 
 
 def random_model(**options):
     torch.manual_seed(3)
-    chosen = {"channels": 8, "messages": 6, "hidden": 16, **options}
-    model = StudentModel(StudentConfig(elements=("H", "O"), **chosen))
+    model = StudentModel(StudentConfig(elements=("H", "O"), hidden=16, **options))
     with torch.no_grad():
         for name, p in model.named_parameters():
             if name[0] in "bs":
@@ -30,15 +32,27 @@ def random_model(**options):
     return model.double()
 
 
-@pytest.fixture(scope="module", params=[0, 6], ids=["local", "message pass"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(LOCAL, id="local"),
+        pytest.param(PASSING, id="message pass"),
+        ODD_LANES,
+    ],
+)
 def water(structures, request):
     atoms = read(structures / "water64_packmol.extxyz")
     cell = torch.tensor(np.array(atoms.cell))
     return (
-        Student(random_model(messages=request.param), atoms.numbers, dtype="float64"),
+        Student(random_model(**request.param), atoms.numbers, dtype="float64"),
         torch.tensor(atoms.positions),
         cell,
     )
+
+
+def lanes(student):
+    config = student.model.config
+    return {"channels": config.channels, "messages": config.messages}
 
 
 def test_kernel_equals_torch(water):
@@ -87,7 +101,7 @@ def test_its_list_outlasts_a_small_change_of_the_cell(water):
 
 def test_direct_kernel_equals_torch(water):
     conservative, x, cell = water
-    model = random_model(direct=True, messages=conservative.model.config.messages)
+    model = random_model(direct=True, **lanes(conservative))
     student = Student(model, conservative.numbers, dtype="float64")
     forces = student(x, cell).forces
     plain = torch.from_numpy(without_mean(student._torch(x.numpy())[1][None])[0])
@@ -142,10 +156,19 @@ def test_smooth_at_the_cutoff():
     assert abs(force(1e-3)) < 5e-2 * abs(force(1e-2))
 
 
+@pytest.mark.parametrize(
+    "water",
+    [
+        pytest.param(LOCAL, marks=pytest.mark.slow, id="local"),
+        pytest.param(PASSING, id="message pass"),
+        ODD_LANES,
+    ],
+    indirect=True,
+)
 def test_single_precision(water):
     student, x, cell = water
-    messages = student.model.config.messages
-    single = Student(random_model(messages=messages).float(), student.numbers, dtype="float32")
+    model = random_model(**lanes(student)).float()
+    single = Student(model, student.numbers, dtype="float32")
     scale = float(student(x, cell).forces.abs().max())
     difference = single(x, cell).forces - student(x, cell).forces
     assert float(difference.abs().max()) < 1e-5 * scale

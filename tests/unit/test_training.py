@@ -34,8 +34,8 @@ def labelled(name="CH3CH2OH", seed=0, **arrays):
     return atoms
 
 
-# numbers of channels are those of test_student.py: others would cost a minute of compilation each
-SMALL = {"channels": 8, "messages": 6, "hidden": 16}
+# channels and messages as by default: runs compile their kernels anyway, others cost a minute each
+SMALL = {"hidden": 16}
 
 
 def model(frames, *, dtype=torch.float64, **options):
@@ -55,7 +55,7 @@ def gradients(forces, weights, student):
     return {n: p.grad for n, p in student.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("messages", [pytest.param(0, marks=pytest.mark.slow), 6])
+@pytest.mark.parametrize("messages", [pytest.param(0, marks=pytest.mark.slow), 8])
 def test_fused_gradients_equal_torch(messages):
     """Of any function of the forces by every weight, with an element that no atom has."""
     frames = [labelled(), labelled("CH3OH", 1), labelled("CH3SCH3", 2)]
@@ -201,7 +201,7 @@ def test_training_learns(tmp_path):
 
 
 def test_the_best_judged_student_is_kept_and_training_ends_early(tmp_path):
-    config = StudentConfig(elements=("H", "C", "O"), **SMALL | {"messages": 0})
+    config = StudentConfig(elements=("H", "C", "O"), **SMALL)
     trainer = Trainer(
         StudentModel(config),
         training_set([labelled()], [], config),
