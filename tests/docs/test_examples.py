@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import os
 import runpy
 import shutil
@@ -23,12 +24,14 @@ from integrators.engine import run
 from integrators.levels import TwoLevel
 from integrators.splitting import respa_baoab
 from integrators.state import Evaluation, initial_state
+from mts_driver.potentials import load_potential
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 
 EXTENDING = examples(DOCUMENTS["docs/pages/extending.md"])
 WORKS = examples(DOCUMENTS["docs/pages/how-it-works.md"])
 PYTHON = examples(DOCUMENTS["docs/pages/guide/python.md"])
 OTHER = examples(DOCUMENTS["docs/pages/guide/other-programs.md"])
+CLASSICAL = examples(DOCUMENTS["docs/pages/classical.md"])
 LONG_S = 600.0
 """A net for what hangs, not a bound."""
 
@@ -115,6 +118,21 @@ def test_multiple_time_steps_in_ases_dynamics(tmp_path, monkeypatch, capsys):
     assert len(read("run.traj", ":")) == 6
     assert 0 < found["dyn"].temperatures_K["all"] < 200
     assert "Etot" in capsys.readouterr().out
+
+
+def test_a_classical_force_field(tmp_path, monkeypatch):
+    """And the tables of the page, which are files as they stand."""
+    shutil.copy(ROOT / "inputs" / "water64" / "start.extxyz", tmp_path / "water.extxyz")
+    monkeypatch.chdir(tmp_path)
+    found = runpy.run_path(str(write(tmp_path, CLASSICAL["classical_water.py"])))
+    assert found["by_positions"].shape == found["forces"].shape == (192, 3)
+    assert json.loads(Path("water.json").read_text())["trained"] == ["sigma_A.OW", "charge_e.HW"]
+    argon, water = blocks(DOCUMENTS["docs/pages/classical.md"], "json")
+    for table, numbers in ((argon, [18] * 4), (water, found["atoms"].numbers)):
+        Path("model.json").write_text(table)
+        model = load_potential("classical:model.json", numbers)
+        trained = [name for name, one in model.named_parameters() if one.requires_grad]
+        assert sorted(trained) == sorted(json.loads(table)["trained"])
 
 
 def test_multiple_time_steps_under_openmm(tmp_path, monkeypatch):

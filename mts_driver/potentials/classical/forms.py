@@ -61,8 +61,8 @@ def double_exponential(
 ) -> tuple[Tensor, ...]:
     """φ = ε/(α − β) [β exp(α(1 − r/r_m)) − α exp(β(1 − r/r_m))], of depth ε at r_m.
 
-    Wu and Brooks, Chem. Phys. Lett. 753, 137617 (2020); as a force field Horton et al., Digital
-    Discovery 2, 1178 (2023), with α = 16.766 and β = 4.427.
+    Wu and Brooks, AIP Advances 9, 065304 (2019); as a force field Horton et al., Digital Discovery
+    2, 1178 (2023). With α = 16.766 and β = 4.427 it is close to the Lennard-Jones function.
     """
     ratio = 1.0 - r / r_min_A
     near, far = torch.exp(alpha * ratio), torch.exp(beta * ratio)
