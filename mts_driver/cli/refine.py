@@ -80,8 +80,8 @@ def refine(
         typer.Option(help="Bound on the growth of gradients on the way back."),
     ] = None,
     longest_gradient: Annotated[
-        float | None, typer.Option(help="Bound on the norm of a gradient.")
-    ] = None,
+        float, typer.Option(help="Bound on a gradient's norm, in medians of those before.")
+    ] = 2.0,
     blocks: Annotated[
         int, typer.Option(help="Trajectories that models and teacher are judged by.", min=2)
     ] = 8,
@@ -121,7 +121,7 @@ def refine(
         growth_bound=growth_bound,
         blocks=blocks,
         seed=seed,
-        **({} if longest_gradient is None else {"longest_gradient": longest_gradient}),
+        longest_gradient=longest_gradient,
     )
     console = plain_console(quiet=quiet)
     with StageProgress(console) as progress:

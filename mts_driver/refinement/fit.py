@@ -5,6 +5,7 @@ atoms and noise are kept in one file.
 """
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -38,7 +39,8 @@ class FitSettings:
         Learning rate of the last update over that of the first; in between it falls evenly on a
         logarithmic scale.
     longest_gradient : float
-        Bound on the norm of the gradient by all parameters in units of their sizes.
+        Bound on the norm of the gradient, in medians of those before: one trajectory that diverged
+        is not to lead Adam astray for the next ten updates.
     seed : int
         Of the noise; every update has noise of its own.
     """
@@ -46,7 +48,7 @@ class FitSettings:
     updates: int
     learning_rate: float = 0.02
     decay: float = 1.0
-    longest_gradient: float = math.inf
+    longest_gradient: float = 2.0
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -72,11 +74,11 @@ class Update:
     Attributes
     ----------
     loss, terms
-        The loss and its parts, at the parameters before the step.
+        The loss and its parts.
     gradient_norm : float
         In units of the sizes of parameters.
     parameters : mapping of str to float
-        Those that are single numbers, after the step.
+        Those that are single numbers, before the step, as the loss.
     told : mapping of str to float
         What the method said.
     steps_run, seconds
@@ -144,8 +146,13 @@ def fit(
         state, sizes, history = kept.load(problem, optimiser, start)
     for k in range(len(history), settings.updates):
         begun = time.perf_counter()
+        now = {n: p.item() for n, p in problem.parameters.items() if p.numel() == 1}
         found = _estimate(problem, method, state, settings.seed, k)
-        norm = _apply(problem, optimiser, found, sizes, settings, k)
+        most = math.inf
+        if history:
+            before = statistics.median(update.gradient_norm for update in history)
+            most = settings.longest_gradient * before
+        norm = _apply(problem, optimiser, found, sizes, settings.rate_of(k), most)
         # heat and counters of the next trajectory start from nothing; its noise goes on
         state = replace(found.end, evaluations={}, heat=torch.zeros_like(found.end.heat))
         history.append(
@@ -153,7 +160,7 @@ def fit(
                 loss=found.loss,
                 terms=dict(getattr(problem.loss, "last", {})),
                 gradient_norm=norm,
-                parameters={n: p.item() for n, p in problem.parameters.items() if p.numel() == 1},
+                parameters=now,
                 told=found.told,
                 steps_run=found.steps_run,
                 seconds=time.perf_counter() - begun,
@@ -186,19 +193,19 @@ def _apply(
     optimiser: torch.optim.Adam,
     found: Estimate,
     sizes: Mapping[str, float],
-    settings: FitSettings,
-    k: int,
+    rate: float,
+    most: float,
 ) -> float:
-    """Take a step; return the norm of the gradient before it was bounded."""
+    """Take a step; return the norm of the gradient before it was bounded by ``most``."""
     scaled = {name: g * sizes[name] for name, g in found.gradients.items()}
     norm = math.hypot(*(g.double().norm().item() for g in scaled.values()))
     if not math.isfinite(norm):
-        raise UserError(f"update {k}: the gradient is not finite; shorten the trajectory.")
-    factor = min(1.0, settings.longest_gradient / norm) if norm else 1.0
+        raise UserError("the gradient is not finite: shorten the trajectory, or truncate it.")
+    factor = min(1.0, most / norm) if norm else 1.0
     for group, (name, parameter) in zip(
         optimiser.param_groups, problem.parameters.items(), strict=True
     ):
-        group["lr"] = settings.rate_of(k) * sizes[name]
+        group["lr"] = rate * sizes[name]
         parameter.grad = factor * scaled[name].to(parameter)
     optimiser.step()
     for potential in _potentials(problem):

@@ -1,16 +1,20 @@
 """A model fitted to what trajectories show: `refine`, which `mts refine` calls."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from integrators.bath import Bath
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
 from mts_driver.errors import UserError
-from mts_driver.files import require_writable, write_json
+from mts_driver.files import read_json, require_writable, write_json
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
 from mts_driver.refinement.aims import Aims, goals_of
@@ -25,7 +29,8 @@ from mts_driver.refinement.results import summary
 from mts_driver.refinement.settings import RefineSettings
 from mts_driver.refinement.system import System
 
-KEPT = ("before.pt", "teacher.pt", "after.pt", STATE_FILE)
+IDENTITY = "refinement.json"
+KEPT = (IDENTITY, "before.pt", "teacher.pt", "after.pt", STATE_FILE)
 """What a refinement goes on from after a kill."""
 SINGLE_ANCHORS = 20
 """Steps after which the way back starts anew where rounding is that of single precision."""
@@ -136,9 +141,11 @@ def refine(
         "atoms": system.fingerprint(),
         **aims.identity(),
         "train": list(opened.parameters),
+        "values": _digest(opened.parameters),
         # a refinement may be made longer
         **{k: v for k, v in dataclasses.asdict(settings).items() if k not in ("updates", "decay")},
     }
+    _same(folder, identity)
     goals = goals_of(aims, system, opened, settings, keep=folder / "teacher.pt", report=report)
     problem = problem_of(opened, goals, settings)
     start = system.start(settings)
@@ -172,7 +179,6 @@ def refine(
             seed=settings.seed,
         ),
         folder=folder,
-        identity=identity,
         on_update=on_update,
     )
     after_file = folder / "after.pt"
@@ -191,6 +197,29 @@ def refine(
     write_json(folder / "results.json", results)
     picture, why = _drawn(folder / "refinement.png", model, goals, before, after, history)
     return Refinement(refined, results, picture, why)
+
+
+def _digest(parameters: Mapping[str, Tensor]) -> str:
+    """Tell files of the same name apart."""
+    found = hashlib.sha256()
+    for parameter in parameters.values():
+        found.update(parameter.detach().double().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _same(folder: Path, identity: dict[str, Any]) -> None:
+    """Keep what a refinement is of, and refuse to go on from another."""
+    file, now = folder / IDENTITY, json.loads(json.dumps(identity))
+    if file.exists():
+        remedy = "give another --output, or --force to start anew."
+        before = read_json(file, remedy=remedy)
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                raise UserError(
+                    f"output='{folder}' holds a refinement with {name}={before.get(name)!r}, not "
+                    f"{now.get(name)!r}: {remedy}"
+                )
+    write_json(file, now)
 
 
 def problem_of(opened: Trainable, goals: Goals, settings: RefineSettings) -> Problem:

@@ -61,7 +61,7 @@ class RefineSettings:
     updates: int = 50
     learning_rate: float = 0.02
     decay: float = 0.3
-    longest_gradient: float = math.inf
+    longest_gradient: float = 2.0
     method: str = "reversible"
     truncation_fs: float | None = None
     growth_bound: float | None = None

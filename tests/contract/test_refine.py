@@ -87,7 +87,7 @@ def test_killed_and_continued_is_the_uninterrupted_one(argon):
     assert whole == killed
     other = mts(*command(argon, "--updates", "4", "--seed", "4", output="killed"))
     assert other.returncode == 2
-    assert "was made with seed=3, not 4" in other.stderr
+    assert "holds a refinement with --seed 3, not 4" in other.stderr
 
 
 @pytest.mark.parametrize(

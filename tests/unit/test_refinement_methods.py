@@ -141,8 +141,8 @@ def test_a_fit_goes_on_as_if_it_had_not_stopped(tmp_path):
 def test_a_fit_lowers_its_loss():
     potential, start = potential_of(k=3.0), initial_state(*chain_state((50,)))
     problem = problem_of(potential, parameters={"k": potential.k}, settle_steps=60)
-    history, _ = fit(problem, Reversible(), start, FitSettings(updates=20, learning_rate=0.1))
-    assert max(update.loss for update in history[-3:]) < 0.2 * history[0].loss
+    history, _ = fit(problem, Reversible(), start, FitSettings(updates=30, learning_rate=0.1))
+    assert max(update.loss for update in history[-3:]) < 0.3 * history[0].loss
 
 
 def test_a_trajectory_that_blows_up_names_the_update():
