@@ -68,6 +68,11 @@ def refused(folder: Path, *arguments: object) -> str:
             "model: student:none.safetensors,",
             ["none.safetensors", "copy it there"],
         ),
+        (
+            "model: ase:toy_calculators:ToyWater,",
+            "model: classical:none.json,",
+            ["'classical:none.json', which is no file", "correct the model"],
+        ),
         ("device: cpu", "devise: cpu", ["devise", "device"]),
         ("<simulation ", "<simulation", ["not valid XML"]),
         ("mode='unix'", "mode='tcp'", ["mode='tcp'", "unix, inet, shm"]),

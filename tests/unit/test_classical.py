@@ -30,6 +30,7 @@ from mts_driver.potentials.classical.pair_models import PairModel, lennard_jones
 from mts_driver.potentials.classical.parameters import train_only
 from mts_driver.potentials.classical.stillinger_weber import StillingerWeber
 from mts_driver.potentials.classical.water import flexible_water
+from mts_driver.potentials.load import from_anywhere, require_shareable, student_spec
 
 
 @pytest.fixture(params=CASES)
@@ -201,11 +202,12 @@ def test_molecules_are_neutral_and_types_without_charges_have_none():
 
 
 def test_the_cutoff_of_stillinger_and_weber_follows_its_parameters():
-    model, x, cell = CASES["silicon"]()
+    wide, x, cell = CASES["silicon"]()
+    model = StillingerWeber([14] * 8)
+    model(x, cell)
     with torch.no_grad():
-        model.a.fill_(1.8)
-    fresh = StillingerWeber([14] * 8)
-    assert torch.equal(model(x, cell).forces, fresh(x, cell).forces)
+        model.a.copy_(wide.a)
+    assert torch.equal(model(x, cell).forces, wide(x, cell).forces)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -320,6 +322,15 @@ def test_specifications_are_checked(tmp_path):
     (tmp_path / "argon.json").write_text(json.dumps(ARGON))
     with pytest.raises(UserError, match=r"not known|run on the cpu|of the GPUs"):
         load_potential(f"classical:{tmp_path}/argon.json", [18], device="cuda")
+
+
+def test_files_are_found_from_other_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert from_anywhere("classical:water.json") == f"classical:{tmp_path}/water.json"
+    assert from_anywhere("so3lr") == "so3lr"
+    assert student_spec("classical:water.json") == ("classical:water.json", None)
+    with pytest.raises(UserError, match="cannot be shared out among 2 ranks"):
+        require_shareable("classical:water.json", "cpu", 2)
 
 
 def test_bad_arguments_are_refused():
