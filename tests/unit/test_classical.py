@@ -1,5 +1,6 @@
 """Classical models: derivatives, batches, images, files, bad input."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -208,6 +209,10 @@ def test_the_cutoff_of_stillinger_and_weber_follows_its_parameters():
     with torch.no_grad():
         model.a.copy_(wide.a)
     assert torch.equal(model(x, cell).forces, wide(x, cell).forces)
+    with torch.no_grad():
+        model.a.neg_()
+    with pytest.raises(UserError, match=r"cutoff has become -4\.\d+ Å"):
+        model(x, cell)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -284,6 +289,9 @@ BAD_WATERS = [
     (lambda t: t["van_der_waals"]["OW"].pop("sigma_A"), "van_der_waals.OW lacks sigma_A"),
     (lambda t: t.update(van_der_waals_form="x"), "form='x' is not known"),
     (lambda t: t.update(shared={"alpha": 1}), "shared has no 'alpha'"),
+    (lambda t: t.update(switch_A="x"), "switch_A='x': give"),
+    (lambda t: t.update(damping_per_A=-1), "damping_per_A=-1: give a finite number, from 0"),
+    (lambda t: t["molecules"].update(ice=t["molecules"]["water"]), "cannot be told apart"),
 ]
 
 
@@ -324,6 +332,34 @@ def test_specifications_are_checked(tmp_path):
         load_potential(f"classical:{tmp_path}/argon.json", [18], device="cuda")
 
 
+def test_single_molecules_and_atoms_have_no_pairs():
+    water = MolecularForceField(flexible_water(), [8, 1, 1])
+    argon = lennard_jones([18], epsilon_eV=0.01, sigma_A=3.4, cutoff_A=8.0)
+    for model in (water, argon):
+        x = solution()[: model.atoms]
+        for cell in (NO_CELL, 30 * torch.eye(3, dtype=torch.float64)):
+            found, pull = model.linearized(x, cell, list(model.parameters()))
+            graphed = model(x.clone().requires_grad_(), cell)
+            torch.testing.assert_close(graphed.forces.detach(), found.forces)
+            assert pull(x)[0].shape == x.shape
+    straight = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [-1.0, 0, 0]], dtype=torch.float64)
+    with pytest.raises(UserError, match="a bent molecule has become straight"):
+        water(straight, NO_CELL)
+    table = replace(flexible_water(), molecules={"ion": Molecule(("O",))}, bonds={}, angles={})
+    table = replace(table, types={"O": AtomType("O")}, van_der_waals={})
+    with pytest.raises(UserError, match="none of the atoms has an interaction"):
+        MolecularForceField(table, [8, 8])
+
+
+def test_a_copy_has_parameters_of_its_own():
+    model, x, cell = CASES["water with lennard-jones"]()
+    other, before = copy.deepcopy(model), model(x, cell).energy
+    with torch.no_grad():
+        other.charge_e["HW"].mul_(1.1)
+    assert torch.equal(model(x, cell).energy, before)
+    assert not torch.equal(other(x, cell).energy, before)
+
+
 def test_files_are_found_from_other_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert from_anywhere("classical:water.json") == f"classical:{tmp_path}/water.json"
@@ -345,7 +381,7 @@ def test_bad_arguments_are_refused():
         model.linearized(x, cell, [model.sigma_A.detach()])
     with torch.no_grad():
         model.sigma_A.fill_(torch.nan)
-    with pytest.raises(UserError, match=r"energy is not finite.*'sigma_A': nan"):
+    with pytest.raises(UserError, match=r"energy or virial is not finite.*'sigma_A': nan"):
         model(x, cell)
     with pytest.raises(UserError, match=r"cutoff_A=5\.7 is more than half of the cell's smallest"):
         solution_model()(solution(), 0.8 * SKEW_A)

@@ -128,12 +128,18 @@ def assign(force_field: ForceField, numbers: Sequence[int]) -> Assigned:
     Raises
     ------
     UserError
-        If they are not such molecules one after the other, or a bond or angle has no parameters.
+        If they are not such molecules one after the other, two molecules look the same, or a bond
+        or angle has no parameters.
     """
     kinds = {}
     for name, molecule in force_field.molecules.items():
         elements = [force_field.types[kind].element for kind in molecule.types]
         kinds[name] = tuple(atomic_numbers[element] for element in elements)
+    if len(set(kinds.values())) < len(kinds):
+        raise UserError(
+            f"molecules {', '.join(kinds)}: two have the same elements in the same order, so that "
+            "atoms cannot be told apart: leave one out."
+        )
     by_length = sorted(kinds, key=lambda name: -len(kinds[name]))
     numbers, start = tuple(int(z) for z in numbers), 0
     types: list[str] = []

@@ -136,21 +136,22 @@ class ClassicalPotential(nn.Module):
         cells = cell.double().expand(*shape[:-2], 3, 3).reshape(-1, 3, 3).contiguous()
         return x, cells
 
-    def _finite(self, energies: Tensor) -> Tensor:
-        if not bool(torch.isfinite(energies).all()):
+    def _finite(self, found: Tensor) -> Tensor:
+        if not bool(torch.isfinite(found).all()):
             values = {name: p.detach().tolist() for name, p in self.named_parameters()}
             raise UserError(
-                f"the energy is not finite: atoms lie upon each other, or a parameter has left "
-                f"its range ({values}): use a shorter time step, or smaller steps in parameters."
+                "energy or virial is not finite: atoms lie upon each other or a bent molecule has "
+                f"become straight, or a parameter has left its range ({values}): use a shorter "
+                "time step, or smaller steps in parameters."
             )
-        return energies
+        return found
 
     def _shaped(self, found: Evaluation, positions: Tensor) -> Evaluation:
         lead = positions.shape[:-2]
         return Evaluation(
             self._finite(found.energy).reshape(lead),
             found.forces.reshape(positions.shape).to(positions.dtype),
-            found.virial.reshape(*lead, 3, 3).to(positions.dtype),
+            self._finite(found.virial).reshape(*lead, 3, 3).to(positions.dtype),
         )
 
 

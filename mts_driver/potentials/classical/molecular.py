@@ -54,11 +54,12 @@ class MolecularForceField(ClassicalPotential):
     Raises
     ------
     UserError
-        If the atoms are not made of the molecules, or a number is missing, unknown or out of its
-        range.
+        If the atoms are not made of the molecules, or have no interaction at all, or a number is
+        missing, unknown or out of its range.
     """
 
     def __init__(self, force_field: ForceField, numbers: Sequence[int]) -> None:
+        force_field = read_force_field(force_field_table(force_field))
         found = assign(force_field, numbers)
         super().__init__(len(numbers), numbers)
         self.force_field, self._types = force_field, found.types
@@ -69,6 +70,10 @@ class MolecularForceField(ClassicalPotential):
         self._add_internal(found)
         self._add_van_der_waals()
         self._add_charges()
+        if not self.terms:
+            raise UserError(
+                "none of the atoms has an interaction: give bonds, charges or the like."
+            )
 
     def charges(self) -> Tensor:
         """Charges of all types that have one, e, in the order of the force field's types."""
@@ -156,7 +161,7 @@ class MolecularForceField(ClassicalPotential):
             pairs = NearPairs(
                 self.atoms,
                 cutoff_A=self._cutoff_A,
-                switch_A=self.force_field.switch_A,
+                switch_A=number("switch_A", self.force_field.switch_A),
                 members=members,
                 excluded=self._excluded,
                 kinds=numbers,

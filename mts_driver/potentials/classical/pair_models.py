@@ -62,7 +62,7 @@ class PairModel(ClassicalPotential):
             self.register_parameter(name, parameter(name, values[name]))
         self._constants = {name: number(name, values[name]) for name in self._form.constants}
         cutoff_A = number("cutoff_A", cutoff_A)
-        switch_A = SWITCHED * cutoff_A if switch_A is None else switch_A
+        switch_A = SWITCHED * cutoff_A if switch_A is None else number("switch_A", switch_A)
         self._pairs = NearPairs(self.atoms, cutoff_A=cutoff_A, switch_A=switch_A)
         self.terms.append(InternalTerm(self._pairs, self._pair))
 

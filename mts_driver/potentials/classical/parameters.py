@@ -12,6 +12,8 @@ from mts_driver.errors import UserError
 RANGES = {
     "charge_e": (-math.inf, math.inf),
     "coupling": (0.0, 1.0),
+    "damping_per_A": (0.0, math.inf),
+    "switch_A": (0.0, math.inf),
     "q": (0.0, math.inf),
     "cos_theta0": (-1.0, 1.0),
     "angle_rad": (0.0, math.pi),

@@ -66,7 +66,17 @@ class NearPairs:
         self._checked: Floats = np.zeros((0, 3, 3))
 
     def end_at(self, cutoff_A: float) -> None:
-        """Take another cutoff, without a switch."""
+        """Take another cutoff, without a switch.
+
+        Raises
+        ------
+        UserError
+            If it is not positive and finite.
+        """
+        if not 0.0 < cutoff_A < np.inf:
+            raise UserError(
+                f"the cutoff has become {cutoff_A:g} Å: take smaller steps in parameters."
+            )
         if cutoff_A != self.cutoff_A:
             self.cutoff_A = self.switch_A = cutoff_A
             self._lists, self._state = [], (-1, -1)
@@ -89,7 +99,7 @@ class NearPairs:
         (i, _), kept, d = self.vectors(x, cells)
         r = torch.linalg.vector_norm(d, dim=-1)
         width = max(self.cutoff_A - self.switch_A, 1e-300)
-        t = ((r - self.switch_A) / width).clamp_min(0.0)
+        t = ((r - self.switch_A) / width).clamp(0.0, 1.0)
         switch = 1.0 - t**3 * (10.0 - t * (15.0 - 6.0 * t))
         return Graphed(r, switch, self._kinds_of(kept), i // self.atoms)
 
