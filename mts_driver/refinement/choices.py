@@ -24,8 +24,6 @@ from mts_driver.refinement.observables.velocities import spectrum, velocity_auto
 
 RDF_WIDTH_A = 0.05
 BOND_WIDTH_A = 0.01
-VOIGT_INDICES = (11.0, 12.0, 44.0, 0.0)
-"""What `elasticity` returns, in this order."""
 
 
 def rdf(
@@ -121,7 +119,7 @@ def vaporisation(
 
 
 def elasticity(energy: Energy, positions: Tensor, cell: Tensor) -> Observable:
-    """C11, C12 and C44 of a cubic crystal at rest, and the mean stress (at 0), GPa.
+    """C11, C12 and C44 of a cubic crystal at rest, and the mean stress, GPa.
 
     Of the crystal itself: no trajectory enters, so that nothing is averaged.
     """
@@ -136,6 +134,6 @@ def elasticity(energy: Energy, positions: Tensor, cell: Tensor) -> Observable:
         name="elastic constants",
         observe=observe,
         unit="GPa",
-        x=torch.tensor(VOIGT_INDICES),
-        x_label="Voigt indices (0: stress)",
+        x=torch.arange(4.0),
+        labels=("C11", "C12", "C44", "stress"),
     )

@@ -52,8 +52,12 @@ def draw(
     if parameters:
         _parameters(axes[1], history, parameters)
     for panel, goal in zip(axes[panels - len(goals) :], goals, strict=False):
-        curve = goal.observable.x is not None
-        (_curve if curve else _number)(panel, goal, before, after)
+        if goal.observable.labels:
+            _bars(panel, goal, before, after)
+        elif goal.observable.x is not None:
+            _curve(panel, goal, before, after)
+        else:
+            _number(panel, goal, before, after)
     for panel in axes[panels:]:
         panel.set_axis_off()
     with replacing(path) as part:
@@ -95,6 +99,22 @@ def _curve(axes: Axes, goal: Goal, before: Averages, after: Averages) -> None:
     axes.plot(x, before.mean[observable.name], color=BEFORE, lw=1.2, ls="--", label="before")
     axes.plot(x, after.mean[observable.name], color=AFTER, lw=1.4, label="after")
     axes.set(xlabel=observable.x_label, ylabel=observable.unit)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _bars(axes: Axes, goal: Goal, before: Averages, after: Averages) -> None:
+    observable, width = goal.observable, 0.27
+    axes.set_title(f"{observable.name} ({observable.unit})", loc="left")
+    series = (
+        (goal.source or "target", goal.target, TARGET),
+        ("before", before.mean[observable.name], BEFORE),
+        ("after", after.mean[observable.name], AFTER),
+    )
+    middle = np.arange(len(observable.labels))
+    for k, (label, values, color) in enumerate(series):
+        bars = axes.bar(middle + (k - 1) * width, values, width, color=color, label=label)
+        axes.bar_label(bars, [f"{float(v):.0f}" for v in values], fontsize=7, padding=1)
+    axes.set_xticks(middle, observable.labels)
     axes.legend(frameon=False, fontsize=8)
 
 

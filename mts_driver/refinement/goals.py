@@ -27,6 +27,8 @@ class Observable:
         Where a curve is known; None for a number.
     x_label : str
         Of the axis of a curve.
+    labels : tuple of str
+        Of the points, where they are separate numbers and no curve.
     in_time : bool
         Whether it needs all snapshots, evenly spaced. Others are averages over states, for which
         every ``thinned``-th will do, and which may be reweighted.
@@ -37,6 +39,7 @@ class Observable:
     unit: str = ""
     x: Tensor | None = None
     x_label: str = ""
+    labels: tuple[str, ...] = ()
     in_time: bool = False
     thinned: int = 1
 

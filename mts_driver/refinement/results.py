@@ -27,6 +27,8 @@ def summary(goals: Sequence[Goal], before: Averages, after: Averages) -> dict[st
 
 def _off(goal: Goal, mean: Tensor) -> Mapping[str, float]:
     off = (mean - goal.target).square().mean().sqrt().item()
+    if goal.observable.labels:
+        return {"off": off, **dict(zip(goal.observable.labels, mean.tolist(), strict=True))}
     if goal.observable.x is not None:
         return {"off": off}
     return {"value": float(mean), "off": off, "target": float(goal.target)}
