@@ -28,7 +28,7 @@ from mts_driver.structures.tensors import cell_of
 
 LEAST_ERROR = {"g(r)": 0.03, "lengths": 0.3, "spectrum": 0.02}
 """By which a curve may always be off, in its units, lest a smooth tail counts more than a peak."""
-VAPORISATION_ERROR_KJ_MOL = 0.5
+VAPORISATION_ERROR_KJ_MOL = 3.0
 ELASTIC_ERROR, STRESS_ERROR_GPA = 0.02, 1.0
 """How far off elastic constants may be, of themselves, and the stress."""
 TEACHER_OUTER_FS = 2.0
