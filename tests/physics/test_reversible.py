@@ -12,9 +12,10 @@ from integrators.bath import Bath, counter_noise
 from integrators.engine import run
 from integrators.levels import SingleLevel, TwoLevel
 from integrators.linearized import ByDifferences, linearized
-from integrators.reversible import Snapshots, anchor_interval, gradient
+from integrators.reversible import Snapshots, gradient
 from integrators.splitting import FAST, MIDDLE, SLOW, baoab, obabo, respa_baoab
 from integrators.state import initial_state
+from integrators.walk import anchor_interval
 
 BATH = Bath(kT=0.1, friction=0.2)
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from integrators.reversible import anchor_interval, gradient
+from integrators.reversible import gradient
 from integrators.state import MDState
+from integrators.walk import anchor_interval
 from mts_driver.refinement.problem import Estimate, Problem
 
 
