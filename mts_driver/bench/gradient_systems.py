@@ -20,6 +20,8 @@ from mts_driver.potentials.classical.model import ClassicalPotential
 from mts_driver.potentials.classical.molecular import MolecularForceField
 from mts_driver.potentials.classical.pair_models import PairModel
 from mts_driver.potentials.classical.water import flexible_water
+from mts_driver.potentials.student.file import find_student, read_student
+from mts_driver.potentials.student.trainable import TrainableStudent
 from mts_driver.refinement.problem import Problem
 from mts_driver.simulation.thermal_state import thermal_state
 
@@ -108,7 +110,7 @@ def gradient_system(
         atoms = _water(structure)
         student, teacher = (_student(one, atoms, dtype) for one in ("water", "general"))
         levels, splitting, timestep_fs = TwoLevel(teacher, student, clip=None), respa_baoab(2), 2.0
-        parameters = dict(student.parameters_by_name())
+        parameters = {n: p for n, p in student.model.named_parameters() if p.requires_grad}
     else:
         atoms, timestep_fs = _atoms(name, structure), 5.0 if name == "Lennard-Jones" else 1.0
         model = _model(name, atoms)
@@ -173,8 +175,9 @@ def _water(structure: str) -> Atoms:
     return found
 
 
-def _student(name: str, atoms: Atoms, dtype: str) -> Any:
-    raise UserError(f"{name} {atoms} {dtype}")
+def _student(name: str, atoms: Atoms, dtype: str) -> TrainableStudent:
+    model, _ = read_student(find_student(name))
+    return TrainableStudent(model, atoms.numbers.tolist(), dtype=dtype, name=name)
 
 
 def _single(state: MDState) -> MDState:

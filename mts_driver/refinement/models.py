@@ -19,6 +19,7 @@ from mts_driver.potentials.student.file import (
     read_student,
     save_student,
 )
+from mts_driver.potentials.student.trainable import TrainableStudent
 from mts_driver.refinement.observables.arguments import Energy
 
 
@@ -102,8 +103,6 @@ def _classical(path: str, atoms: Atoms, train: Sequence[str]) -> Trainable:
 
 
 def _student(name: str, atoms: Atoms, train: Sequence[str], precise: bool) -> Trainable:
-    from mts_driver.potentials.student.trainable import TrainableStudent
-
     path = find_student(name)
     model, record = read_student(path)
     if model.config.direct:

@@ -6,10 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from integrators.linearized import Linearized
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.student.cpu.evaluator import ByElement, FusedStudent
+from mts_driver.potentials.student.cpu.hessian.product import HessianProduct
 from mts_driver.potentials.student.cpu.rows import Rows, compress
+from mts_driver.potentials.student.linearized import fused_pull, names_of, reference_pull
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.structures.neighbors import VerletList
 
@@ -52,8 +55,8 @@ class Student(ArrayPotential):
         self.offset_eV = float(model.offset.double().cpu()[self._kind].sum())
         self._lists: list[VerletList] = []
         self._builds = self._replicas = 0
-        if self.device.type == "cpu":
-            self._kernels = FusedStudent(self.model)
+        self._kernels = FusedStudent(self.model) if self.device.type == "cpu" else None
+        self._hessian: HessianProduct | None = None
 
     @property
     def has_virial(self) -> bool:
@@ -63,7 +66,7 @@ class Student(ArrayPotential):
     def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
         """Evaluate all replicas at once; see `ArrayPotential.evaluate`."""
         self._update_neighbors(positions_A, cells_A)
-        evaluate = self._fused if self.device.type == "cpu" else self._torch
+        evaluate = self._torch if self._kernels is None else self._fused
         energies, forces, virials = evaluate(positions_A.reshape(-1, 3))
         forces = forces.reshape(positions_A.shape)
         return (
@@ -71,6 +74,42 @@ class Student(ArrayPotential):
             forces if self.has_virial else without_mean(forces),
             virials,
         )
+
+    def linearized(
+        self, positions: Tensor, cell: Tensor, parameters: Sequence[Tensor]
+    ) -> Linearized:
+        """Evaluate the student so that its forces can be pulled back.
+
+        Forces from an energy are differentiated by fused kernels on the CPU; elsewhere, and direct
+        ones, by torch in the reference model.
+
+        Parameters
+        ----------
+        positions, cell
+            As of a call.
+        parameters : sequence of Tensor
+            By which else the pull differentiates: weights of the model, and any others, which the
+            student does not depend on.
+
+        Raises
+        ------
+        UserError
+            If a weight is frozen (see `mts_driver.potentials.student.trainable`), or is part of
+            the scaling of inputs, which is not trained.
+        """
+        names = names_of(self.model, parameters)
+        evaluation = self(positions, cell)
+        atoms = len(self.numbers)
+        if self._kernels is None or self.model.config.direct:
+            x = positions.detach().double().cpu().numpy().reshape(-1, 3)
+            pull = reference_pull(self.model, self._graph(x), atoms, parameters, names)
+            return Linearized(evaluation, pull)
+        if self._hessian is None or self._hessian.fused is not self._kernels:
+            self._hessian = HessianProduct(self._kernels)
+        near = self._kernels.near
+        assert near is not None
+        pull = fused_pull(self._hessian, near, self._rows.by_element, atoms, names)
+        return Linearized(evaluation, pull)
 
     def _update_neighbors(self, x: np.ndarray, cells: np.ndarray) -> None:
         """Compressed lists of all replicas, skin included, every pair in both directions."""
@@ -96,24 +135,28 @@ class Student(ArrayPotential):
         names = np.tile(np.arange(n), len(x))
         self._rows = Rows(first, neighbors, images, kind, by_element, names)
 
-    def _fused(self, x):
+    def _fused(self, x: np.ndarray) -> Arrays:
+        assert self._kernels is not None
         n = len(self.numbers)
         near = self._rows.near(x, self._shifts, self.model.config.cutoff_A)
         energy, forces, virial = self._kernels(near, self._rows.by_element, n)
         return energy.astype(np.float64).reshape(-1, n).sum(1), forces, virial
 
-    def _torch(self, x):
-        n, (first, neighbors, images, kinds, *_) = len(self.numbers), self._rows
+    def _graph(self, x: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Kinds, neighbours and vectors of all replicas for the model in plain torch."""
+        first, neighbors, images, kinds, *_ = self._rows
         center = np.repeat(np.arange(len(x)), np.diff(first))
         vectors = x[neighbors] + self._shifts[images] - x[center]
         near = np.linalg.norm(vectors, axis=1) < self.model.config.cutoff_A
         first = np.append(0, np.cumsum(np.bincount(center[near], minlength=len(x))))
         padded = pad_neighbors(first, neighbors[near], vectors[near], self.model.config.cutoff_A)
-        j, d = (torch.from_numpy(a).to(self.device) for a in padded)
-        kind = torch.from_numpy(kinds).to(self.device)
-        d = d.to(self.dtype)
+        kind, j, d = (torch.from_numpy(a).to(self.device) for a in (kinds, *padded))
+        return kind, j, d.to(self.dtype)
+
+    def _torch(self, x: np.ndarray) -> Arrays:
+        n, (kind, j, d) = len(self.numbers), self._graph(x)
+        replicas = len(x) // n
         if self.model.config.direct:
-            replicas = len(x) // n
             forces = self.model.direct_forces(kind, j, d)
             return np.zeros(replicas), _numpy(forces), np.zeros((replicas, 3, 3))
         d.requires_grad_()
@@ -121,7 +164,7 @@ class Student(ArrayPotential):
             energy = self.model.energies(kind, j, d)
             (pull,) = torch.autograd.grad(energy.sum(), d)
         forces = pull.sum(1).index_add(0, j.flatten(), -pull.flatten(0, 1))
-        virial = -torch.einsum("rka,rkb->rab", *(v.reshape(len(x) // n, -1, 3) for v in (d, pull)))
+        virial = -torch.einsum("rka,rkb->rab", *(v.reshape(replicas, -1, 3) for v in (d, pull)))
         return _numpy(energy.double().view(-1, n).sum(1)), _numpy(forces), _numpy(virial)
 
 

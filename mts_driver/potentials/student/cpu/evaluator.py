@@ -171,18 +171,26 @@ class FusedStudent:
     ----------
     model : StudentModel
         On the CPU. Build another `FusedStudent` when the weights have changed.
+
+    Attributes
+    ----------
+    weights, first, second
+        What the kernels take: weights of the networks, radial functions and scaling of both sums.
+    near, work : Near and Workspace
+        The neighbours of the last call, and what the loops have left behind; None before it.
     """
 
     def __init__(self, model: StudentModel) -> None:
         self.model, config = model, model.config
-        self._weights = Weights.of(model)
+        self.weights = Weights.of(model)
         self._kernels = kernels(config.channels, config.messages, config.direct)
-        self._work: Workspace | None = None
+        self.near: Near | None = None
+        self.work: Workspace | None = None
         self._sizes: dict[str, int] = {}
-        self._first = self._level(model.radial, model.shift, model.scale, not config.direct)
-        self._second = self._first
+        self.first = self._level(model.radial, model.shift, model.scale, not config.direct)
+        self.second = self.first
         if config.messages:
-            self._second = self._level(model.radial2, model.shift2, model.scale2, False)
+            self.second = self._level(model.radial2, model.shift2, model.scale2, False)
 
     @torch.no_grad()
     def _level(self, radial, shift, scale, repulsion):
@@ -190,7 +198,7 @@ class FusedStudent:
         pairs = repulsion_table(self.model)
         pairs = pairs if repulsion else pairs[:0]
         grid = START_A, cells_per_A(self.model.config.cutoff_A)
-        input_bound = self._weights.w1.dtype.type(INPUT_BOUND**-2)
+        input_bound = self.weights.w1.dtype.type(INPUT_BOUND**-2)
         scaling = (t.view(len(t), 10, -1).numpy() for t in (shift, scale))
         table = radial_table(self.model, radial).contiguous().numpy()
         return (table, pairs.numpy(), *grid), (*scaling, input_bound)
@@ -205,25 +213,25 @@ class FusedStudent:
         """
         atoms, rows = len(near.kind), by_element.blocks[0].size
         sizes = {"atoms": atoms, "rows": rows, "replicas": max(atoms // atoms_per_replica, 1)}
-        if self._work is None or sizes != self._sizes:
-            self._work = Workspace.of(self.model.config, self._weights, **sizes)
+        if self.work is None or sizes != self._sizes:
+            self.work = Workspace.of(self.model.config, self.weights, **sizes)
             self._sizes = sizes
-        work = self._work
+        self.near, work = near, self.work
         for array in (work.grad_message, work.forces, work.virials):
             array[:] = 0
         message_bound = work.energy.dtype.type(MESSAGE_BOUND**-2)
         here = (near, by_element.blocks)
-        net = (self._weights, work)
+        net = (self.weights, work)
         direct, told = self.model.config.direct, halo if self.model.config.messages else None
-        self._kernels.read(*here, *self._first, *net, message_bound)
+        self._kernels.read(*here, *self.first, *net, message_bound)
         if told:
             work.message[:] = told.gathered(work.message[: told.own_count])
-        self._kernels.decide(*here, *self._second, *net, atoms_per_replica)
+        self._kernels.decide(*here, *self.second, *net, atoms_per_replica)
         if not direct:
             if told:
                 gradient = told.scattered_sum(work.grad_message.sum(0))
                 work.grad_message[:] = 0
                 work.grad_message[0, : told.own_count] = gradient
-            self._kernels.pull_back(*here, *self._first, *net, message_bound, atoms_per_replica)
+            self._kernels.pull_back(*here, *self.first, *net, message_bound, atoms_per_replica)
         energy, forces, virials = work.energy.copy(), work.forces.sum(0), work.virials.sum(0)
         return (np.zeros_like(energy) if direct else energy), forces, virials

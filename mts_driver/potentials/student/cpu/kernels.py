@@ -119,7 +119,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
             like = zeros(w1, channels)
             quiet = zeros(w1, second)
             h, q = np.empty(ROWS * hidden, w1.dtype), np.empty(ROWS * width, w1.dtype)
-            for block in range(*_share(element.size, chunk)):
+            for block in range(*share(element.size, chunk)):
                 e, row = element[block], block * ROWS
                 for j in range(ROWS):
                     a = order[block, j]
@@ -168,7 +168,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
             inputs, grad = np.zeros(ROWS * stride, w3.dtype), np.zeros(ROWS * stride, w3.dtype)
             h, g2 = np.empty(ROWS * hidden, w3.dtype), np.empty(ROWS * hidden, w3.dtype)
             own_forces, own_grad_message = forces[chunk], grad_message[chunk]
-            for block in range(*_share(element.size, chunk)):
+            for block in range(*share(element.size, chunk)):
                 e, at = element[block], block * ROWS * hidden
                 if two_sums:
                     for j in range(ROWS):
@@ -250,7 +250,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
             quiet = zeros(w1t, second)
             grad_raw, grad = np.zeros(ROWS * width, w1t.dtype), np.empty(ROWS * stride, w1t.dtype)
             own_forces, atoms = forces[chunk], kind.size
-            for block in range(*_share(element.size, chunk)):
+            for block in range(*share(element.size, chunk)):
                 e, row = element[block], block * ROWS
                 if two_sums:
                     for j in range(ROWS):
@@ -290,7 +290,7 @@ def kernels(channels: int, messages: int, direct: bool) -> Kernels:
 
 
 @njit
-def _share(blocks, chunk):
+def share(blocks, chunk):
     """First and last block of a chunk."""
     return blocks * chunk // CHUNKS, blocks * (chunk + 1) // CHUNKS
 

@@ -94,6 +94,33 @@ def times_silu_slope(x, x_at, grad, at, count):
 
 
 @njit(fastmath=True)
+def put_silu_change(x, dx, at, out, count):
+    """Set ``out`` to the change of x·σ(x) as x changes by ``dx``."""
+    unit = x.dtype.type(1)
+    for c in range(0, count, WIDE):
+        v = load(x, at + c, WIDE)
+        s = _sigmoid(v, unit)
+        store(out, at + c, load(dx, at + c, WIDE) * (s * (unit + v * (unit - s))))
+
+
+@njit(fastmath=True)
+def change_times_silu_slope(x, dx, x_at, grad, dgrad, at, count):
+    """Do as `times_silu_slope`, and let ``dgrad`` become the change of the product.
+
+    The second derivative is σ(1 − σ)(2 + x(1 − 2σ)).
+    """
+    unit, two = x.dtype.type(1), x.dtype.type(2)
+    for c in range(0, count, WIDE):
+        v, g = load(x, x_at + c, WIDE), load(grad, at + c, WIDE)
+        s = _sigmoid(v, unit)
+        slope = s * (unit + v * (unit - s))
+        curved = s * (unit - s) * (two + v * (unit - two * s))
+        dg = load(dgrad, at + c, WIDE) * slope + g * curved * load(dx, x_at + c, WIDE)
+        store(grad, at + c, g * slope)
+        store(dgrad, at + c, dg)
+
+
+@njit(fastmath=True)
 def dot(x, x_at, weights, weights_at, count):
     """Sum over the products of two rows."""
     s = load(x, x_at, WIDE) * load(weights, weights_at, WIDE)

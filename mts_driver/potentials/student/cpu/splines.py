@@ -24,8 +24,12 @@ def radial_table(model: StudentModel, radial: Tensor) -> Tensor:
     Tensor, shape (E, E, CELLS, 4, C)
         Coefficients of powers of the position within a cell.
     """
-    basis = _basis_cubics(model.config.radial, model.config.cutoff_A, radial.dtype)
-    return torch.einsum("gpk,abkc->abgpc", basis, radial)
+    return torch.einsum("gpk,abkc->abgpc", basis_table(model, radial.dtype), radial)
+
+
+def basis_table(model: StudentModel, dtype: torch.dtype) -> Tensor:
+    """Cubics of the basis functions that radial functions are made of, (CELLS, 4, radial)."""
+    return _basis_cubics(model.config.radial, model.config.cutoff_A, dtype)
 
 
 def repulsion_table(model: StudentModel) -> Tensor:

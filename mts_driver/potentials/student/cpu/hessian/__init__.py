@@ -1,0 +1,1 @@
+"""Second derivatives of the student on the CPU."""
