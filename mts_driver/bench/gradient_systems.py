@@ -1,5 +1,6 @@
 """Small systems whose gradients are known to rounding, by several ways."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,7 @@ class GradientSystem:
         Where trajectories begin.
     levels, splitting, timestep_fs, bath
         As `integrators.engine.run` takes them.
-    parameters : dict of str to Tensor
+    parameters : mapping of str to Tensor
         What gradients are taken by.
     """
 
@@ -62,7 +63,7 @@ class GradientSystem:
     splitting: Splitting
     timestep_fs: float
     bath: Bath | None
-    parameters: dict[str, Tensor]
+    parameters: Mapping[str, Tensor]
 
     def problem(self, steps: int, snapshots: tuple[int, ...], loss: Any = None) -> Problem:
         """Return it with a loss, that of `spread` where none is given."""
@@ -106,6 +107,7 @@ def gradient_system(
     if ensemble == "NVT":
         bath = Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=FRICTION_PER_PS)
     levels: Levels
+    parameters: Mapping[str, Tensor]
     if name == "student":
         atoms = _water(structure)
         student, teacher = (_student(one, atoms, dtype) for one in ("water", "general"))
