@@ -12,15 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit, prange
 
-from mts_driver.distillation.training import tangent_sums
-from mts_driver.distillation.training.tangent_sums import (
-    dinvariants_back,
-    put_inputs_and_change,
-    shapes,
-    unbound,
-    weighted,
-)
-from mts_driver.potentials.student.cpu import neighbor_sums
+from mts_driver.potentials.student.cpu import neighbor_sums, tangent_sums
 from mts_driver.potentials.student.cpu.neighbor_sums import (
     grid_cell,
     invariants_back,
@@ -29,6 +21,14 @@ from mts_driver.potentials.student.cpu.neighbor_sums import (
     store_ten,
 )
 from mts_driver.potentials.student.cpu.simd import load, stamp, store, zeros
+from mts_driver.potentials.student.cpu.tangent_sums import (
+    dinvariants_back,
+    moments_and_change,
+    put_inputs_and_change,
+    shapes,
+    unbound,
+    weighted,
+)
 
 CHUNKS = 4
 """Blocks of atoms that threads share; fixed, so that sums don't depend on the thread count."""
@@ -59,7 +59,7 @@ def kernels(channels: int) -> Kernels:
         _ = called
         first, last, neighbors, vectors, kind = near
         (table, r0, inverse_h), (shift, scale, input_bound) = radial, scaling
-        atoms, kinds, cells = kind.size, table.shape[0], table.shape[2]
+        atoms = kind.size
         moments = np.empty((atoms, 10, channels), table.dtype)
         dmoments = np.empty((atoms, 10, channels), table.dtype)
         inputs = np.empty((atoms, 10, channels), table.dtype)
@@ -67,45 +67,15 @@ def kernels(channels: int) -> Kernels:
         for chunk in prange(CHUNKS):
             like = zeros(table, channels)
             for a in range(atoms * chunk // CHUNKS, atoms * (chunk + 1) // CHUNKS):
-                m0 = m1 = m2 = m3 = m4 = m5 = m6 = m7 = m8 = m9 = like
-                d0 = d1 = d2 = d3 = d4 = d5 = d6 = d7 = d8 = d9 = like
-                for p in range(first[a], last[a]):
-                    b = neighbors[p]
-                    x, dx, dr = shapes(vectors[p], along[a], along[b], table)
-                    k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
-                    at = ((kind[a] * kinds + kind[b]) * cells + k) * 4 * channels
-                    ds = table.dtype.type(dr * inverse_h)
-                    f, slope = spline(table, at, s, like)
-                    df = ds * slope
-                    if message.size:
-                        received, dreceived = (
-                            load(message, b * channels, like),
-                            load(dmessage, b * channels, like),
-                        )
-                        df = df * received + f * dreceived
-                        f = f * received
-                    m0 += x[0] * f
-                    m1 += x[1] * f
-                    m2 += x[2] * f
-                    m3 += x[3] * f
-                    m4 += x[4] * f
-                    m5 += x[5] * f
-                    m6 += x[6] * f
-                    m7 += x[7] * f
-                    m8 += x[8] * f
-                    m9 += x[9] * f
-                    d0 += x[0] * df
-                    d1 += dx[1] * f + x[1] * df
-                    d2 += dx[2] * f + x[2] * df
-                    d3 += dx[3] * f + x[3] * df
-                    d4 += dx[4] * f + x[4] * df
-                    d5 += dx[5] * f + x[5] * df
-                    d6 += dx[6] * f + x[6] * df
-                    d7 += dx[7] * f + x[7] * df
-                    d8 += dx[8] * f + x[8] * df
-                    d9 += dx[9] * f + x[9] * df
-                m = m0, m1, m2, m3, m4, m5, m6, m7, m8, m9
-                d = d0, d1, d2, d3, d4, d5, d6, d7, d8, d9
+                m, d = moments_and_change(
+                    a,
+                    (first, last, neighbors, vectors, kind),
+                    along,
+                    (table, r0, inverse_h),
+                    message,
+                    dmessage,
+                    like,
+                )
                 here, there = a * 10 * channels, row[a] * 10 * channels
                 store_ten(moments, here, m)
                 store_ten(dmoments, here, d)
@@ -134,7 +104,10 @@ def kernels(channels: int) -> Kernels:
                 here, there = a * 10 * channels, row[a] * 10 * channels
                 m, d = load_ten(moments, here, like), load_ten(dmoments, here, like)
                 of_kind = kind[a] * 10 * channels
-                unbound(inputs, dinputs, grad, dgrad, there, scale, of_kind, input_bound, like)
+                unbound(
+                    *(inputs, dinputs, there, grad, dgrad, there),
+                    *(scale, of_kind, input_bound, like),
+                )
                 h, dh = load_ten(grad, there, like), load_ten(dgrad, there, like)
                 dg = invariants_back(m, dh)
                 g = dinvariants_back(m, d, dh, invariants_back(m, h))

@@ -1,8 +1,9 @@
-"""The student's sums and invariants together with their change along a direction, for training.
+"""The student's sums and invariants together with their change along a direction.
 
 numba functions on lanes, one a channel, beside those of
-`mts_driver.potentials.student.cpu.neighbor_sums`. A name with a d before it is the derivative along
-the direction.
+`mts_driver.potentials.student.cpu.neighbor_sums`, for gradients by weights (training) and by
+positions (`mts_driver.potentials.student.cpu.hessian.kernels`). A name with a d before it is the
+derivative along the direction, along which atom a moves by ``along[a]``.
 """
 
 from numba import njit
@@ -11,8 +12,10 @@ from mts_driver.potentials.student.cpu.neighbor_sums import (
     contracted,
     dot,
     double_dot,
+    grid_cell,
     invariants,
     of_products,
+    spline,
     through_contraction,
 )
 from mts_driver.potentials.student.cpu.simd import inverse, largest, load, roll, root, size, store
@@ -38,6 +41,85 @@ def shapes(vector, here, there, table):
         *(x * dy + y * dx, x * dz + z * dx, y * dz + z * dy),
     )
     return shape, dshape, dr
+
+
+@njit(fastmath=True)
+def moments_and_change(a, near, along, grid, message, dmessage, like):
+    """Return the ten moments of atom ``a``, and their change.
+
+    ``grid`` is the table of radial functions, ``r0`` and ``inverse_h``; messages are empty in the
+    first sum.
+    """
+    first, last, neighbors, vectors, kind = near
+    table, r0, inverse_h = grid
+    kinds, cells, channels = table.shape[0], table.shape[2], size(like)
+    m = d = like, like, like, like, like, like, like, like, like, like
+    for p in range(first[a], last[a]):
+        b = neighbors[p]
+        x, dx, dr = shapes(vectors[p], along[a], along[b], table)
+        k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
+        at = ((kind[a] * kinds + kind[b]) * cells + k) * 4 * channels
+        ds = table.dtype.type(dr * inverse_h)
+        f, slope = spline(table, at, s, like)
+        df = ds * slope
+        if message.size:
+            at = b * channels
+            received, dreceived = load(message, at, like), load(dmessage, at, like)
+            df = df * received + f * dreceived
+            f = f * received
+        m, d = _plus(m, x, f), _plus_change(d, x, dx, f, df)
+    return m, d
+
+
+@njit(fastmath=True)
+def change_of_moments(a, near, along, grid, like):
+    """Return only the change of the moments in the first sum."""
+    first, last, neighbors, vectors, kind = near
+    table, r0, inverse_h = grid
+    kinds, cells, channels = table.shape[0], table.shape[2], size(like)
+    d = like, like, like, like, like, like, like, like, like, like
+    for p in range(first[a], last[a]):
+        b = neighbors[p]
+        x, dx, dr = shapes(vectors[p], along[a], along[b], table)
+        k, s = grid_cell(vectors[p, 3], table, r0, inverse_h)
+        at = ((kind[a] * kinds + kind[b]) * cells + k) * 4 * channels
+        f, slope = spline(table, at, s, like)
+        d = _plus_change(d, x, dx, f, table.dtype.type(dr * inverse_h) * slope)
+    return d
+
+
+@njit(fastmath=True)
+def _plus(m, x, f):
+    """Ten lanes m + x f."""
+    return (
+        m[0] + x[0] * f,
+        m[1] + x[1] * f,
+        m[2] + x[2] * f,
+        m[3] + x[3] * f,
+        m[4] + x[4] * f,
+        m[5] + x[5] * f,
+        m[6] + x[6] * f,
+        m[7] + x[7] * f,
+        m[8] + x[8] * f,
+        m[9] + x[9] * f,
+    )
+
+
+@njit(fastmath=True)
+def _plus_change(d, x, dx, f, df):
+    """Ten lanes d + dx f + x df."""
+    return (
+        d[0] + x[0] * df,
+        d[1] + dx[1] * f + x[1] * df,
+        d[2] + dx[2] * f + x[2] * df,
+        d[3] + dx[3] * f + x[3] * df,
+        d[4] + dx[4] * f + x[4] * df,
+        d[5] + dx[5] * f + x[5] * df,
+        d[6] + dx[6] * f + x[6] * df,
+        d[7] + dx[7] * f + x[7] * df,
+        d[8] + dx[8] * f + x[8] * df,
+        d[9] + dx[9] * f + x[9] * df,
+    )
 
 
 @njit(fastmath=True)
@@ -127,7 +209,7 @@ def put_inputs_and_change(m, d, inputs, dinputs, at, shift, scale, of_kind, inpu
 
 
 @njit(fastmath=True)
-def unbound(inputs, dinputs, grad, dgrad, at, scale, of_kind, input_bound, like):
+def unbound(inputs, dinputs, at, grad, dgrad, grad_at, scale, of_kind, input_bound, like):
     """Turn gradients by inputs and their change into those by the invariants, in place.
 
     With s² = 1 − (x/b)²: dx/dy = s³ and d²x/dy² = −3 s⁴ x/b².
@@ -140,10 +222,8 @@ def unbound(inputs, dinputs, grad, dgrad, at, scale, of_kind, input_bound, like)
         ss = largest(one - input_bound * (x * x), least)
         slope = ss * root(ss)
         curved = number(-3) * input_bound * ss * ss * x * load(dinputs, at + here, like)
-        d = load(dgrad, at + here, like)
-        store(
-            grad,
-            at + here,
-            steep * (slope * load(grad, at + here, like) + curved * inverse(slope) * d),
-        )
-        store(dgrad, at + here, steep * slope * d)
+        to = grad_at + here
+        d = load(dgrad, to, like)
+        more = curved * inverse(slope) * d
+        store(grad, to, steep * (slope * load(grad, to, like) + more))
+        store(dgrad, to, steep * slope * d)
