@@ -21,7 +21,7 @@ from mts_driver.bench.gradient_systems import (
 )
 from mts_driver.refinement.averages import averages
 from mts_driver.refinement.fit import FitSettings, Update, fit
-from mts_driver.refinement.goals import Goal, Goals
+from mts_driver.refinement.goals.goal import Goal, Goals
 from mts_driver.refinement.methods.autograd import through_autograd
 from mts_driver.refinement.methods.differences import Differences
 from mts_driver.refinement.methods.reversible import Reversible
@@ -125,7 +125,7 @@ def recovery(
     *, method: str, off: float, updates: int, picoseconds: float, structure: str
 ) -> dict[str, Any]:
     """Fit epsilon and sigma of a liquid to its own g(r), from a start that is ``off`` wrong."""
-    from mts_driver.refinement import choices
+    from mts_driver.refinement.goals import choices
 
     del structure
     atoms, replicas = argon(), 4

@@ -15,11 +15,11 @@ from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import spec_for
 from mts_driver.progress import Progress
-from mts_driver.refinement import choices
 from mts_driver.refinement.averages import averages
 from mts_driver.refinement.gas_phase import gas_energy_eV
-from mts_driver.refinement.goals import Goal, Goals, Observable
-from mts_driver.refinement.measured import WATER, read_water_rdf
+from mts_driver.refinement.goals import choices
+from mts_driver.refinement.goals.goal import Goal, Goals, Observable
+from mts_driver.refinement.goals.measured import WATER, read_water_rdf
 from mts_driver.refinement.models import Trainable
 from mts_driver.refinement.problem import Problem
 from mts_driver.refinement.settings import REFERENCES, RefineSettings

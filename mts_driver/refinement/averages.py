@@ -10,7 +10,7 @@ from torch import Tensor
 
 from integrators.state import MDState
 from mts_driver.errors import UserError
-from mts_driver.refinement.goals import Observable
+from mts_driver.refinement.goals.goal import Observable
 from mts_driver.refinement.methods.autograd import trajectory
 from mts_driver.refinement.problem import Problem
 from mts_driver.tensor_files import load_tensors, save_tensors

@@ -20,7 +20,7 @@ from mts_driver.progress import Progress
 from mts_driver.refinement.aims import Aims, goals_of
 from mts_driver.refinement.averages import Averages, averages
 from mts_driver.refinement.fit import STATE_FILE, FitSettings, Update, fit
-from mts_driver.refinement.goals import Goals
+from mts_driver.refinement.goals.goal import Goals
 from mts_driver.refinement.methods.reversible import Reversible
 from mts_driver.refinement.methods.reweighting import Reweighting
 from mts_driver.refinement.models import Trainable, open_model

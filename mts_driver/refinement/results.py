@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mts_driver.refinement.averages import Averages
-from mts_driver.refinement.goals import Goal
+from mts_driver.refinement.goals.goal import Goal
 
 
 def summary(goals: Sequence[Goal], before: Averages, after: Averages) -> dict[str, dict[str, Any]]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from integrators.state import MDState
 from mts_driver.errors import UserError
-from mts_driver.refinement import choices
-from mts_driver.refinement.goals import Observable
+from mts_driver.refinement.goals import choices
+from mts_driver.refinement.goals.goal import Observable
 from mts_driver.refinement.observables.estimators.frames import longest_distance_A
 from mts_driver.refinement.settings import RefineSettings
 from mts_driver.simulation.thermal_state import thermal_state

@@ -18,7 +18,7 @@ from mts_driver.potentials.classical.pair_models import PairModel
 from mts_driver.potentials.classical.water import flexible_water
 from mts_driver.refinement.aims import Aims
 from mts_driver.refinement.gas_phase import gas_energy_eV
-from mts_driver.refinement.goals import Goal, Goals, Observable, average, every
+from mts_driver.refinement.goals.goal import Goal, Goals, Observable, average, every
 from mts_driver.refinement.models import open_model
 from mts_driver.refinement.refine import refine
 from mts_driver.refinement.settings import RefineSettings

@@ -9,8 +9,8 @@ from snapshot_makers import gas, snapshots
 from torch import nn
 
 from mts_driver.errors import UserError
-from mts_driver.refinement.losses import CurveTarget, ScalarTarget, Term, WeightedSum
-from mts_driver.refinement.measured import MeasuredRDF, read_water_rdf
+from mts_driver.refinement.goals.losses import CurveTarget, ScalarTarget, Term, WeightedSum
+from mts_driver.refinement.goals.measured import MeasuredRDF, read_water_rdf
 from mts_driver.refinement.observables.energies import (
     enthalpy_of_vaporisation,
     mean_potential_energy,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from integrators.reversible import Snapshots
-from mts_driver.refinement.goals import Observable, average
+from mts_driver.refinement.goals.goal import Observable, average
 from mts_driver.refinement.observables.arguments import Energy
 from mts_driver.refinement.observables.bond_lengths import bond_length_distribution
 from mts_driver.refinement.observables.diffusion import (

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
-from mts_driver.refinement.losses import CurveTarget, ScalarTarget, Term, WeightedSum
+from mts_driver.refinement.goals.losses import CurveTarget, ScalarTarget, Term, WeightedSum
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,1 @@
+"""What a fit aims at: observables, targets, and how far off they may be."""
