@@ -59,3 +59,9 @@ def structures() -> Path:
 def cases() -> Path:
     """The folder of small inputs on which the product failed."""
     return shared("cases")
+
+
+@pytest.fixture(scope="session")
+def measured_data() -> Path:
+    """The folder of measured data."""
+    return shared("data")

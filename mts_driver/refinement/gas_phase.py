@@ -20,7 +20,7 @@ from mts_driver.refinement.settings import RefineSettings
 from mts_driver.refinement.system import System
 from mts_driver.structures.tensors import inertial_masses, thermal_velocities
 
-REPLICAS, STEPS, SETTLED = 100, 3000, 1000
+REPLICAS, STEPS, SETTLED = 100, 1500, 500
 FRICTION_PER_PS = 10.0
 
 

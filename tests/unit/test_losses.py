@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from conftest import shared
 from snapshot_makers import gas, snapshots
 from torch import nn
 
@@ -156,8 +155,8 @@ def test_bad_energies():
 # --- measured g(r)
 
 
-def test_measured_water_has_its_neighbours_and_no_bonds():
-    measured = read_water_rdf(shared("data") / "soper_2013_water_rdf.txt")
+def test_measured_water_has_its_neighbours_and_no_bonds(measured_data):
+    measured = read_water_rdf(measured_data / "soper_2013_water_rdf.txt")
     assert set(measured) == {"O–O", "O–H", "H–H"}
     oxygen, hydrogen = measured["O–O"], measured["O–H"]
     assert float(oxygen.r_A[oxygen.g.argmax()]) == pytest.approx(2.79)
