@@ -1,5 +1,7 @@
 """Small runs of ``mts run`` with calculators that cost nothing, for the contract tests."""
 
+import contextlib
+import io
 import os
 import shutil
 import signal
@@ -8,11 +10,13 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
 
+from mts_driver.cli import main
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.run_folder import write_run_folder
 from mts_driver.structures.masses import repartitioned_masses
@@ -77,6 +81,23 @@ def mts(*arguments: object, timeout: float = LONG_S) -> subprocess.CompletedProc
         env=environment(),
         check=False,
     )
+
+
+def here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, which has loaded everything; not one that starts others."""
+    command, said, errors = ["mts", *map(str, arguments)], io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", command),
+        mock.patch.dict(os.environ, {"COLUMNS": "400", "NO_COLOR": "1"}),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(command, code, said.getvalue(), errors.getvalue())
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:

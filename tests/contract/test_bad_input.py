@@ -1,20 +1,14 @@
 """Bad input: an error that says what to do, an exit code that is not 0, nothing overwritten."""
 
-import contextlib
-import io
 import socket
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from types import SimpleNamespace
-from unittest import mock
 
 import numpy as np
 import pytest
 from ase import Atoms
-from running import TEACHER, make_run, mts, toy_water
+from running import TEACHER, here, make_run, mts, toy_water
 
-from mts_driver.cli import main
 from mts_driver.errors import UserError
 from mts_driver.runs.input.read import check_ipi_version
 
@@ -23,19 +17,6 @@ STUDENTS = Path(__file__).parents[2] / "mts_driver" / "students"
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def here(*arguments: object) -> SimpleNamespace:
-    """Run a command that must fail in this process, which has loaded everything."""
-    said = io.StringIO()
-    argv = ["mts", *map(str, arguments)]
-    with (
-        mock.patch.object(sys, "argv", argv),
-        contextlib.redirect_stderr(said),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return SimpleNamespace(returncode=ended.value.code, stderr=said.getvalue())
 
 
 def refused(folder: Path, *arguments: object) -> str:

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from ase import units
 from ase.io import read
-from running import mts, properties
+from running import here, mts, properties
 
 AS_IT_IS = ("--equilibrate-ps", 0, "--no-minimise", "--quiet")
 LJ = "ase:ase.calculators.lj:LennardJones?epsilon=0.01"
 
 
 def prepared(folder, structure, *options):
-    done = mts("prepare", structure, "-o", folder, *AS_IT_IS, *options)
+    done = here("prepare", structure, "-o", folder, *AS_IT_IS, *options)
     assert done.returncode == 0, done.stderr
     return folder / "input.xml"
 
@@ -33,7 +33,7 @@ def test_charge_in_header(cases, tmp_path):
     assert read(tmp_path / "run/start.extxyz").info["charge"] == -1
     assert ran(file)[0, 3] == pytest.approx(-824.1218, abs=2e-4)
     # a model without a place for a charge
-    done = mts("prepare", structure, "-o", tmp_path / "lj", "--teacher", LJ, *options)
+    done = here("prepare", structure, "-o", tmp_path / "lj", "--teacher", LJ, *options)
     assert done.returncode == 2 and "is needed for a system of charge -1" in done.stderr
 
 
@@ -66,7 +66,7 @@ def test_left_handed_cell(cases, tmp_path):
 def test_frozen_atoms(cases, tmp_path):
     """The first molecule stays where it is, through the equilibration and under i-PI."""
     structure = cases / "frozen_atoms/fixed.extxyz"
-    done = mts(
+    done = here(
         *("prepare", structure, "-o", tmp_path / "run", "--student", "water", "--quiet"),
         *("--steps", 3, "--stride", 1, "--equilibrate-ps", 0.02),
     )

@@ -22,6 +22,7 @@ from running import (
     assert_nothing_is_left,
     environment,
     family,
+    here,
     make_run,
     mts,
     properties,
@@ -52,7 +53,7 @@ def go_on_as_told(output: str, *more: object) -> subprocess.CompletedProcess[str
 def test_exit_left_over_is_removed_and_said(tmp_path, cases):
     """The case exit_left_over: i-PI leaves the file, and the next run met it."""
     run = tmp_path / "run"
-    made = mts(
+    made = here(
         *("prepare", cases / "exit_left_over" / "dimer.xyz", "-o", run, "--student", "water"),
         *("--teacher", "student:water", "--steps", 4, "--stride", 2, "--equilibrate-ps", 0),
     )
@@ -194,7 +195,7 @@ def test_when_a_thread_of_ipi_dies_the_run_ends(tmp_path, systems):
 def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     """The case teacher_by_hand: their calls are not counted, and the picture needs no count."""
     run = tmp_path / "run"
-    made = mts(
+    made = here(
         *("prepare", cases / "teacher_by_hand" / "ar4.extxyz", "-o", run, "--mode", "unix"),
         *("--teacher", f"{LJ}=0.0104", "--student", f"{LJ}=0.012", "--outer-fs", 4),
         *("--inner-fs", 2, "--steps", 10, "--stride", 5, "--equilibrate-ps", 0),
@@ -218,7 +219,7 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     summary = summary_of(input_xml)
     assert summary["teacher_calls"] is None and "by hand" in summary["teacher_reason"]
     assert summary["student_calls"] == 21 and summary["speedup_vs_single_step"] > 0
-    assert mts("report", run).returncode == 0
+    assert here("report", run).returncode == 0
     energies = properties(run)[:, 3]
     # the same teacher, of two sockets in a committee, which mts run starts
     block = re.search(r"<ffsocket name='teacher'.*?</ffsocket>", whole, re.S).group()
@@ -231,7 +232,7 @@ def test_a_teacher_by_hand_and_a_committee_have_a_picture(tmp_path, cases):
     assert done.returncode == 0, done.stderr
     assert "picture: " in done.stderr and "starting two: " in done.stderr
     assert np.allclose(properties(run)[:, 3], energies, rtol=0, atol=1e-9)
-    assert mts("report", run).returncode == 0
+    assert here("report", run).returncode == 0
 
 
 def test_an_input_that_ipi_gives_up_on_ends_with_its_words(tmp_path):

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from running import mts, properties
+from running import here, mts, properties
 
 MODEL = "ase:{}?sigma=3.4&epsilon=0.0104&rc=6.0&smooth=True"
 LJ, NO_STRESS = "ase.calculators.lj:LennardJones", "nostress:NoStress"
@@ -14,11 +14,12 @@ def prepare(cases, folder, calculator):
     options = ["--student", "none", "--outer-fs", 2, "--pressure-bar", 1, "--steps", 2]
     options += ["--stride", 1, "--equilibrate-ps", 0, "--hydrogen-mass-Da", 0]
     options += ["--temperature-K", 40, "--teacher", MODEL.format(calculator), "--quiet"]
-    return mts("prepare", cases / "pressure_without_stress/ar.extxyz", "-o", folder, *options)
+    return here("prepare", cases / "pressure_without_stress/ar.extxyz", "-o", folder, *options)
 
 
 def test_pressure_without_stress(cases, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(cases / "pressure_without_stress"), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(cases / "pressure_without_stress")
     done = prepare(cases, tmp_path / "none", NO_STRESS)
     assert done.returncode == 2 and not (tmp_path / "none").exists()
     assert "--pressure-bar 1 with a teacher that gives no virial (stress)" in done.stderr

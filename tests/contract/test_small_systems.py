@@ -5,7 +5,7 @@ import json
 import numpy as np
 from ase import Atoms
 from ipi_input import LANGEVIN, ONE_LEVEL, PILE, advance
-from running import mts
+from running import here, mts
 
 from integrators.ipi import plugin as ipi_plugin
 from mts_driver.runs.measured.measurements import _mean
@@ -69,7 +69,7 @@ def test_a_run_of_one_atom_leaves_temperatures_out(tmp_path):
     model = "ase:ase.calculators.lj:LennardJones?sigma=3.4&rc=6.0&epsilon"
     models = ["--teacher", f"{model}=0.0104", "--student", f"{model}=0.012"]
     options = ["--steps", 4, "--stride", 2, "--equilibrate-ps", 0, "--mode", "zmq"]
-    done = mts("prepare", tmp_path / "argon.extxyz", *models, *options, "-o", tmp_path / "run")
+    done = here("prepare", tmp_path / "argon.extxyz", *models, *options, "-o", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     done = mts("run", tmp_path / "run" / "input.xml", "--baseline-steps", 0)
     assert done.returncode == 0 and "T at O: -;" in done.stderr, done.stderr

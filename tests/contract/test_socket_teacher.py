@@ -11,7 +11,7 @@ import pytest
 from ase import units
 from ase.calculators.socketio import SocketIOCalculator
 from ase.io import read
-from running import LONG_S, MTS, environment, mts, toy_water, wait_for
+from running import LONG_S, MTS, environment, here, mts, toy_water, wait_for
 from toy_calculators import ToyWater
 
 import mts_driver
@@ -135,7 +135,7 @@ def test_a_socket_of_another_program_is_left_and_a_dead_one_is_taken(tmp_path):
 def test_under_ipi_it_connects_to_ipi(tmp_path):
     start = tmp_path / "start.extxyz"
     write_start(start, toy_water(1), toy_water(1).get_masses())
-    done = mts("prepare", start, "-o", tmp_path / "run", "--teacher", "socket:x")
+    done = here("prepare", start, "-o", tmp_path / "run", "--teacher", "socket:x")
     assert done.returncode == 2 and "connects to i-PI itself" in done.stderr
     assert not (tmp_path / "run").exists()
 

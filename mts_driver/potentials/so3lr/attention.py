@@ -6,6 +6,7 @@ r alone and is read from cubic splines instead of running two networks for every
 """
 
 import copy
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,15 @@ class FusedAttention:
             The part of both filters that does not come from r.
         """
         return _Function.apply(self, i, j, r, cutoff, to_i, parity, atoms, ev_filter)
+
+
+@lru_cache(maxsize=4)
+def fused_layers(packaged: Any) -> tuple[FusedAttention, ...]:
+    """Return all layers of a packaged model; its tables are made once."""
+    blocks = [layer.euclidean_attention_block for layer in packaged.euclidean_transformers]
+    return tuple(
+        FusedAttention(b, packaged.radial_embedding, float(packaged.r_max)) for b in blocks
+    )
 
 
 def _double(module: Any) -> Any:

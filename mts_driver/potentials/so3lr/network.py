@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mts_driver.potentials.ranks.pairs import Share
-from mts_driver.potentials.so3lr.attention import FusedAttention
+from mts_driver.potentials.so3lr.attention import FusedAttention, fused_layers
 
 
 class HalfListTransformer:
@@ -38,8 +38,7 @@ class HalfListTransformer:
         self.layers = packaged.euclidean_transformers
         self.fused: list[FusedAttention | None] = [None] * len(self.layers)
         if numbers.device.type == "cpu":
-            blocks = [layer.euclidean_attention_block for layer in self.layers]
-            self.fused = [FusedAttention(b, self.rbf, float(packaged.r_max)) for b in blocks]
+            self.fused = list(fused_layers(packaged))
         self.energy = packaged.atomic_energy_output_block
         self.charges = packaged.partial_charges_output_block
         self.volumes = packaged.hirshfeld_output_block

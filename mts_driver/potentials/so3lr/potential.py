@@ -6,6 +6,7 @@ lists with every pair listed once; tests hold the forces to the packaged calcula
 """
 
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -58,8 +59,7 @@ class SO3LR:
         self.numbers = np.array(numbers, np.int64)
         self.device = torch.device(device)
         self.dtype = getattr(torch, dtype)
-        packaged, alphas, c6 = _packaged_model()
-        packaged = packaged.to(self.device, self.dtype).requires_grad_(False).eval()
+        packaged, alphas, c6 = _packaged_model(self.device, self.dtype)
         z = torch.as_tensor(self.numbers, device=self.device)
         self._network = HalfListTransformer(packaged, z, charge)
         self._long_range = LongRange(self.numbers, alphas, c6)
@@ -145,7 +145,8 @@ def sum_of_pairs(i: Tensor, j: Tensor, pull: Tensor, atoms: int) -> Tensor:
     return forces.index_add(0, i, pull).index_add(0, j, -pull)
 
 
-def _packaged_model() -> tuple[Any, Tensor, Tensor]:
+@cache  # fragments are loaded by the dozen, each with its own atoms and the same weights
+def _packaged_model(device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor, Tensor]:
     try:
         from so3krates_torch.blocks.physical_potentials import ALPHAS, C6_COEF
     except ImportError as error:
@@ -157,4 +158,4 @@ def _packaged_model() -> tuple[Any, Tensor, Tensor]:
     with resources.as_file(path) as file:
         # the one pickle that the project loads: it comes with the package that defines its classes
         packaged = torch.load(file, map_location="cpu", weights_only=False)
-    return packaged, ALPHAS, C6_COEF
+    return packaged.to(device, dtype).requires_grad_(False).eval(), ALPHAS, C6_COEF
