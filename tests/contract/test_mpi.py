@@ -29,12 +29,12 @@ pytest.importorskip("so3krates_torch")
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
 
 
-def water_run(folder, *, ranks, steps=4, **choices):
+def water_run(folder, *, ranks, teacher="so3lr", steps=4, **choices):
     """Two drivers behind sockets, or one that takes the outer steps."""
     atoms = read(WATER64)
     options = {"outer_fs": 4.0, "inner_fs": 1.0, "hydrogen_mass": 4.0, "temperature_K": 300.0}
     options |= {"friction_per_ps": 1.0, "steps": steps, "stride": 1, "seed": 7} | choices
-    settings = RunSettings(teacher="so3lr", student="student:water", **options)
+    settings = RunSettings(teacher=teacher, student="student:water", **options)
 
     def edit(xml):
         assert "device: cpu" in xml
@@ -80,7 +80,7 @@ def ranks_of(folder):
 
 @pytest.mark.parametrize("when", ["loading", "stepping"])
 def test_a_rank_that_dies_ends_the_driver_and_leaves_none(tmp_path, when):
-    run = water_run(tmp_path, ranks=2, steps=10_000)
+    run = water_run(tmp_path, ranks=2, teacher="student:general", steps=10_000)
     process = start("run", run, "--baseline-steps", 0)
     try:
         wait_for(lambda: process.poll() is not None or len(ranks_of(tmp_path)) >= 4)

@@ -109,6 +109,18 @@ def test_fused_kernels_equal_the_torch_reference():
     torch.testing.assert_close(fused.energy, plain.energy, atol=1e-8, rtol=0)
 
 
+def test_potentials_of_one_precision_share_their_weights_and_no_other():
+    atoms = molecule("CH3CH2OH")
+    first = load_potential("so3lr", atoms.numbers, dtype="float64")
+    x, cell = torch.tensor(atoms.positions), torch.zeros(3, 3, dtype=torch.float64)
+    before = first(x, cell).forces
+    single = load_potential("so3lr", [8, 1, 1], dtype="float32")
+    second = load_potential("so3lr?charge=1", [8, 1, 1, 1], dtype="float64")
+    assert second._network.layers is first._network.layers is not single._network.layers
+    assert second._network.fused[0] is first._network.fused[0]
+    torch.testing.assert_close(first(x, cell).forces, before, rtol=0, atol=0)
+
+
 def test_total_charge():
     """A neutral singlet has no charge embedding; an ion has one, and other forces."""
     atoms = molecule("CH3COOH")[:-1]
