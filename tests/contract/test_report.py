@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from running import make_run, mts
+from running import here, make_run, mts
 
 
 def test_a_run_under_ipi_can_be_reported(tmp_path):
     run = make_run(tmp_path / "run", steps=24, stride=2)
     assert mts("run", run, "--baseline-steps", 2, "--quiet").returncode == 0
     picture, numbers = tmp_path / "a.png", tmp_path / "b.json"
-    done = mts("report", run.parent, "--reference", run.parent, "-o", picture, "--json", numbers)
+    done = here("report", run.parent, "--reference", run.parent, "-o", picture, "--json", numbers)
     assert done.returncode == 0, done.stderr
     assert picture.stat().st_size > 10_000
     found = json.loads(numbers.read_text())
@@ -26,7 +26,7 @@ def test_a_run_under_ipi_can_be_reported(tmp_path):
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    done = mts("report", tmp_path)
+    done = here("report", tmp_path)
     assert done.returncode == 2
     assert "holds 0 i-PI inputs" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 from ase.io import write
-from running import HERE, LONG_S, MTS, environment, mts, toy_water, wait_for
+from running import HERE, LONG_S, MTS, environment, here, toy_water, wait_for
 
 from mts_driver.cli.console import plain_console
 from mts_driver.cli.resonance import _table
@@ -83,7 +83,7 @@ def scan(folder, *options):
     """Run the command in a folder with a toy as the teacher."""
     pytest.importorskip("so3krates_torch")
     command = ["resonance", folder / "water.extxyz", *options, "--json", folder / "scan.json"]
-    return mts(*command)
+    return here(*command)
 
 
 @pytest.fixture
@@ -188,6 +188,6 @@ def test_the_table_cuts_no_number(width, monkeypatch, capsys):
     ],
 )
 def test_impossible_scans_are_refused(water, options, message):
-    done = mts("resonance", water / "water.extxyz", *options)
+    done = here("resonance", water / "water.extxyz", *options)
     assert done.returncode == 2
     assert message in done.stderr
