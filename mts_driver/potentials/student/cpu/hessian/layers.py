@@ -14,8 +14,11 @@ from numba import njit, prange
 from mts_driver.potentials.student.cpu.networks import ROWS, WIDE
 from mts_driver.potentials.student.cpu.simd import load, one, stamp, store, zeros
 
+REGISTERS_BYTES = 64
+"""Width of a sum: two registers of AVX2, of which four rows and their inputs leave some free."""
 TALL = 4
-"""Rows of a matrix that are summed at a time: with `WIDE` columns they stay in registers."""
+DEEP = 32
+"""Rows of blocks that are taken at a time, so that they stay in the nearest cache."""
 
 
 class LayerKernels(NamedTuple):
@@ -26,14 +29,15 @@ class LayerKernels(NamedTuple):
 
 
 @lru_cache
-def layer_kernels() -> LayerKernels:
-    """Return the kernels.
+def layer_kernels(number_bytes: int) -> LayerKernels:
+    """Return the kernels for numbers of 4 or 8 bytes.
 
     Their arguments: inputs ``x`` and ``dx`` (R, I), gradients ``g`` and ``dg`` (R, O), with I and O
-    multiples of `TALL` and `WIDE`; ``element`` (B,), that of every block, ascending; the result
-    ``out``, (E, I, O) or (E, O).
+    multiples of `WIDE`; ``element`` (B,), that of every block, ascending; the result ``out``,
+    (E, I, O) or (E, O).
     """
     called = stamp()
+    lanes = REGISTERS_BYTES // number_bytes
 
     @njit(parallel=True, cache=True, fastmath=True)
     def minus_products(x, dx, g, dg, element, out):
@@ -41,23 +45,29 @@ def layer_kernels() -> LayerKernels:
         _ = called
         ends = _ends(element, out.shape[0])
         width, columns = out.shape[1:]
-        tiles = width // TALL
-        for tile in prange(out.shape[0] * tiles):
-            e, k = tile // tiles, tile % tiles * TALL
-            for c in range(0, columns, WIDE):
-                s0 = s1 = s2 = s3 = zeros(out, WIDE)
-                for row in range(ends[e], ends[e + 1]):
-                    at = row * width + k
-                    u, v = load(dg, row * columns + c, WIDE), load(g, row * columns + c, WIDE)
-                    s0 -= one(x, at) * u + one(dx, at) * v
-                    s1 -= one(x, at + 1) * u + one(dx, at + 1) * v
-                    s2 -= one(x, at + 2) * u + one(dx, at + 2) * v
-                    s3 -= one(x, at + 3) * u + one(dx, at + 3) * v
-                to = (e * width + k) * columns + c
-                store(out, to, s0)
-                store(out, to + columns, s1)
-                store(out, to + 2 * columns, s2)
-                store(out, to + 3 * columns, s3)
+        shares = width // WIDE
+        out[:] = 0
+        for share in prange(out.shape[0] * shares):
+            e, top = share // shares, share % shares * WIDE
+            for start in range(ends[e], ends[e + 1], DEEP):
+                end = min(start + DEEP, ends[e + 1])
+                for c in range(0, columns, lanes):
+                    for k in range(top, top + WIDE, TALL):
+                        to = (e * width + k) * columns + c
+                        s0, s1 = load(out, to, lanes), load(out, to + columns, lanes)
+                        s2 = load(out, to + 2 * columns, lanes)
+                        s3 = load(out, to + 3 * columns, lanes)
+                        for row in range(start, end):
+                            at, here = row * width + k, row * columns + c
+                            u, v = load(dg, here, lanes), load(g, here, lanes)
+                            s0 -= one(x, at) * u + one(dx, at) * v
+                            s1 -= one(x, at + 1) * u + one(dx, at + 1) * v
+                            s2 -= one(x, at + 2) * u + one(dx, at + 2) * v
+                            s3 -= one(x, at + 3) * u + one(dx, at + 3) * v
+                        store(out, to, s0)
+                        store(out, to + columns, s1)
+                        store(out, to + 2 * columns, s2)
+                        store(out, to + 3 * columns, s3)
 
     @njit(cache=True, fastmath=True)
     def minus_sums(dg, element, out):

@@ -33,8 +33,8 @@ class HessianProduct:
     def __init__(self, fused: FusedStudent) -> None:
         self.fused, config = fused, fused.model.config
         self._kernels = hessian_kernels(config.channels, config.messages)
-        self._layers = layer_kernels()
         self._basis = basis_table(fused.model, fused.model.w1.dtype).numpy()
+        self._layers = layer_kernels(self._basis.itemsize)
         self._arrays: tuple[Again, Changes] | None = None
 
     def __call__(
