@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from running import TEACHER, here, make_run, mts, toy_water
+from running import TEACHER, here, make_run, toy_water
 
 from mts_driver.errors import UserError
 from mts_driver.runs.input.read import check_ipi_version
