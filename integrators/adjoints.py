@@ -132,7 +132,8 @@ def stepped_back(
                 state = drift(state, -dt)
             case OU():
                 assert bath is not None and noise is not None
-                state = _without_noise(state, dt, bath, noise(state.step, k, state.velocities))
+                xi = noise(state.step, k, state.velocities)
+                state = _without_noise(state, *decay_and_width(state, dt, bath), xi)
     return state
 
 
@@ -170,13 +171,12 @@ def undo_ornstein_uhlenbeck(
     state: MDState, adjoint: Adjoint, dt: float, bath: Bath, noise: Tensor
 ) -> tuple[MDState, Adjoint]:
     """Undo `integrators.propagators.ornstein_uhlenbeck` with the noise that it had."""
-    c, _ = decay_and_width(state, dt, bath)
+    c, width = decay_and_width(state, dt, bath)
     return (
-        _without_noise(state, dt, bath, noise),
+        _without_noise(state, c, width, noise),
         replace(adjoint, velocities=c * adjoint.velocities),
     )
 
 
-def _without_noise(state: MDState, dt: float, bath: Bath, noise: Tensor) -> MDState:
-    c, width = decay_and_width(state, dt, bath)
+def _without_noise(state: MDState, c: Tensor, width: Tensor, noise: Tensor) -> MDState:
     return replace(state, velocities=(state.velocities - width * noise) / c)

@@ -12,7 +12,7 @@ is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +54,19 @@ class Snapshots(NamedTuple):
     masses: Tensor
     timestep: float
     weights: Tensor | None = None
+
+    @classmethod
+    def of(cls, states: Mapping[int, MDState], steps: Sequence[int], timestep: float) -> Snapshots:
+        """Return the states after some steps, all counting alike."""
+        chosen = [states[n] for n in steps]
+        return cls(
+            tuple(steps),
+            torch.stack([state.positions for state in chosen]),
+            torch.stack([state.velocities for state in chosen]),
+            chosen[0].cell,
+            chosen[0].masses,
+            timestep,
+        )
 
 
 Loss = Callable[[Snapshots], Tensor]
@@ -211,10 +224,8 @@ def _loss(
     timestep: float,
 ) -> tuple[Tensor, Snapshots, dict[int, tuple[Tensor, Tensor]], tuple[Tensor, ...]]:
     """Value, what it saw, its gradient by every snapshot, and by parameters directly."""
-    some = states[0]
-    x = torch.stack([states[n].positions for n in snapshots]).requires_grad_()
-    v = torch.stack([states[n].velocities for n in snapshots]).requires_grad_()
-    seen = Snapshots(tuple(snapshots), x, v, some.cell, some.masses, timestep)
+    seen = Snapshots.of(states, snapshots, timestep)
+    x, v = seen.positions.requires_grad_(), seen.velocities.requires_grad_()
     with torch.enable_grad():
         value = loss(seen)
     if value.ndim or not bool(value.isfinite()):

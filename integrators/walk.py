@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,24 @@ RETURN_A = {torch.float64: 1e-9, torch.float32: 1e-4}
 """How far from itself a trajectory may come back, Å, where ``anchor_every`` is chosen."""
 LOST_A = 0.05
 """A trajectory that comes back farther away than this has no gradient."""
+
+
+def run_and_keep(
+    state: MDState, levels: Levels, splitting: Splitting, kept: Collection[int], **how: Any
+) -> tuple[MDState, dict[int, MDState]]:
+    """Run; return the last state, and by their steps the first one and those after ``kept`` steps.
+
+    Forces that the start brings may be those of other parameters, and are forgotten; kept states
+    have none. The rest is as of `integrators.engine.run`.
+    """
+    first, state, wanted = state.step, replace(state, evaluations={}), set(kept)
+    states = {0: state}
+
+    def keep(now: MDState) -> None:
+        if now.step - first in wanted:
+            states[now.step - first] = replace(now, evaluations={})
+
+    return engine.run(state, levels, splitting, on_step=keep, **how), states
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,22 +69,12 @@ class Walk:
         ValueError
             If a force was clipped, or the trajectory blew up.
         """
-        first, state = state.step, replace(state, evaluations={})
-        states = {0: state}
-
-        def keep(now: MDState) -> None:
-            if now.step - first in kept:
-                states[now.step - first] = replace(now, evaluations={})
-
-        last = engine.run(
-            state,
-            self.levels,
-            self.splitting,
+        last, states = run_and_keep(
+            *(state, self.levels, self.splitting, kept),
             steps=steps,
             timestep=self.timestep,
             bath=self.bath,
             seed=self.seed,
-            on_step=keep,
         )
         clipped = int(last.clip_events - state.clip_events)
         if clipped:

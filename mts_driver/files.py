@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,15 @@ def read_json(path: Path, *, keys: Iterable[str] = (), remedy: str) -> dict[str,
     if missing := [key for key in keys if key not in found]:
         raise UserError(f"'{path}' lacks {', '.join(missing)}: {remedy}")
     return found
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Return the first name, by letter, of what two records have not in common; None: the same.
+
+    Work that goes on from a file compares with it what the file was written for.
+    """
+    names = sorted(before.keys() | now.keys())
+    return next((name for name in names if before.get(name) != now.get(name)), None)
 
 
 def keep_backup(path: Path) -> Path | None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from integrators import engine
 from integrators.levels import SingleLevel
 from integrators.reversible import gradient
-from integrators.state import MDState
+from integrators.state import MDState, initial_state
 from mts_driver.bench.calls import memory_MB
 from mts_driver.bench.gradient_systems import (
     ARGON,
@@ -21,8 +22,9 @@ from mts_driver.bench.gradient_systems import (
 )
 from mts_driver.refinement.averages import averages
 from mts_driver.refinement.fit import FitSettings, Update, fit
+from mts_driver.refinement.goals import choices
 from mts_driver.refinement.goals.goal import Goal, Goals
-from mts_driver.refinement.methods.autograd import through_autograd, trajectory
+from mts_driver.refinement.methods.autograd import through_autograd
 from mts_driver.refinement.methods.differences import Differences
 from mts_driver.refinement.methods.reversible import Reversible
 from mts_driver.refinement.methods.reweighting import Reweighting
@@ -62,7 +64,7 @@ def exactness(*, system: str, ensemble: str, steps: int, structure: str) -> list
         {"method": "autograd", "seconds": graph_s},
     ]
     if single is not None:
-        one = Problem(**{**vars(problem), "parameters": {single: of.parameters[single]}})
+        one = replace(problem, parameters={single: of.parameters[single]})
         slope, slope_s = _timed(Differences(), one, of.start)
         off = abs(slope.gradients[single] - ours.gradients[single]).item()
         scale = abs(ours.gradients[single]).item()
@@ -135,8 +137,6 @@ def recovery(
     *, method: str, off: float, updates: int, picoseconds: float, structure: str
 ) -> dict[str, Any]:
     """Fit epsilon and sigma of a liquid to its own g(r), from a start that is ``off`` wrong."""
-    from mts_driver.refinement.goals import choices
-
     del structure
     atoms, replicas = argon(), 4
     r = torch.arange(2.5, 8.0, 0.05, dtype=torch.float64)
@@ -148,7 +148,7 @@ def recovery(
     snapshots = tuple(range(20, steps + 1, 20))
     nothing = base.problem(steps, snapshots)
     exact = averages(
-        Problem(**{**vars(nothing), "levels": SingleLevel(true), "settle_steps": 400}),
+        replace(nothing, levels=SingleLevel(true), settle_steps=400),
         [g],
         start,
         blocks=10,
@@ -156,14 +156,12 @@ def recovery(
     )
     goal = Goal(g, exact.mean[g.name], exact.error[g.name], 0.02)
     model = liquid(atoms, off)
-    problem = Problem(
-        **{
-            **vars(nothing),
-            "levels": SingleLevel(model),
-            "parameters": dict(model.named_parameters()),
-            "loss": Goals([goal]),
-            "settle_steps": 100,
-        }
+    problem = replace(
+        nothing,
+        levels=SingleLevel(model),
+        parameters=dict(model.named_parameters()),
+        loss=Goals([goal]),
+        settle_steps=100,
     )
     how: Any = Reweighting(least_share=0.5) if method == "reweighting" else Reversible(100)
     begun, errors, smallest = time.perf_counter(), [], 1.0
@@ -179,14 +177,13 @@ def recovery(
         FitSettings(updates=updates, learning_rate=0.02, decay=0.1, seed=SEED),
         on_update=keep,
     )
-    last = errors[-1][0]
     reached = _reached([error for error, *_ in errors])
     return {
         "system": f"Lennard-Jones, start {100 * off:+.0f} %",
         "ensemble": "NVT",
         "method": method,
         "updates": len(history),
-        "relative_error": last,
+        "relative_error": errors[-1][0],
         "steps": sum(update.steps_run for update in history),
         "seconds": errors[-1][1],
         "to_1_percent_steps": None
@@ -215,9 +212,9 @@ def _problem(
 def _settled(of: GradientSystem) -> GradientSystem:
     """Let the crystal melt a little, so that no two forces are the same by symmetry."""
     with torch.no_grad():
-        problem = Problem(**{**vars(of.problem(1, (1,))), "settle_steps": SETTLE_STEPS})
+        problem = replace(of.problem(1, (1,)), settle_steps=SETTLE_STEPS)
         start = problem.settled(of.start, SEED)
-    return GradientSystem(**{**vars(of), "start": start})
+    return replace(of, start=start)
 
 
 def _forward_seconds(of: GradientSystem, steps: int) -> float:
@@ -260,7 +257,7 @@ def _off_along(problem: Problem, start: MDState, found: Estimate, step: float = 
     for sign in (1.0, -1.0):
         for name, parameter in problem.parameters.items():
             parameter.copy_(before[name] + sign * step / length * found.gradients[name])
-        losses.append(problem.loss(trajectory(problem, start, SEED)[0]).item())
+        losses.append(problem.loss(problem.trajectory(start, SEED)[0]).item())
     for name, parameter in problem.parameters.items():
         parameter.copy_(before[name])
     return abs((losses[0] - losses[1]) / (2.0 * step) / length - 1.0)
@@ -268,8 +265,6 @@ def _off_along(problem: Problem, start: MDState, found: Estimate, step: float = 
 
 def _replicas(state: MDState, count: int) -> MDState:
     """Return the same atoms several times; their noise will differ."""
-    from integrators.state import initial_state
-
     positions = state.positions.expand(count, -1, -1).contiguous()
     velocities = state.velocities.expand(count, -1, -1).contiguous()
     return initial_state(positions, velocities, state.masses, state.cell)

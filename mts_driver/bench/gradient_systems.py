@@ -14,7 +14,7 @@ from integrators.bath import Bath
 from integrators.levels import Levels, SingleLevel, TwoLevel
 from integrators.reversible import Snapshots
 from integrators.splitting import Splitting, baoab, respa_baoab
-from integrators.state import MDState
+from integrators.state import MDState, initial_state
 from mts_driver.errors import UserError
 from mts_driver.potentials.classical.force_field import AtomType, ForceField, Molecule
 from mts_driver.potentials.classical.model import ClassicalPotential
@@ -183,8 +183,6 @@ def _student(name: str, atoms: Atoms, dtype: str) -> TrainableStudent:
 
 
 def _single(state: MDState) -> MDState:
-    from integrators.state import initial_state
-
     return initial_state(
         *(t.float() for t in (state.positions, state.velocities, state.masses, state.cell))
     )

@@ -71,11 +71,7 @@ def measure(settings: BenchSettings) -> Result:
             for ensemble in ("NVE", "NVT"):
                 steps = min(EXACT_STEPS[system], settings.steps or 10_000)
                 ask("exact", runs.exactness, system=system, ensemble=ensemble, steps=steps)
-        for dtype, anchor_every in (
-            ("float64", RETURN_STEPS),
-            ("float32", RETURN_STEPS),
-            ("float32", None),
-        ):
+        for dtype, anchor_every in PRECISIONS:
             for ensemble in ("NVE", "NVT"):
                 more: dict[str, Any] = {
                     "dtype": dtype,

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from integrators.bath import Bath
 from integrators.levels import Levels, SingleLevel, TwoLevel
 from integrators.splitting import Splitting, baoab, respa_baoab
 from mts_driver.errors import UserError
@@ -108,8 +107,7 @@ def goals_of(
         seen = choices.diffusion(
             *(members.flatten(), system.molecules.tolist(), formula), window_fs=settings.window_fs
         )
-        nothing = torch.zeros((), dtype=torch.float64)
-        found.append(Goal(seen, nothing + value, nothing, source="measured"))
+        found.append(_measured(seen, value))
     if aims.elastic_GPa:
         found.append(_elastic(aims.elastic_GPa, system, opened))
     if aims.teacher is not None:
@@ -146,8 +144,13 @@ def _vaporisation(
         temperature_K=settings.temperature_K,
         thinned=thinned,
     )
-    nothing = torch.zeros((), dtype=torch.float64)
-    return Goal(seen, nothing + value, nothing, VAPORISATION_ERROR_KJ_MOL, source="measured")
+    return _measured(seen, value, VAPORISATION_ERROR_KJ_MOL)
+
+
+def _measured(seen: Observable, value: float, least_error: float = 0.0) -> Goal:
+    """Return a number as a goal, without an uncertainty of its own."""
+    target = torch.tensor(value, dtype=torch.float64)
+    return Goal(seen, target, torch.zeros_like(target), least_error, source="measured")
 
 
 def _elastic(values: tuple[float, ...], system: System, opened: Trainable) -> Goal:
@@ -205,9 +208,7 @@ def _of_teacher(
         steps=steps,
         snapshots=snapshots,
         timestep_fs=outer_fs,
-        bath=Bath.from_temperature(
-            temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps
-        ),
+        bath=settings.bath,
         settle_steps=run.steps_of(4000.0 * settings.settle_ps),
     )
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from integrators.state import MDState
 from mts_driver.errors import UserError
 from mts_driver.refinement.goals.goal import Observable
-from mts_driver.refinement.methods.autograd import trajectory
-from mts_driver.refinement.problem import Problem
+from mts_driver.refinement.problem import Problem, continued, moving_parts
 from mts_driver.tensor_files import load_tensors, save_tensors
 
 OnBlock = Callable[[int, int], None]
@@ -78,7 +77,7 @@ def averages(
     if state is None:
         state = problem.settled(start, seed)
     for k in range(len(next(iter(found.values()))), blocks):
-        seen, state = trajectory(problem, replace(state, evaluations={}), seed)
+        seen, state = problem.trajectory(state, seed)
         if not bool(state.positions.isfinite().all()):
             raise UserError(
                 f"block {k}: positions are not finite; the model is not stable at this time step."
@@ -98,8 +97,7 @@ def averages(
 
 
 def _write(path: Path, state: MDState, found: dict[str, list[Tensor]]) -> None:
-    moving = {"positions": state.positions, "velocities": state.velocities, "step": state.step}
-    save_tensors(path, {**moving, "found": found})
+    save_tensors(path, {**moving_parts(state), "found": found})
 
 
 def _read(path: Path, start: MDState, names: list[str]) -> tuple[MDState, dict[str, list[Tensor]]]:
@@ -107,5 +105,4 @@ def _read(path: Path, start: MDState, names: list[str]) -> tuple[MDState, dict[s
     kept = load_tensors(path, remedy=remedy)
     if list(kept.get("found", {})) != names:
         raise UserError(f"'{path}' is of {', '.join(kept.get('found', {}))}: {remedy}")
-    moving = {name: kept[name] for name in ("positions", "velocities", "step")}
-    return replace(start, evaluations={}, **moving), kept["found"]
+    return continued(start, kept), kept["found"]

@@ -17,7 +17,14 @@ from torch import Tensor
 
 from integrators.state import MDState
 from mts_driver.errors import UserError
-from mts_driver.refinement.problem import Estimate, Method, Problem
+from mts_driver.files import first_difference
+from mts_driver.refinement.problem import (
+    Estimate,
+    Method,
+    Problem,
+    continued,
+    moving_parts,
+)
 from mts_driver.tensor_files import load_tensors, save_tensors
 
 FORMAT = 1
@@ -112,7 +119,7 @@ def fit(
     Parameters
     ----------
     problem : Problem
-        Its loss may have a method ``parts(snapshots)``, whose values are kept in the history.
+        Its loss may have ``last``, its parts by name, as `Goals` has; they go into the history.
     method : Method
         Where gradients come from.
     start : MDState
@@ -208,16 +215,7 @@ def _apply(
         group["lr"] = rate * sizes[name]
         parameter.grad = factor * scaled[name].to(parameter)
     optimiser.step()
-    for potential in _potentials(problem):
-        if hasattr(potential, "refresh"):
-            potential.refresh()
     return norm
-
-
-def _potentials(problem: Problem) -> list[Any]:
-    levels = problem.levels
-    parts = [part for level in levels.names for part in levels.parts(level)]
-    return list({id(potential): potential for potential, _ in parts}.values())
 
 
 class _Kept:
@@ -240,9 +238,7 @@ class _Kept:
             "identity": self._identity,
             "parameters": {n: p.detach().clone() for n, p in problem.parameters.items()},
             "optimiser": optimiser.state_dict(),
-            "positions": state.positions,
-            "velocities": state.velocities,
-            "step": state.step,
+            **moving_parts(state),
             "sizes": dict(sizes),
             "history": [asdict(update) for update in history],
         }
@@ -256,24 +252,11 @@ class _Kept:
         found = load_tensors(self.path, remedy=remedy)
         if found.get("format") != FORMAT:
             raise UserError(f"'{self.path}' is no state of this version: {remedy}")
-        for name in sorted(self._identity.keys() | found["identity"].keys()):
+        if (name := first_difference(found["identity"], self._identity)) is not None:
             before, now = found["identity"].get(name), self._identity.get(name)
-            if before != now:
-                raise UserError(
-                    f"'{self.path}' was made with {name}={before!r}, not {now!r}: {remedy}"
-                )
+            raise UserError(f"'{self.path}' was made with {name}={before!r}, not {now!r}: {remedy}")
         with torch.no_grad():
             for name, parameter in problem.parameters.items():
                 parameter.copy_(found["parameters"][name])
         optimiser.load_state_dict(found["optimiser"])
-        for potential in _potentials(problem):
-            if hasattr(potential, "refresh"):
-                potential.refresh()
-        state = replace(
-            start,
-            positions=found["positions"],
-            velocities=found["velocities"],
-            step=found["step"],
-            evaluations={},
-        )
-        return state, found["sizes"], [Update(**one) for one in found["history"]]
+        return continued(start, found), found["sizes"], [Update(**one) for one in found["history"]]

@@ -14,11 +14,11 @@ from integrators import engine
 from integrators.bath import Bath
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
-from integrators.state import MDState, Potential, initial_state
+from integrators.state import MDState, Potential
 from mts_driver.errors import UserError
 from mts_driver.refinement.settings import RefineSettings
 from mts_driver.refinement.system import System
-from mts_driver.structures.tensors import inertial_masses, thermal_velocities
+from mts_driver.simulation.thermal_state import thermal_state
 
 REPLICAS, STEPS, SETTLED = 100, 1500, 500
 FRICTION_PER_PS = 10.0
@@ -52,13 +52,12 @@ def gas_energy_eV(
         # whole, where the cell cuts it
         vectors = alone.get_distances(0, list(range(len(alone))), mic=True, vector=True)
         alone.positions = alone.positions[0] + vectors
-    masses = inertial_masses(alone, alone.get_masses())
-    x = torch.tensor(alone.positions).expand(REPLICAS, -1, -1).contiguous()
-    v = torch.stack(
-        [
-            thermal_velocities(masses, settings.temperature_K, settings.seed + k)
-            for k in range(REPLICAS)
-        ]
+    alone.pbc = False
+    start = thermal_state(
+        *(alone, alone.get_masses()),
+        temperature_K=settings.temperature_K,
+        seed=settings.seed,
+        replicas=REPLICAS,
     )
     bath = Bath.from_temperature(
         temperature_K=settings.temperature_K, friction_per_ps=FRICTION_PER_PS
@@ -70,7 +69,7 @@ def gas_energy_eV(
             energies.append(engine.potential_energy(now).mean().item())
 
     engine.run(
-        *(initial_state(x, v, masses), SingleLevel(model_of(alone.numbers.tolist())), baoab()),
+        *(start, SingleLevel(model_of(alone.numbers.tolist())), baoab()),
         steps=STEPS,
         timestep=min(settings.timestep_fs, 1.0),
         bath=bath,

@@ -12,6 +12,7 @@ from integrators.state import Potential
 from mts_driver.errors import UserError
 from mts_driver.potentials.classical.file import read_model, write_model
 from mts_driver.potentials.classical.parameters import train_only
+from mts_driver.potentials.load import NAMED
 from mts_driver.potentials.student.energy import StudentEnergy
 from mts_driver.potentials.student.file import (
     find_student,
@@ -75,7 +76,7 @@ def open_model(
     kind, _, rest = spec.partition(":")
     if kind == "classical":
         return _classical(rest, atoms, train)
-    if kind in ("so3lr", "ase", "metatomic", "socket"):
+    if kind in (*NAMED, "socket"):
         raise UserError(
             f"model={spec!r} cannot be fitted: give student:FILE or classical:FILE, and this one "
             "as the teacher."

@@ -9,9 +9,10 @@ from torch import Tensor
 from integrators import engine
 from integrators.bath import Bath
 from integrators.levels import Levels
-from integrators.reversible import Loss
+from integrators.reversible import Loss, Snapshots
 from integrators.splitting import Splitting
 from integrators.state import MDState
+from integrators.walk import run_and_keep
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,27 @@ class Problem:
             **self.dynamics,
         )
         return replace(last, evaluations={})
+
+    def trajectory(self, start: MDState, seed: int) -> tuple[Snapshots, MDState]:
+        """Run, and return the states that the loss sees, and the last one."""
+        last, states = run_and_keep(
+            *(start, self.levels, self.splitting, self.snapshots),
+            steps=self.steps,
+            seed=self.seed_of(seed),
+            **self.dynamics,
+        )
+        return Snapshots.of(states, self.snapshots, self.timestep_fs), last
+
+
+def moving_parts(state: MDState) -> dict[str, Any]:
+    """Return what a file keeps of a state, for `continued`."""
+    return {"positions": state.positions, "velocities": state.velocities, "step": state.step}
+
+
+def continued(start: MDState, kept: Mapping[str, Any]) -> MDState:
+    """Return a start moved to what `moving_parts` kept."""
+    moving = {name: kept[name] for name in moving_parts(start)}
+    return replace(start, evaluations={}, **moving)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from integrators.bath import Bath
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
 from mts_driver.errors import UserError
-from mts_driver.files import read_json, require_writable, write_json
+from mts_driver.files import first_difference, read_json, require_writable, write_json
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
 from mts_driver.refinement.aims import Aims, goals_of
@@ -213,12 +212,11 @@ def _same(folder: Path, identity: dict[str, Any]) -> None:
     if file.exists():
         remedy = "give another --output, or --force to start anew."
         before = read_json(file, remedy=remedy)
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name):
-                raise UserError(
-                    f"output='{folder}' holds a refinement with {name}={before.get(name)!r}, not "
-                    f"{now.get(name)!r}: {remedy}"
-                )
+        if (name := first_difference(before, now)) is not None:
+            raise UserError(
+                f"output='{folder}' holds a refinement with {name}={before.get(name)!r}, not "
+                f"{now.get(name)!r}: {remedy}"
+            )
     write_json(file, now)
 
 
@@ -233,9 +231,7 @@ def problem_of(opened: Trainable, goals: Goals, settings: RefineSettings) -> Pro
         steps=steps,
         snapshots=snapshots,
         timestep_fs=settings.timestep_fs,
-        bath=Bath.from_temperature(
-            temperature_K=settings.temperature_K, friction_per_ps=settings.friction_per_ps
-        ),
+        bath=settings.bath,
         settle_steps=settings.steps_of(1000.0 * settings.settle_ps),
     )
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from integrators.bath import Bath
 from mts_driver.errors import UserError
 
 METHODS = ("reversible", "reweighting")
@@ -89,6 +90,13 @@ class RefineSettings:
         low, high = self.window_fs
         if not 0 <= low < high:
             raise UserError(f"window_fs={low:g},{high:g}: the second must be the longer lag.")
+
+    @property
+    def bath(self) -> Bath:
+        """The thermostat."""
+        return Bath.from_temperature(
+            temperature_K=self.temperature_K, friction_per_ps=self.friction_per_ps
+        )
 
     def steps_of(self, time_fs: float) -> int:
         """Return how many time steps a time is, at least one."""

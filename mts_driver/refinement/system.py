@@ -16,6 +16,7 @@ from mts_driver.errors import UserError
 from mts_driver.refinement.goals import choices
 from mts_driver.refinement.goals.goal import Observable
 from mts_driver.refinement.observables.estimators.frames import longest_distance_A
+from mts_driver.refinement.observables.estimators.kernel import CUT
 from mts_driver.refinement.settings import RefineSettings
 from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.bonds import molecules
@@ -26,7 +27,6 @@ from mts_driver.structures.masses import hydrogen_bonds_to_heavy
 RDF_STEP_A = 0.05
 RDF_FIRST_A = 0.5
 RDF_LAST_A = 8.0
-KERNEL_REACH = 4.0
 BOND_REACH_A = 0.25
 SPECTRUM_CM = (0.0, 4500.0)
 SPECTRUM_STEP_CM = 25.0
@@ -107,7 +107,7 @@ class System:
     def radii_A(self, width_A: float = choices.RDF_WIDTH_A) -> Tensor:
         """Return the distances at which g(r) is looked at: up to 8 Å, or what the cell allows."""
         cell = torch.tensor(np.array(self.atoms.cell))
-        last = min(RDF_LAST_A, longest_distance_A(cell) - KERNEL_REACH * width_A - 1e-6)
+        last = min(RDF_LAST_A, longest_distance_A(cell) - CUT * width_A - 1e-6)
         return torch.arange(RDF_FIRST_A, last, RDF_STEP_A, dtype=torch.float64)
 
     def rdfs(self, *, thinned: int) -> list[Observable]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mts_driver.errors import UserError
+from mts_driver.files import first_difference
 from mts_driver.tensor_files import load_tensors, save_tensors
 
 STATE_FILE = "state.pt"
@@ -61,12 +62,11 @@ class StateFile:
         except (KeyError, ValueError) as error:
             raise UserError(f"'{self.path}' is not a check's ({error}): {remedy}") from error
         now = json.loads(json.dumps(self._identity))
-        for name in sorted(now.keys() | before.keys()):
-            if now.get(name) != before.get(name):
-                raise UserError(
-                    f"'{self.path}' is the state of a check with {name}={before.get(name)}, not "
-                    f"{now.get(name)}: {remedy}"
-                )
+        if (name := first_difference(before, now)) is not None:
+            raise UserError(
+                f"'{self.path}' is the state of a check with {name}={before.get(name)}, not "
+                f"{now.get(name)}: {remedy}"
+            )
         return found
 
     def save(self, contents: Callable[[], dict[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """The observables that a fit may aim at, by the words of a chemist."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ def diffusion(
 
 def vaporisation(
     energy: Energy,
-    gas_eV: Callable[[], Tensor] | Tensor,
+    gas_eV: Tensor,
     *,
     molecules: int,
     temperature_K: float,
@@ -110,9 +110,8 @@ def vaporisation(
     def observe(seen: Snapshots) -> Tensor:
         energies = potential_energies(energy, seen)
         liquid = average(energies[..., None], seen)
-        gas = gas_eV() if callable(gas_eV) else gas_eV
         return enthalpy_of_vaporisation(
-            liquid, gas, molecules=molecules, temperature_K=temperature_K
+            liquid, gas_eV, molecules=molecules, temperature_K=temperature_K
         )
 
     return Observable(name="ΔH vap", observe=observe, unit="kJ/mol", thinned=thinned)

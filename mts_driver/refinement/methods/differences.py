@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from integrators.state import MDState
-from mts_driver.refinement.methods.autograd import trajectory
 from mts_driver.refinement.problem import Estimate, Problem
 
 
@@ -26,7 +25,7 @@ class Differences:
     def __call__(self, problem: Problem, start: MDState, seed: int) -> Estimate:
         """See `Method`."""
         start = problem.settled(start, seed)
-        seen, last = trajectory(problem, start, seed)
+        seen, last = problem.trajectory(start, seed)
         gradients, runs = {}, 1
         for name, parameter in problem.parameters.items():
             gradients[name] = torch.empty_like(parameter)
@@ -48,6 +47,6 @@ class Differences:
         losses = []
         for moved in (before + h, before - h):
             number.copy_(moved)
-            losses.append(problem.loss(trajectory(problem, start, seed)[0]).item())
+            losses.append(problem.loss(problem.trajectory(start, seed)[0]).item())
         number.copy_(before)
         return (losses[0] - losses[1]) / (2.0 * h)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from integrators.reversible import gradient
 from integrators.state import MDState
-from integrators.walk import anchor_interval
 from mts_driver.refinement.problem import Estimate, Problem
 
 
@@ -26,25 +25,18 @@ class Reversible:
 
     def __call__(self, problem: Problem, start: MDState, seed: int) -> Estimate:
         """See `Method`."""
-        start, seed_or_none = problem.settled(start, seed), problem.seed_of(seed)
-        if self.anchor_every is None:
-            self.anchor_every = anchor_interval(
-                *(start, problem.levels, problem.splitting),
-                steps=problem.steps,
-                seed=seed_or_none,
-                **problem.dynamics,
-            )
         found = gradient(
-            *(start, problem.levels, problem.splitting, problem.loss),
+            *(problem.settled(start, seed), problem.levels, problem.splitting, problem.loss),
             list(problem.parameters.values()),
             steps=problem.steps,
             snapshots=problem.snapshots,
-            seed=seed_or_none,
+            seed=problem.seed_of(seed),
             anchor_every=self.anchor_every,
             truncation_steps=self.truncation_steps,
             growth_bound=self.growth_bound,
             **problem.dynamics,
         )
+        self.anchor_every = found.anchor_every
         return Estimate(
             loss=found.loss.item(),
             gradients=dict(zip(problem.parameters, found.parameters, strict=True)),

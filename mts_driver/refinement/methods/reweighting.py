@@ -15,7 +15,6 @@ from integrators.reversible import Snapshots
 from integrators.splitting import FAST
 from integrators.state import MDState
 from mts_driver.errors import UserError
-from mts_driver.refinement.methods.autograd import trajectory
 from mts_driver.refinement.problem import Estimate, Problem
 
 
@@ -58,7 +57,7 @@ class Reweighting:
         self, problem: Problem, start: MDState, seed: int
     ) -> tuple[Snapshots, Tensor, MDState]:
         start = problem.settled(start, seed)
-        seen, last = trajectory(problem, start, seed)
+        seen, last = problem.trajectory(start, seed)
         return seen, _energies(problem, seen), last
 
     @torch.no_grad()

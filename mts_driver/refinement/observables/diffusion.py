@@ -8,13 +8,12 @@ from torch import Tensor
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
 from mts_driver.refinement.observables.arguments import Indices
-from mts_driver.refinement.observables.estimators.centres import moving
+from mts_driver.refinement.observables.estimators.centres import lag_curve
 from mts_driver.refinement.observables.estimators.correlation import (
     LagCurve,
-    number_of_lags,
     squared_displacement,
 )
-from mts_driver.refinement.observables.estimators.frames import check_volume, spacing_fs
+from mts_driver.refinement.observables.estimators.frames import check_volume
 from mts_driver.units import A2_FS_M2_S, BOLTZMANN_EV_K, EV_J
 
 CUBIC_LATTICE = 2.837297
@@ -50,13 +49,12 @@ def mean_squared_displacement(
         If snapshots are not evenly spaced or shorter than the longest lag, atoms are not theirs, or
         a centre of mass is asked for where atoms are held in place.
     """
-    series = moving(
-        snapshots.positions, snapshots, atoms, molecules=molecules, remove_drift=remove_drift
+    return lag_curve(
+        *(squared_displacement, snapshots.positions, snapshots, atoms),
+        longest_lag_fs=longest_lag_fs,
+        molecules=molecules,
+        remove_drift=remove_drift,
     )
-    spacing = spacing_fs(snapshots)
-    lags = number_of_lags(len(series), spacing, longest_lag_fs)
-    times = spacing * torch.arange(lags, dtype=series.dtype, device=series.device)
-    return LagCurve(times, squared_displacement(series, lags))
 
 
 def diffusion_coefficient(displacement: LagCurve, *, window_fs: tuple[float, float]) -> Tensor:

@@ -62,5 +62,5 @@ class PairDensity:
         return (counted / len(self.pairs.first)).view(*leading, -1)
 
     def __call__(self, snapshots: Snapshots) -> Tensor:
-        """Return the mean n over snapshots and replicas, shape (B,), 1/Å."""
+        """Return the mean of `of_each` over snapshots and replicas, shape (B,)."""
         return self.of_each(snapshots).flatten(0, -2).mean(0)

@@ -12,13 +12,11 @@ from torch import Tensor
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
 from mts_driver.refinement.observables.arguments import Indices, Numbers
-from mts_driver.refinement.observables.estimators.centres import moving
+from mts_driver.refinement.observables.estimators.centres import lag_curve
 from mts_driver.refinement.observables.estimators.correlation import (
     LagCurve,
     autocorrelation,
-    number_of_lags,
 )
-from mts_driver.refinement.observables.estimators.frames import spacing_fs
 from mts_driver.units import A2_FS_M2_S, LIGHT_CM_FS
 
 
@@ -35,13 +33,12 @@ def velocity_autocorrelation(
     Parameters and errors are those of `mean_squared_displacement`; each particle counts alike,
     whatever its mass.
     """
-    series = moving(
-        snapshots.velocities, snapshots, atoms, molecules=molecules, remove_drift=remove_drift
+    return lag_curve(
+        *(autocorrelation, snapshots.velocities, snapshots, atoms),
+        longest_lag_fs=longest_lag_fs,
+        molecules=molecules,
+        remove_drift=remove_drift,
     )
-    spacing = spacing_fs(snapshots)
-    lags = number_of_lags(len(series), spacing, longest_lag_fs)
-    times = spacing * torch.arange(lags, dtype=series.dtype, device=series.device)
-    return LagCurve(times, autocorrelation(series, lags))
 
 
 def spectrum(correlation: LagCurve, wavenumbers_cm: Numbers) -> Tensor:

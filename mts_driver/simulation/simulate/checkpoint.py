@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mts_driver.errors import UserError
-from mts_driver.files import check_output, replacing
+from mts_driver.files import check_output, first_difference, replacing
 
 FORMAT = 1
 KEY = "mts_simulation"
@@ -84,12 +84,11 @@ class CheckpointFile:
             ) from error
         if form != FORMAT:
             raise UserError(f"checkpoint '{self.path}' has format {form}, not {FORMAT}: {remedy}")
-        for name in sorted(self._identity.keys() | before.keys()):
-            if before.get(name) != self._identity.get(name):
-                raise UserError(
-                    f"checkpoint '{self.path}' is of a simulation with "
-                    f"{name}={before.get(name)!r}, not {self._identity.get(name)!r}: {remedy}"
-                )
+        if (name := first_difference(before, self._identity)) is not None:
+            raise UserError(
+                f"checkpoint '{self.path}' is of a simulation with "
+                f"{name}={before.get(name)!r}, not {self._identity.get(name)!r}: {remedy}"
+            )
         return Checkpoint(step, arrays, values)
 
     def save(self, now: Checkpoint) -> None:

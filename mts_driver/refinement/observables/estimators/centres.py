@@ -1,12 +1,19 @@
 """What moves: atoms, or the centres of molecules, with or without the drift of the whole."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
 from mts_driver.refinement.observables.arguments import Indices
-from mts_driver.refinement.observables.estimators.frames import check_snapshots, frames
+from mts_driver.refinement.observables.estimators.correlation import LagCurve, number_of_lags
+from mts_driver.refinement.observables.estimators.frames import (
+    check_snapshots,
+    frames,
+    spacing_fs,
+)
 from mts_driver.refinement.observables.selections import as_atoms, check_atoms
 
 
@@ -65,6 +72,24 @@ def moving(
         centres = followed.new_zeros(*followed.shape[:2], parts, 3)
         followed = centres.index_add(2, part, share[:, None] * followed)
     return followed.flatten(1, 2)
+
+
+def lag_curve(
+    of: Callable[[Tensor, int], Tensor],
+    values: Tensor,
+    snapshots: Snapshots,
+    atoms: Indices,
+    *,
+    longest_lag_fs: float,
+    molecules: Indices | None,
+    remove_drift: bool,
+) -> LagCurve:
+    """Return ``of(series, lags)`` of what is `moving`, with the times that it is at."""
+    series = moving(values, snapshots, atoms, molecules=molecules, remove_drift=remove_drift)
+    spacing = spacing_fs(snapshots)
+    lags = number_of_lags(len(series), spacing, longest_lag_fs)
+    times = spacing * torch.arange(lags, dtype=series.dtype, device=series.device)
+    return LagCurve(times, of(series, lags))
 
 
 def _check_masses(masses: Tensor, name: str) -> None:
