@@ -32,7 +32,7 @@ from integrators.ipi.integrator import (
     RespaMixin,
 )
 from integrators.ipi.monitor import Monitor
-from integrators.ipi.replacements import offer_splitting, offer_unit
+from integrators.ipi.replacements import leave_mpi_in_order, offer_splitting, offer_unit
 from integrators.ipi.versions import is_supported, requirement
 
 INVERSE_PS = "inverseps"
@@ -134,6 +134,7 @@ def register() -> None:
     """
     check_version(ipi.__version__)
     offer_splitting(SPLITTING, RespaDynamics, InputRespaDynamics)
+    leave_mpi_in_order()
     offer_unit("frequency", INVERSE_PS, 1.0 / unit_to_internal("time", "picosecond", 1.0))
 
 

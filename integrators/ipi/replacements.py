@@ -8,8 +8,10 @@ that was called otherwise would be replaced by something that is never, or wrong
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import socket
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -164,6 +166,33 @@ def hear_of_soft_exits(hear: Callable[[str, str], None]) -> None:
         trigger(status, message)
 
     softexit.trigger = hear_and_trigger
+
+
+def leave_mpi_in_order() -> None:
+    """Have the MPI library's own end of process run where i-PI is a process of an MPI job; once.
+
+    i-PI finalizes MPI and ends by ``os._exit``. MPICH parts from mpiexec only afterwards, when the
+    C library ends the process: it takes the end for a crash and kills the drivers that are still
+    about to leave. That Python's own end is left out, as i-PI means it to be, stays.
+    """
+    kill = getattr(softexit, "kill", None)
+    if not hasattr(softexit, "hard_exit") or hasattr(kill, "replaced"):
+        return
+    by_ipi = native(softexit, "kill")
+
+    def kill_in_order() -> None:
+        mpi = sys.modules.get("mpi4py.MPI")
+        cleaned_up = softexit.triggered and not (softexit.flist or softexit.exiting)
+        if not (softexit.hard_exit and cleaned_up and mpi and mpi.Is_initialized()):
+            return by_ipi()
+        if not mpi.Is_finalized():
+            mpi.Finalize()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        ctypes.CDLL(None).exit(0)
+
+    kill_in_order.replaced = True  # type: ignore[attr-defined]
+    softexit.kill = kill_in_order
 
 
 def write_checkpoints_by(write: Callable[[Any, bool, Callable[[Any, bool], None]], None]) -> None:

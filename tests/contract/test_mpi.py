@@ -192,6 +192,32 @@ def test_ipi_and_its_drivers_in_one_job(tmp_path):
     assert np.ptp(found["conserved"]) < 0.2  # of 64 waters, of which the first steps heat none
 
 
+IPI_ENDS = """
+from ipi.utils.softexit import softexit
+from integrators.ipi.plugin import register
+from mpi4py import MPI
+register()
+softexit.hard_exit = True  # as i-PI's command does
+softexit.trigger("success")
+"""
+DRIVER_LINGERS = """
+import time
+from mpi4py import MPI
+MPI.Finalize()
+time.sleep(1.0)
+print("out in peace", flush=True)
+"""
+
+
+def test_drivers_that_leave_after_ipi_are_not_killed(tmp_path):
+    """MPICH kills them where i-PI ends by os._exit alone."""
+    python = [sys.executable, "-c"]
+    ipi, driver = ["-n", "1", *python, IPI_ENDS], ["-n", "3", *python, DRIVER_LINGERS]
+    words = [mpiexec("test", "2")[0], *ipi, ":", *driver]
+    done = finished(words, tmp_path)
+    assert done.returncode == 0 and done.stdout.count("out in peace") == 3, done.stdout
+
+
 @pytest.mark.slow
 def test_one_job_is_the_run_through_sockets(tmp_path):
     (tmp_path / "job").mkdir()
