@@ -143,15 +143,16 @@ def recovery(
     g = choices.rdf(atoms.get_chemical_symbols(), "Ar", "Ar", r_A=r)
     true = liquid(atoms).requires_grad_(False)
     base = gradient_system("Lennard-Jones", ensemble="NVT", structure="")
-    start = _replicas(base.start, replicas)
+    melted = replace(base.problem(1, (1,)), levels=SingleLevel(true), settle_steps=2000)
+    start = melted.settled(_replicas(base.start, replicas), SEED)
     steps = round(1000.0 * picoseconds / base.timestep_fs)
     snapshots = tuple(range(20, steps + 1, 20))
     nothing = base.problem(steps, snapshots)
     exact = averages(
-        replace(nothing, levels=SingleLevel(true), settle_steps=400),
+        replace(nothing, levels=SingleLevel(true)),
         [g],
         start,
-        blocks=10,
+        blocks=60,
         seed=SEED,
     )
     goal = Goal(g, exact.mean[g.name], exact.error[g.name], 0.02)
@@ -163,7 +164,7 @@ def recovery(
         loss=Goals([goal]),
         settle_steps=100,
     )
-    how: Any = Reweighting(least_share=0.5) if method == "reweighting" else Reversible(100)
+    how: Any = Reweighting() if method == "reweighting" else Reversible(100)
     begun, errors, smallest = time.perf_counter(), [], 1.0
 
     def keep(_: int, update: Update) -> None:
@@ -174,7 +175,7 @@ def recovery(
 
     history, _ = fit(
         *(problem, how, start),
-        FitSettings(updates=updates, learning_rate=0.02, decay=0.1, seed=SEED),
+        FitSettings(updates=updates, learning_rate=0.03, decay=0.05, seed=SEED),
         on_update=keep,
     )
     reached = _reached([error for error, *_ in errors])

@@ -27,7 +27,7 @@ from mts_driver.refinement.problem import Problem
 from mts_driver.simulation.thermal_state import thermal_state
 
 SYSTEMS = ("harmonic", "Lennard-Jones", "water", "student")
-TEMPERATURES_K = {"harmonic": 300.0, "Lennard-Jones": 95.0, "water": 300.0, "student": 300.0}
+TEMPERATURES_K = {"harmonic": 300.0, "Lennard-Jones": 160.0, "water": 300.0, "student": 300.0}
 FRICTION_PER_PS = 1.0
 
 ARGON = {"epsilon_eV": 0.0103, "sigma_A": 3.4}
@@ -151,8 +151,8 @@ def liquid(atoms: Atoms, off: float = 0.0) -> PairModel:
 
 
 def argon(repeat: int = 3) -> Atoms:
-    """Return a crystal of argon at the density of the liquid, a little disordered."""
-    atoms = bulk("Ar", "fcc", a=5.72, cubic=True).repeat(repeat)
+    """Return a crystal of argon, a little disordered, so thin that it becomes a fluid at once."""
+    atoms = bulk("Ar", "fcc", a=7.3, cubic=True).repeat(repeat)
     atoms.rattle(0.1, seed=1)
     return atoms
 

@@ -88,7 +88,7 @@ def measure(settings: BenchSettings) -> Result:
                     break
         for off in (0.2, -0.2):
             for method in ("reversible", "reweighting"):
-                more = {"method": method, "updates": 60, "picoseconds": 1.0}
+                more = {"method": method, "updates": 200, "picoseconds": 1.0}
                 ask("recovery", runs.recovery, off=off, **more)
     about = environment(settings) | {"atoms": None}
     return Result("gradients", about, rows, notes)

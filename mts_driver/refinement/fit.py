@@ -18,6 +18,7 @@ from torch import Tensor
 from integrators.state import MDState
 from mts_driver.errors import UserError
 from mts_driver.files import first_difference
+from mts_driver.refinement.descent import Descent
 from mts_driver.refinement.problem import (
     Estimate,
     Method,
@@ -144,8 +145,7 @@ def fit(
         If a gradient cannot be taken, or the state is of another fit; the last good state stays.
     """
     sizes = {name: size_of(p) for name, p in problem.parameters.items()}
-    groups = [{"params": [p], "lr": 1.0} for p in problem.parameters.values()]
-    optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    optimiser = Descent(sum(p.numel() for p in problem.parameters.values()))
     history: list[Update] = []
     kept = _Kept(folder, dict(identity or {})) if folder is not None else None
     state = start
@@ -197,24 +197,24 @@ def _estimate(problem: Problem, method: Method, state: MDState, seed: int, k: in
 
 def _apply(
     problem: Problem,
-    optimiser: torch.optim.Adam,
+    optimiser: Descent,
     found: Estimate,
     sizes: Mapping[str, float],
     rate: float,
     most: float,
 ) -> float:
     """Take a step; return the norm of the gradient before it was bounded by ``most``."""
-    scaled = {name: g * sizes[name] for name, g in found.gradients.items()}
-    norm = math.hypot(*(g.double().norm().item() for g in scaled.values()))
+    scaled = [g.double().flatten() * sizes[name] for name, g in found.gradients.items()]
+    whole = torch.cat(scaled)
+    norm = whole.norm().item()
     if not math.isfinite(norm):
         raise UserError("the gradient is not finite: shorten the trajectory, or truncate it.")
     factor = min(1.0, most / norm) if norm else 1.0
-    for group, (name, parameter) in zip(
-        optimiser.param_groups, problem.parameters.items(), strict=True
-    ):
-        group["lr"] = rate * sizes[name]
-        parameter.grad = factor * scaled[name].to(parameter)
-    optimiser.step()
+    steps = optimiser.step(factor * whole).split([len(part) for part in scaled])
+    with torch.no_grad():
+        for step, name in zip(steps, found.gradients, strict=True):
+            parameter = problem.parameters[name]
+            parameter += (rate * sizes[name] * step).view_as(parameter).to(parameter)
     return norm
 
 
@@ -227,7 +227,7 @@ class _Kept:
     def save(
         self,
         problem: Problem,
-        optimiser: torch.optim.Adam,
+        optimiser: Descent,
         state: MDState,
         sizes: Mapping[str, float],
         history: Sequence[Update],
@@ -245,7 +245,7 @@ class _Kept:
         save_tensors(self.path, contents)
 
     def load(
-        self, problem: Problem, optimiser: torch.optim.Adam, start: MDState
+        self, problem: Problem, optimiser: Descent, start: MDState
     ) -> tuple[MDState, dict[str, float], list[Update]]:
         """Put parameters and optimiser back; return state, sizes and history."""
         remedy = "give another --output, or --force to start anew."

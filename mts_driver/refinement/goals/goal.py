@@ -87,7 +87,12 @@ class Goal:
     source: str = ""
 
     def term(self) -> Term:
-        """Return the part of the loss: mean square of the deviation over the error."""
+        """Return the part of the loss: mean square of the deviation over the error.
+
+        Of several replicas, an unbiased estimate of it, which may be negative: the mean over all
+        pairs of the product of their deviations. The square of a noisy mean is too large by the
+        variance of the noise, and a fit would lower this instead.
+        """
         observable, x = self.observable, self.observable.x
         loss: Callable[[Tensor], Tensor]
         if x is None:
@@ -95,7 +100,17 @@ class Goal:
             loss = ScalarTarget(float(self.target), uncertainty=error or None)
         else:
             loss = CurveTarget(x, self.target, self.error, least_uncertainty=self.least_error)
-        return Term(observable.name, self.weight, lambda seen: loss(observable(seen)))
+        return Term(observable.name, self.weight, lambda seen: self._estimate(loss, seen))
+
+    def _estimate(self, loss: Callable[[Tensor], Tensor], seen: Snapshots) -> Tensor:
+        replicas = each_replica(seen)
+        if len(replicas) == 1:
+            return loss(self.observable(seen))
+        found = torch.stack([self.observable(one) for one in replicas])
+        mean = found.mean(0)
+        # the loss is quadratic, so that around the target it knows products, too
+        spread = torch.stack([loss(self.target.to(mean) + one - mean) for one in found]).sum()
+        return loss(mean) - spread / (len(found) * (len(found) - 1))
 
 
 @dataclass
@@ -144,6 +159,25 @@ def every(seen: Snapshots, k: int) -> Snapshots:
     return seen._replace(
         steps=seen.steps[some], positions=seen.positions[some], velocities=seen.velocities[some]
     )
+
+
+def each_replica(seen: Snapshots) -> list[Snapshots]:
+    """Return the snapshots of every replica by itself, weighted as among its own."""
+    positions, velocities = (x.flatten(1, -3) for x in (seen.positions, seen.velocities))
+    count = positions.shape[1]
+    if seen.positions.ndim == 3 or count == 1:
+        return [seen]
+    cells = seen.cell.expand(*seen.positions.shape[1:-2], 3, 3).reshape(count, 3, 3)
+    weights = None if seen.weights is None else seen.weights.flatten(1)
+    return [
+        seen._replace(
+            positions=positions[:, r],
+            velocities=velocities[:, r],
+            cell=cells[r],
+            weights=None if weights is None else weights[:, r] / weights[:, r].sum(),
+        )
+        for r in range(count)
+    ]
 
 
 def average(values: Tensor, seen: Snapshots) -> Tensor:
