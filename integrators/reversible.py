@@ -181,8 +181,8 @@ def gradient(
                 error = max(error, distance_A(back, states[n], n))
             back = states[n]
         if n in added:
-            adjoint = adjoint.plus(*added[n])
-            injected, age = max(injected, _norm(adjoint, timestep).max().item()), 0
+            adjoint, age = adjoint.plus(*added[n]), 0
+            injected = max(injected, _norm(*added[n], timestep).max().item())
         if n == 0:
             break
         if age is None or age == truncation_steps:
@@ -190,7 +190,7 @@ def gradient(
             continue
         back, adjoint = run.back(back, adjoint)
         age, done = age + 1, done + 1
-        norm = _norm(adjoint, timestep)
+        norm = _norm(adjoint.positions, adjoint.velocities, timestep)
         if not bool(norm.isfinite().all()):
             raise ValueError(
                 f"the gradient is not finite {max(snapshots) - n + 1} steps before the last "
@@ -242,10 +242,9 @@ def _loss(
     return value.detach(), seen, added, tuple(direct)
 
 
-def _norm(adjoint: Adjoint, timestep: float) -> Tensor:
+def _norm(by_x: Tensor, by_v: Tensor, timestep: float) -> Tensor:
     """Norm of the gradient by the state of each replica, (..., 1, 1), in one over Å."""
-    by_x, by_v = adjoint.positions, adjoint.velocities / timestep
-    return (by_x.square() + by_v.square()).sum((-2, -1), keepdim=True).sqrt()
+    return (by_x.square() + (by_v / timestep).square()).sum((-2, -1), keepdim=True).sqrt()
 
 
 def _check(

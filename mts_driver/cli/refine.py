@@ -67,7 +67,9 @@ def refine(
     ),
     friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
     window_fs: Annotated[str, typer.Option(help="Lags between which D is read, fs.")] = "300,1000",
-    replicas: Annotated[int, typer.Option(help="Trajectories side by side.", min=1)] = 1,
+    replicas: Annotated[
+        int, typer.Option(help="Trajectories side by side; one alone biases the loss.", min=1)
+    ] = 2,
     method: Annotated[
         str, typer.Option(help="reversible, or reweighting of an ensemble to compare with.")
     ] = "reversible",
@@ -150,7 +152,7 @@ def refine(
 def _table(results: dict[str, Any]) -> Table:
     table = Table(title=f"{results['model']}, {len(results['history'])} updates", box=box.SIMPLE)
     table.add_column("observable")
-    for column in ("target", "before", "after", "off before", "off after", "uncertainty"):
+    for column in ("target", "before", "after", "off before", "after", "in errors", "after"):
         table.add_column(column, justify="right")
     table.add_column("unit")
     for name, row in results["observables"].items():
@@ -162,7 +164,8 @@ def _table(results: dict[str, Any]) -> Table:
             _shown(after.get("value")),
             _shown(before["off"]),
             _shown(after["off"]),
-            _shown(row["target_error"]),
+            _shown(before["off_in_errors"]),
+            _shown(after["off_in_errors"]),
             row["unit"],
         )
     return table

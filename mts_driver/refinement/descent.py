@@ -1,7 +1,7 @@
 """Steps downhill along noisy gradients: Adam, with all covariances where parameters are few.
 
 Parameters of a physical model go together: a softer and larger atom looks much like a harder and
-smaller one. Gradients of losses from trajectories are then long, and mostly noise, across the valley
+smaller one. Gradients of losses from trajectories are then long, and mostly noise, across a valley,
 and short along it. Adam (Kingma and Ba, arXiv 1412.6980) divides each by its own root mean square
 and hardly moves along; divided by the root of the whole matrix of second moments, every direction
 moves as far as its signal stands out of its noise.
@@ -56,7 +56,8 @@ class Descent:
         scale = (spread.diagonal() + _TINY).sqrt()
         values, vectors = torch.linalg.eigh(spread / torch.outer(scale, scale))
         root = (values.clamp(min=0.0) + 1.0 / self._taken**2).sqrt()
-        return -(vectors @ ((vectors.T @ (along / scale)) / root))
+        step: Tensor = vectors @ ((vectors.T @ (along / scale)) / root)
+        return -step
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` takes."""

@@ -72,7 +72,9 @@ def _losses(axes: Axes, history: Sequence[Update]) -> None:
     for k, name in enumerate(names if len(names) > 1 else ()):
         values = [u.terms.get(name, np.nan) for u in history]
         axes.plot(updates, values, color=PARTS[k % len(PARTS)], lw=1.2, label=name)
-    axes.set(xlabel="update", yscale="log")
+    # the estimate of a loss that is nearly zero may be negative
+    axes.set_yscale("symlog", linthresh=1.0)
+    axes.set_xlabel("update")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(names) > 1:
         axes.legend(frameon=False, fontsize=8)

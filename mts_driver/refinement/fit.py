@@ -206,7 +206,7 @@ def _apply(
     """Take a step; return the norm of the gradient before it was bounded by ``most``."""
     scaled = [g.double().flatten() * sizes[name] for name, g in found.gradients.items()]
     whole = torch.cat(scaled)
-    norm = whole.norm().item()
+    norm = float(whole.norm())
     if not math.isfinite(norm):
         raise UserError("the gradient is not finite: shorten the trajectory, or truncate it.")
     factor = min(1.0, most / norm) if norm else 1.0

@@ -10,7 +10,10 @@ from mts_driver.refinement.goals.goal import Goal
 
 
 def summary(goals: Sequence[Goal], before: Averages, after: Averages) -> dict[str, dict[str, Any]]:
-    """Return, for every goal, how far off the model was and is: root mean square, or the number."""
+    """Return, for every goal, how far off the model was and is, in its unit and in errors.
+
+    A loss counts errors: those of the target, and what `Goal` adds to them.
+    """
     return {
         goal.observable.name: {
             "unit": goal.observable.unit,
@@ -26,9 +29,10 @@ def summary(goals: Sequence[Goal], before: Averages, after: Averages) -> dict[st
 
 
 def _off(goal: Goal, mean: Tensor) -> Mapping[str, float]:
-    off = (mean - goal.target).square().mean().sqrt().item()
+    root_mean_square = (mean - goal.target).square().mean().sqrt().item()
+    found = {"off": root_mean_square, "off_in_errors": goal.off(mean)}
     if goal.observable.labels:
-        return {"off": off, **dict(zip(goal.observable.labels, mean.tolist(), strict=True))}
+        return {**found, **dict(zip(goal.observable.labels, mean.tolist(), strict=True))}
     if goal.observable.x is not None:
-        return {"off": off}
-    return {"value": float(mean), "off": off, "target": float(goal.target)}
+        return found
+    return {"value": float(mean), **found, "target": float(goal.target)}

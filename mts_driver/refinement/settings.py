@@ -32,7 +32,7 @@ class RefineSettings:
     window_fs : tuple of two float
         Lags from which D is read.
     replicas : int
-        Trajectories side by side.
+        Trajectories side by side; of at least two, noise adds nothing to the loss on average.
     updates : int
         Of the parameters.
     learning_rate, decay, longest_gradient
@@ -58,7 +58,7 @@ class RefineSettings:
     follow_fs: float = 2.0
     lag_fs: float = 300.0
     window_fs: tuple[float, float] = (300.0, 1000.0)
-    replicas: int = 1
+    replicas: int = 2
     updates: int = 50
     learning_rate: float = 0.02
     decay: float = 0.3

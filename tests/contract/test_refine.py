@@ -1,8 +1,11 @@
 """``mts refine``: from a model and a goal to a refined model, its numbers and its picture."""
 
 import json
+import math
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,3 +188,27 @@ def _two_molecules():
     other = one.copy()
     other.translate([4.0, 0.0, 0.0])
     return one + other
+
+
+def test_the_fit_of_water_as_it_stands(tmp_path, monkeypatch):
+    """With one form and hardly any steps."""
+    monkeypatch.chdir(tmp_path)
+    r = [0.0, *(2.0 + 0.1 * k for k in range(60))]
+    rows = [(x, *(1.0 - math.exp(-x), 0.05) * 3) for x in r]
+    (tmp_path / "soper.txt").write_text("\n".join(" ".join(map(str, row)) for row in rows))
+    monkeypatch.setattr(sys, "argv", ["fit_water.py", "soper.txt"])
+    root = Path(__file__).parents[2]
+    script = (root / "inputs/python/fit_water.py").read_text()
+    for long, short in (
+        ('"inputs/', f'"{root}/inputs/'),
+        ("picoseconds=0.5", "picoseconds=0.04"),
+        ("updates=50", "updates=1, blocks=2, settle_ps=0.01"),
+        ("replicas=4", "replicas=2"),
+        ("FORMS.items()", "list(FORMS.items())[:1]"),
+    ):
+        assert long in script
+        script = script.replace(long, short)
+    exec(compile(script, "fit_water.py", "exec"), {})
+    fitted = tmp_path / "water-lennard-jones" / "fitted"
+    assert json.loads((fitted / "results.json").read_text())["observables"]["ΔH vap"]
+    assert (fitted / "start.json").exists() and (fitted / "refinement.png").exists()

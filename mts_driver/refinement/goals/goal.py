@@ -1,7 +1,9 @@
 """What a fit aims at: an observable, what it should be, and how far off it may be."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -93,17 +95,22 @@ class Goal:
         pairs of the product of their deviations. The square of a noisy mean is too large by the
         variance of the noise, and a fit would lower this instead.
         """
-        observable, x = self.observable, self.observable.x
-        loss: Callable[[Tensor], Tensor]
-        if x is None:
-            error = float(torch.hypot(self.error, torch.as_tensor(self.least_error).double()))
-            loss = ScalarTarget(float(self.target), uncertainty=error or None)
-        else:
-            loss = CurveTarget(x, self.target, self.error, least_uncertainty=self.least_error)
-        return Term(observable.name, self.weight, lambda seen: self._estimate(loss, seen))
+        return Term(self.observable.name, self.weight, self._estimate)
 
-    def _estimate(self, loss: Callable[[Tensor], Tensor], seen: Snapshots) -> Tensor:
-        replicas = each_replica(seen)
+    def off(self, mean: Tensor) -> float:
+        """Return how far off a long average is, in errors: root mean square."""
+        return math.sqrt(float(self._loss(mean)))
+
+    @cached_property
+    def _loss(self) -> Callable[[Tensor], Tensor]:
+        if self.observable.x is not None:
+            least = self.least_error
+            return CurveTarget(self.observable.x, self.target, self.error, least_uncertainty=least)
+        error = float(torch.hypot(self.error, torch.as_tensor(self.least_error).double()))
+        return ScalarTarget(float(self.target), uncertainty=error or None)
+
+    def _estimate(self, seen: Snapshots) -> Tensor:
+        loss, replicas = self._loss, each_replica(seen)
         if len(replicas) == 1:
             return loss(self.observable(seen))
         found = torch.stack([self.observable(one) for one in replicas])
