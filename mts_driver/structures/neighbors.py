@@ -157,7 +157,8 @@ class VerletList:
         if furthest > MOST_CELLS:
             raise UserError(
                 f"neighbours lie more than {MOST_CELLS} cells apart ({cell_A.tolist()} Å): wrap "
-                "the positions into the cell."
+                "the positions into the cell; where a trajectory went there by itself it blew up: "
+                "shorten the time step, or look at the model."
             )
         width = 2 * furthest + 1
         self._stored = Stored(i, j, _number(s, width), width**3 - 1)

@@ -39,8 +39,9 @@ OXYGEN = {
 }
 """Of O₂, without charges: Zhang and Siepmann, Theor. Chem. Acc. 115, 391 (2006), and a spring for
 the frequency of 1580 cm⁻¹."""
-STEEPNESS = 12.0
-"""Of exp-6 functions, B r_m: C is then that of the Lennard-Jones function of the same minimum."""
+STEEPNESS = 14.0
+"""Of exp-6 functions, B r_m. At 12 C is that of the Lennard-Jones function of the same minimum, but
+oxygens come so near that hydrogens fall into them."""
 
 
 def flexible_water(

@@ -170,10 +170,10 @@ def every(seen: Snapshots, k: int) -> Snapshots:
 
 def each_replica(seen: Snapshots) -> list[Snapshots]:
     """Return the snapshots of every replica by itself, weighted as among its own."""
-    positions, velocities = (x.flatten(1, -3) for x in (seen.positions, seen.velocities))
-    count = positions.shape[1]
-    if seen.positions.ndim == 3 or count == 1:
+    count = math.prod(seen.positions.shape[1:-2])
+    if count == 1:
         return [seen]
+    positions, velocities = (x.flatten(1, -3) for x in (seen.positions, seen.velocities))
     cells = seen.cell.expand(*seen.positions.shape[1:-2], 3, 3).reshape(count, 3, 3)
     weights = None if seen.weights is None else seen.weights.flatten(1)
     return [
