@@ -28,7 +28,7 @@ from mts_driver.refinement.problem import (
 )
 from mts_driver.tensor_files import load_tensors, save_tensors
 
-FORMAT = 1
+FORMAT = 2
 STATE_FILE = "refinement.pt"
 
 
