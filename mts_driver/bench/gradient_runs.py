@@ -21,9 +21,10 @@ from mts_driver.bench.gradient_systems import (
     liquid,
 )
 from mts_driver.refinement.averages import averages
-from mts_driver.refinement.fit import FitSettings, Update, fit
+from mts_driver.refinement.fit import FitSettings, fit
 from mts_driver.refinement.goals import choices
 from mts_driver.refinement.goals.goal import Goal, Goals
+from mts_driver.refinement.kept import Update
 from mts_driver.refinement.methods.autograd import through_autograd
 from mts_driver.refinement.methods.differences import Differences
 from mts_driver.refinement.methods.reversible import Reversible
@@ -170,7 +171,7 @@ def recovery(
     def keep(_: int, update: Update) -> None:
         nonlocal smallest
         smallest = min(smallest, update.told.get("effective_share", 1.0))
-        worst = max(abs(update.parameters[n] / ARGON[n] - 1.0) for n in ARGON)
+        worst = max(abs(update.averaged[n] / ARGON[n] - 1.0) for n in ARGON)
         errors.append((worst, time.perf_counter() - begun, update.steps_run))
 
     history, _ = fit(

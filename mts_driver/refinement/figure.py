@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from mts_driver.files import replacing
 from mts_driver.refinement.averages import Averages
-from mts_driver.refinement.fit import Update
 from mts_driver.refinement.goals.goal import Goal
+from mts_driver.refinement.kept import Update
 
 TARGET, BEFORE, AFTER = "#333333", "#d2691e", "#1f5fa8"
 PARTS = ("#2e8b57", "#8b3a8b", "#d2691e", "#c8a415", "#5f9ea0", "#a0522d")

@@ -1,14 +1,15 @@
-"""Lower a loss along trajectories: a gradient, a step of Adam, and on from where it ended.
+"""Lower a loss along trajectories: a gradient, a step downhill, and on from where it ended.
 
-A killed fit goes on at its last update with the same numbers: parameters, moments of the optimiser,
-atoms and noise are kept in one file.
+Noise of gradients keeps parameters moving around where they belong. What a fit returns is therefore
+a mean over its updates, the k-th of which counts as k to the power of `TAIL` (Shamir and Zhang,
+arXiv 1212.1824). A killed fit goes on at its last update with the same numbers.
 """
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,12 @@ from torch import Tensor
 
 from integrators.state import MDState
 from mts_driver.errors import UserError
-from mts_driver.files import first_difference
 from mts_driver.refinement.descent import Descent
-from mts_driver.refinement.problem import (
-    Estimate,
-    Method,
-    Problem,
-    continued,
-    moving_parts,
-)
-from mts_driver.tensor_files import load_tensors, save_tensors
+from mts_driver.refinement.kept import Kept, Update, put
+from mts_driver.refinement.problem import Estimate, Method, Problem
 
-FORMAT = 2
-STATE_FILE = "refinement.pt"
+TAIL = 4
+"""The mean reaches back over a fifth or so of all updates."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +35,14 @@ class FitSettings:
     updates : int
         In all, those before a kill included.
     learning_rate : float
-        Length of a step of Adam, relative to the size of a parameter (of an array: its root mean
+        Length of a step, relative to the size of a parameter (of an array: its root mean
         square).
     decay : float
         Learning rate of the last update over that of the first; in between it falls evenly on a
         logarithmic scale.
     longest_gradient : float
         Bound on the norm of the gradient, in medians of those before: one trajectory that diverged
-        is not to lead Adam astray for the next ten updates.
+        is not to lead it astray for the next ten updates.
     seed : int
         Of the noise; every update has noise of its own.
     """
@@ -75,33 +69,6 @@ class FitSettings:
         return self.learning_rate * math.pow(self.decay, share)
 
 
-@dataclass(frozen=True)
-class Update:
-    """One line of the history.
-
-    Attributes
-    ----------
-    loss, terms
-        The loss and its parts.
-    gradient_norm : float
-        In units of the sizes of parameters.
-    parameters : mapping of str to float
-        Those that are single numbers, before the step, as the loss.
-    told : mapping of str to float
-        What the method said.
-    steps_run, seconds
-        Outer steps and wall-clock time.
-    """
-
-    loss: float
-    terms: Mapping[str, float]
-    gradient_norm: float
-    parameters: Mapping[str, float]
-    told: Mapping[str, float]
-    steps_run: int
-    seconds: float
-
-
 OnUpdate = Callable[[int, Update], None]
 
 
@@ -115,7 +82,7 @@ def fit(
     identity: Mapping[str, Any] | None = None,
     on_update: OnUpdate | None = None,
 ) -> tuple[list[Update], MDState]:
-    """Fit ``problem.parameters``, which are changed in place.
+    """Fit ``problem.parameters``, which are changed in place; at the end they are the mean.
 
     Parameters
     ----------
@@ -147,19 +114,21 @@ def fit(
     sizes = {name: size_of(p) for name, p in problem.parameters.items()}
     optimiser = Descent(sum(p.numel() for p in problem.parameters.values()))
     history: list[Update] = []
-    kept = _Kept(folder, dict(identity or {})) if folder is not None else None
-    state = start
+    kept = Kept(folder, dict(identity or {})) if folder is not None else None
+    state, mean = start, {n: p.detach().clone() for n, p in problem.parameters.items()}
     if kept is not None and kept.path.exists():
-        state, sizes, history = kept.load(problem, optimiser, start)
+        state, sizes, history, mean = kept.load(problem, optimiser, start)
     for k in range(len(history), settings.updates):
         begun = time.perf_counter()
-        now = {n: p.item() for n, p in problem.parameters.items() if p.numel() == 1}
+        now = _numbers(problem.parameters)
         found = _estimate(problem, method, state, settings.seed, k)
         most = math.inf
         if history:
             before = statistics.median(update.gradient_norm for update in history)
             most = settings.longest_gradient * before
         norm = _apply(problem, optimiser, found, sizes, settings.rate_of(k), most)
+        for name, parameter in problem.parameters.items():
+            mean[name].lerp_(parameter.detach(), (TAIL + 1) / (TAIL + 1 + k))
         # heat and counters of the next trajectory start from nothing; its noise goes on
         state = replace(found.end, evaluations={}, heat=torch.zeros_like(found.end.heat))
         history.append(
@@ -168,16 +137,23 @@ def fit(
                 terms=dict(getattr(problem.loss, "last", {})),
                 gradient_norm=norm,
                 parameters=now,
+                averaged=_numbers(mean),
                 told=found.told,
                 steps_run=found.steps_run,
                 seconds=time.perf_counter() - begun,
             )
         )
         if kept is not None:
-            kept.save(problem, optimiser, state, sizes, history)
+            kept.save(problem, optimiser, state, sizes, history, mean)
         if on_update is not None:
             on_update(k, history[-1])
+    put(problem.parameters, mean)
     return history, state
+
+
+def _numbers(parameters: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return those that are single numbers."""
+    return {name: p.item() for name, p in parameters.items() if p.numel() == 1}
 
 
 def size_of(parameter: Tensor) -> float:
@@ -216,47 +192,3 @@ def _apply(
             parameter = problem.parameters[name]
             parameter += (rate * sizes[name] * step).view_as(parameter).to(parameter)
     return norm
-
-
-class _Kept:
-    """The file that a fit goes on from."""
-
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        self.path, self._identity = folder / STATE_FILE, identity
-
-    def save(
-        self,
-        problem: Problem,
-        optimiser: Descent,
-        state: MDState,
-        sizes: Mapping[str, float],
-        history: Sequence[Update],
-    ) -> None:
-        """Replace the file."""
-        contents = {
-            "format": FORMAT,
-            "identity": self._identity,
-            "parameters": {n: p.detach().clone() for n, p in problem.parameters.items()},
-            "optimiser": optimiser.state_dict(),
-            **moving_parts(state),
-            "sizes": dict(sizes),
-            "history": [asdict(update) for update in history],
-        }
-        save_tensors(self.path, contents)
-
-    def load(
-        self, problem: Problem, optimiser: Descent, start: MDState
-    ) -> tuple[MDState, dict[str, float], list[Update]]:
-        """Put parameters and optimiser back; return state, sizes and history."""
-        remedy = "give another --output, or --force to start anew."
-        found = load_tensors(self.path, remedy=remedy)
-        if found.get("format") != FORMAT:
-            raise UserError(f"'{self.path}' is no state of this version: {remedy}")
-        if (name := first_difference(found["identity"], self._identity)) is not None:
-            before, now = found["identity"].get(name), self._identity.get(name)
-            raise UserError(f"'{self.path}' was made with {name}={before!r}, not {now!r}: {remedy}")
-        with torch.no_grad():
-            for name, parameter in problem.parameters.items():
-                parameter.copy_(found["parameters"][name])
-        optimiser.load_state_dict(found["optimiser"])
-        return continued(start, found), found["sizes"], [Update(**one) for one in found["history"]]

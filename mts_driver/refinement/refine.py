@@ -18,8 +18,9 @@ from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
 from mts_driver.refinement.aims import Aims, goals_of
 from mts_driver.refinement.averages import Averages, averages
-from mts_driver.refinement.fit import STATE_FILE, FitSettings, Update, fit
+from mts_driver.refinement.fit import FitSettings, fit
 from mts_driver.refinement.goals.goal import Goals
+from mts_driver.refinement.kept import STATE_FILE, Update
 from mts_driver.refinement.methods.reversible import Reversible
 from mts_driver.refinement.methods.reweighting import Reweighting
 from mts_driver.refinement.models import Trainable, open_model
@@ -169,7 +170,7 @@ def refine(
         report(f"updates, loss {update.loss:.3g}", k + 1, settings.updates)
 
     history, _ = fit(
-        *(problem, method_of(settings, single=opened.as_it_was is not None), before.end),
+        *(problem, method_of(settings, opened), before.end),
         FitSettings(
             updates=settings.updates,
             learning_rate=settings.learning_rate,
@@ -236,15 +237,15 @@ def problem_of(opened: Trainable, goals: Goals, settings: RefineSettings) -> Pro
     )
 
 
-def method_of(settings: RefineSettings, *, single: bool) -> Method:
-    """Return the way to a gradient; ``single``: whether forces are in single precision."""
+def method_of(settings: RefineSettings, opened: Trainable) -> Method:
+    """Return the way to a gradient."""
     if settings.method == "reweighting":
-        return Reweighting()
+        return Reweighting(energy=opened.energy)
     truncation = settings.truncation_fs
     return Reversible(
         truncation_steps=None if truncation is None else settings.steps_of(truncation),
         growth_bound=settings.growth_bound,
-        anchor_every=SINGLE_ANCHORS if single else None,
+        anchor_every=SINGLE_ANCHORS if opened.as_it_was is not None else None,
     )
 
 

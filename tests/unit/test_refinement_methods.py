@@ -111,6 +111,20 @@ def test_what_reweighting_cannot_do_is_said():
     nve = problem_of(potential, splitting=baoab().without_ou(), bath=None)
     with pytest.raises(UserError, match="needs a temperature"):
         Reweighting()(nve, start, 1)
+    idle = torch.tensor(1.0, requires_grad=True)
+    with pytest.raises(ValueError, match="idle touches neither energies nor the loss"):
+        Reweighting()(problem_of(potential, parameters={"idle": idle}), start, 1)
+
+
+def test_reweighting_takes_a_model_whose_energy_is_elsewhere():
+    potential, start = potential_of(), initial_state(*chain_state((3,)))
+    forces_only = Fitted(springs, k=1.0, k4=0.1, well=0.5)
+    with pytest.raises(UserError, match=r"energy\(positions, cell\)"):
+        Reweighting()(problem_of(forces_only), start, 1)
+    problem = problem_of(forces_only, parameters=dict(potential.named_parameters()))
+    found = Reweighting(energy=potential.energy)(problem, start, 1)
+    whole = Reweighting()(problem_of(potential), start, 1)
+    assert found.gradients["k"].item() == pytest.approx(whole.gradients["k"].item(), rel=1e-12)
 
 
 def test_a_fit_goes_on_as_if_it_had_not_stopped(tmp_path):
@@ -143,6 +157,25 @@ def test_a_fit_lowers_its_loss():
     problem = problem_of(potential, parameters={"k": potential.k}, settle_steps=60)
     history, _ = fit(problem, Reversible(), start, FitSettings(updates=30, learning_rate=0.1))
     assert max(update.loss for update in history[-3:]) < 0.3 * history[0].loss
+
+
+def test_a_fit_returns_a_mean_over_its_updates():
+    """Noise of gradients moves parameters to the end; the mean counts late ones more."""
+    potential, start = potential_of(k=1.5), initial_state(*chain_state((4,)))
+    problem = problem_of(potential, parameters={"k": potential.k})
+    history, _ = fit(problem, Reversible(), start, FitSettings(updates=9, learning_rate=0.05))
+    after = [update.parameters["k"] for update in history[1:]]
+    last = history[-1].averaged["k"]
+    assert potential.k.item() == last
+    # the step of the last update is the one that no update shows as its start
+    weights = [0.0] * 9
+    for k in range(9):
+        share = 5.0 / (5.0 + k)
+        weights = [w * (1.0 - share) for w in weights]
+        weights[k] = share
+    final = (last - sum(w * k for w, k in zip(weights, after, strict=False))) / weights[-1]
+    assert abs(final / after[-1] - 1.0) < 0.1
+    assert history[0].averaged["k"] == after[0]
 
 
 def test_a_trajectory_that_blows_up_names_the_update():

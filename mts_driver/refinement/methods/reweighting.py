@@ -15,6 +15,7 @@ from integrators.reversible import Snapshots
 from integrators.splitting import FAST
 from integrators.state import MDState
 from mts_driver.errors import UserError
+from mts_driver.refinement.observables.arguments import Energy
 from mts_driver.refinement.problem import Estimate, Problem
 
 
@@ -26,9 +27,12 @@ class Reweighting:
     ----------
     least_share : float
         Effective number of states over their number, below which a trajectory is run anew.
+    energy : callable or None
+        Potential energy with a graph to the parameters; None: a method of the potential.
     """
 
     least_share: float = 0.9
+    energy: Energy | None = None
     _kept: tuple[Snapshots, Tensor, MDState] | None = field(default=None, repr=False)
 
     def __call__(self, problem: Problem, start: MDState, seed: int) -> Estimate:
@@ -41,12 +45,31 @@ class Reweighting:
             self._kept = self._sample(problem, start, seed)
         assert self._kept is not None
         seen, energies, last = self._kept
-        weights = _weights(problem, seen, energies)
+        energy = self._energy(problem)
+        # a leaf: of many states, only one at a time keeps a graph through the model
+        now = (energies.clone() if again else _energies(energy, seen)).requires_grad_()
+        weights = _weights(problem, now, energies)
         loss = problem.loss(seen._replace(weights=weights))
-        found = torch.autograd.grad(loss, list(problem.parameters.values()))
+        found = dict(problem.parameters)
+        by_energies, *direct = torch.autograd.grad(loss, (now, *found.values()), allow_unused=True)
+        for name, total in zip(found, direct, strict=True):
+            found[name] = torch.zeros_like(found[name]) if total is None else total
+        for x, by_energy in zip(seen.positions, by_energies, strict=True):
+            parts = torch.autograd.grad(
+                energy(x, seen.cell),
+                list(problem.parameters.values()),
+                by_energy,
+                allow_unused=True,
+            )
+            for name, part in zip(found, parts, strict=True):
+                if part is not None:
+                    found[name] = found[name] + part
+        for name, total in found.items():
+            if not bool(total.any()):
+                raise ValueError(f"{name} touches neither energies nor the loss; leave it out")
         return Estimate(
             loss=loss.item(),
-            gradients=dict(zip(problem.parameters, found, strict=True)),
+            gradients=found,
             end=last,
             steps_run=steps_run,
             told={"effective_share": _effective(weights)},
@@ -56,33 +79,39 @@ class Reweighting:
     def _sample(
         self, problem: Problem, start: MDState, seed: int
     ) -> tuple[Snapshots, Tensor, MDState]:
-        start = problem.settled(start, seed)
+        energy, start = self._energy(problem), problem.settled(start, seed)
         seen, last = problem.trajectory(start, seed)
-        return seen, _energies(problem, seen), last
+        return seen, _energies(energy, seen), last
 
     @torch.no_grad()
     def _share(self, problem: Problem) -> float:
         assert self._kept is not None
         seen, energies, _ = self._kept
-        return _effective(_weights(problem, seen, energies))
+        now = _energies(self._energy(problem), seen)
+        return _effective(_weights(problem, now, energies))
+
+    def _energy(self, problem: Problem) -> Energy:
+        if problem.bath is None:
+            raise UserError("reweighting needs a temperature: give a bath, or another method.")
+        (potential, _), *others = problem.levels.parts(problem.levels.names[-1])
+        energy = self.energy or getattr(potential, "energy", None)
+        if others or problem.levels.names != (FAST,) or energy is None:
+            raise UserError(
+                "reweighting needs one potential with a method energy(positions, cell): two levels "
+                "sample neither teacher nor student to rounding; use the reversible method."
+            )
+        return energy
 
 
-def _energies(problem: Problem, seen: Snapshots) -> Tensor:
+@torch.no_grad()
+def _energies(energy: Energy, seen: Snapshots) -> Tensor:
     """Potential energies (K, ...), eV, at the present parameters."""
-    (potential, _), *others = problem.levels.parts(problem.levels.names[-1])
-    if others or problem.levels.names != (FAST,) or not hasattr(potential, "energy"):
-        raise UserError(
-            "reweighting needs one potential with a method energy(positions, cell): two levels "
-            "sample neither teacher nor student to rounding; use the reversible method."
-        )
-    energies: Tensor = potential.energy(seen.positions, seen.cell)
-    return energies
+    return torch.stack([energy(x, seen.cell) for x in seen.positions])
 
 
-def _weights(problem: Problem, seen: Snapshots, energies: Tensor) -> Tensor:
-    if problem.bath is None:
-        raise UserError("reweighting needs a temperature: give a bath, or another method.")
-    exponents = -(_energies(problem, seen) - energies) / problem.bath.kT
+def _weights(problem: Problem, now: Tensor, energies: Tensor) -> Tensor:
+    assert problem.bath is not None
+    exponents = -(now - energies) / problem.bath.kT
     return torch.softmax(exponents.flatten(), 0).view_as(exponents)
 
 
