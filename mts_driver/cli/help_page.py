@@ -12,7 +12,7 @@ PANELS = {
     "Models": "--teacher --student --from --structure --device --dtype --threads --workers --mpi "
     "--ranks",
     "Network": "--channels --messages --hidden --direct",
-    "Training": "--minutes --updates --learning-rate --decay --train --frames "
+    "Training": "--minutes --updates --metric --learning-rate --decay --train --frames "
     "--from-run --until-clean-ps --without --fragment-radius-A",
     "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs --blocks",
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",

@@ -52,9 +52,17 @@ def refine(
         typer.Option(help="Names of the parameters to fit, with commas (default: all)."),
     ] = None,
     updates: Annotated[int, typer.Option(help="Of the parameters, in all.", min=1)] = 50,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Updates are measured by: parameters (their sizes), or ensemble (by how much "
+            "energies of states change, kT; the default for students)."
+        ),
+    ] = None,
     learning_rate: Annotated[
-        float, typer.Option(help="Length of an update, relative to a parameter.")
-    ] = 0.02,
+        float | None,
+        typer.Option(help="Length of an update (default: 0.02 of parameters, 0.7 kT)."),
+    ] = None,
     decay: Annotated[
         float, typer.Option(help="Length of the last update over that of the first.")
     ] = 0.3,
@@ -116,6 +124,7 @@ def refine(
         window_fs=_window(window_fs),
         replicas=replicas,
         updates=updates,
+        metric=metric,
         learning_rate=learning_rate,
         decay=decay,
         method=method,

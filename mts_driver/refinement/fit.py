@@ -6,7 +6,6 @@ arXiv 1212.1824). A killed fit goes on at its last update with the same numbers.
 """
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,9 +17,9 @@ from torch import Tensor
 
 from integrators.state import MDState
 from mts_driver.errors import UserError
-from mts_driver.refinement.descent import Descent
 from mts_driver.refinement.kept import Kept, Update, put
-from mts_driver.refinement.problem import Estimate, Method, Problem
+from mts_driver.refinement.problem import Estimate, Method, Problem, Steps
+from mts_driver.refinement.steps.by_parameters import ByParameters
 
 TAIL = 4
 """The mean reaches back over a fifth or so of all updates."""
@@ -35,14 +34,14 @@ class FitSettings:
     updates : int
         In all, those before a kill included.
     learning_rate : float
-        Length of a step, relative to the size of a parameter (of an array: its root mean
-        square).
+        Length of a step: relative to the size of a parameter (of an array: its root mean square),
+        or in whatever ``steps`` measure it.
     decay : float
         Learning rate of the last update over that of the first; in between it falls evenly on a
         logarithmic scale.
     longest_gradient : float
-        Bound on the norm of the gradient, in medians of those before: one trajectory that diverged
-        is not to lead it astray for the next ten updates.
+        Of `ByParameters`: one trajectory that diverged is not to lead it astray for the next ten
+        updates.
     seed : int
         Of the noise; every update has noise of its own.
     """
@@ -78,6 +77,7 @@ def fit(
     start: MDState,
     settings: FitSettings,
     *,
+    steps: Steps | None = None,
     folder: Path | None = None,
     identity: Mapping[str, Any] | None = None,
     on_update: OnUpdate | None = None,
@@ -94,6 +94,8 @@ def fit(
         Of the first trajectory; each later one starts where the one before ended.
     settings : FitSettings
         How far and how fast.
+    steps : Steps, optional
+        What an update follows from a gradient; `ByParameters` where it is left out.
     folder : Path, optional
         Where to keep the state, and to go on from if there is one.
     identity : mapping, optional
@@ -111,22 +113,17 @@ def fit(
     UserError
         If a gradient cannot be taken, or the state is of another fit; the last good state stays.
     """
-    sizes = {name: size_of(p) for name, p in problem.parameters.items()}
-    optimiser = Descent(sum(p.numel() for p in problem.parameters.values()))
+    steps = steps or ByParameters(problem.parameters, settings.longest_gradient)
     history: list[Update] = []
     kept = Kept(folder, dict(identity or {})) if folder is not None else None
     state, mean = start, {n: p.detach().clone() for n, p in problem.parameters.items()}
     if kept is not None and kept.path.exists():
-        state, sizes, history, mean = kept.load(problem, optimiser, start)
+        state, history, mean = kept.load(problem, steps, start)
     for k in range(len(history), settings.updates):
         begun = time.perf_counter()
         now = _numbers(problem.parameters)
         found = _estimate(problem, method, state, settings.seed, k)
-        most = math.inf
-        if history:
-            before = statistics.median(update.gradient_norm for update in history)
-            most = settings.longest_gradient * before
-        norm = _apply(problem, optimiser, found, sizes, settings.rate_of(k), most)
+        norm = _apply(problem, steps, found, settings.rate_of(k))
         for name, parameter in problem.parameters.items():
             mean[name].lerp_(parameter.detach(), (TAIL + 1) / (TAIL + 1 + k))
         # heat and counters of the next trajectory start from nothing; its noise goes on
@@ -144,7 +141,7 @@ def fit(
             )
         )
         if kept is not None:
-            kept.save(problem, optimiser, state, sizes, history, mean)
+            kept.save(problem, steps, state, history, mean)
         if on_update is not None:
             on_update(k, history[-1])
     put(problem.parameters, mean)
@@ -154,11 +151,6 @@ def fit(
 def _numbers(parameters: Mapping[str, Tensor]) -> dict[str, float]:
     """Return those that are single numbers."""
     return {name: p.item() for name, p in parameters.items() if p.numel() == 1}
-
-
-def size_of(parameter: Tensor) -> float:
-    """Root mean square of a parameter's numbers, 1 where all are 0."""
-    return parameter.detach().square().mean().sqrt().item() or 1.0
 
 
 def _estimate(problem: Problem, method: Method, state: MDState, seed: int, k: int) -> Estimate:
@@ -171,24 +163,13 @@ def _estimate(problem: Problem, method: Method, state: MDState, seed: int, k: in
         ) from error
 
 
-def _apply(
-    problem: Problem,
-    optimiser: Descent,
-    found: Estimate,
-    sizes: Mapping[str, float],
-    rate: float,
-    most: float,
-) -> float:
-    """Take a step; return the norm of the gradient before it was bounded by ``most``."""
-    scaled = [g.double().flatten() * sizes[name] for name, g in found.gradients.items()]
-    whole = torch.cat(scaled)
-    norm = float(whole.norm())
-    if not math.isfinite(norm):
+def _apply(problem: Problem, steps: Steps, found: Estimate, rate: float) -> float:
+    """Take a step; return the length of the gradient."""
+    if not all(bool(g.isfinite().all()) for g in found.gradients.values()):
         raise UserError("the gradient is not finite: shorten the trajectory, or truncate it.")
-    factor = min(1.0, most / norm) if norm else 1.0
-    steps = optimiser.step(factor * whole).split([len(part) for part in scaled])
+    moves, norm = steps(problem, found, rate)
     with torch.no_grad():
-        for step, name in zip(steps, found.gradients, strict=True):
+        for name, move in moves.items():
             parameter = problem.parameters[name]
-            parameter += (rate * sizes[name] * step).view_as(parameter).to(parameter)
+            parameter += move.to(parameter)
     return norm

@@ -11,8 +11,7 @@ from torch import Tensor
 from integrators.state import MDState
 from mts_driver.errors import UserError
 from mts_driver.files import first_difference
-from mts_driver.refinement.descent import Descent
-from mts_driver.refinement.problem import Problem, continued, moving_parts
+from mts_driver.refinement.problem import Problem, Steps, continued, moving_parts
 from mts_driver.tensor_files import load_tensors, save_tensors
 
 FORMAT = 3
@@ -28,7 +27,7 @@ class Update:
     loss, terms
         The loss and its parts.
     gradient_norm : float
-        In units of the sizes of parameters.
+        In the units of the steps that were taken.
     parameters : mapping of str to float
         Those that are single numbers, before the step, as the loss.
     averaged : mapping of str to float
@@ -65,9 +64,8 @@ class Kept:
     def save(
         self,
         problem: Problem,
-        optimiser: Descent,
+        optimiser: Steps,
         state: MDState,
-        sizes: Mapping[str, float],
         history: Sequence[Update],
         mean: Mapping[str, Tensor],
     ) -> None:
@@ -79,15 +77,14 @@ class Kept:
             "mean": dict(mean),
             "optimiser": optimiser.state_dict(),
             **moving_parts(state),
-            "sizes": dict(sizes),
             "history": [asdict(update) for update in history],
         }
         save_tensors(self.path, contents)
 
     def load(
-        self, problem: Problem, optimiser: Descent, start: MDState
-    ) -> tuple[MDState, dict[str, float], list[Update], dict[str, Tensor]]:
-        """Put parameters and optimiser back; return state, sizes, history and mean."""
+        self, problem: Problem, optimiser: Steps, start: MDState
+    ) -> tuple[MDState, list[Update], dict[str, Tensor]]:
+        """Put parameters and optimiser back; return state, history and mean."""
         remedy = "give another --output, or --force to start anew."
         found = load_tensors(self.path, remedy=remedy)
         if found.get("format") != FORMAT:
@@ -98,4 +95,4 @@ class Kept:
         put(problem.parameters, found["parameters"])
         optimiser.load_state_dict(found["optimiser"])
         history = [Update(**one) for one in found["history"]]
-        return continued(start, found), found["sizes"], history, found["mean"]
+        return continued(start, found), history, found["mean"]

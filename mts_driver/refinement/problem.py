@@ -103,6 +103,8 @@ class Estimate:
         Where the next trajectory may start.
     steps_run : int
         Outer steps, forwards and backwards, that were run for it.
+    seen : Snapshots
+        What the loss saw, detached; weighted where states were.
     told : mapping of str to float
         What the method says about itself, such as ``return_error_A`` or ``effective_share``.
     """
@@ -111,6 +113,7 @@ class Estimate:
     gradients: Mapping[str, Tensor]
     end: MDState
     steps_run: int
+    seen: Snapshots
     told: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -119,4 +122,25 @@ class Method(Protocol):
 
     def __call__(self, problem: Problem, start: MDState, seed: int) -> Estimate:
         """Estimate the loss and its gradient from a start, with the noise of ``seed``."""
+        ...
+
+
+class Steps(Protocol):
+    """What to do about a gradient."""
+
+    def __call__(
+        self, problem: Problem, found: Estimate, rate: float
+    ) -> tuple[Mapping[str, Tensor], float]:
+        """Return what to add to each parameter, and the length of the gradient.
+
+        ``rate`` is the length of a step, in the object's own measure.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a file keeps."""
+        ...
+
+    def load_state_dict(self, kept: dict[str, Any]) -> None:
+        """Go on from what a file kept."""
         ...

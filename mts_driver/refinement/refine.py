@@ -27,11 +27,14 @@ from mts_driver.refinement.models import Trainable, open_model
 from mts_driver.refinement.problem import Method, Problem
 from mts_driver.refinement.results import summary
 from mts_driver.refinement.settings import RefineSettings
+from mts_driver.refinement.steps.by_ensemble import ByEnsemble
 from mts_driver.refinement.system import System
 
 IDENTITY = "refinement.json"
 KEPT = (IDENTITY, "before.pt", "teacher.pt", "after.pt", STATE_FILE)
 """What a refinement goes on from after a kill."""
+RATE, RATE_KT = 0.02, 0.7
+"""Lengths of updates, of parameters and in kT."""
 SINGLE_ANCHORS = 20
 """Steps after which the way back starts anew where rounding is that of single precision."""
 
@@ -169,15 +172,17 @@ def refine(
     def on_update(k: int, update: Update) -> None:
         report(f"updates, loss {update.loss:.3g}", k + 1, settings.updates)
 
+    by_ensemble = (settings.metric or default_metric(opened)) == "ensemble"
     history, _ = fit(
         *(problem, method_of(settings, opened), before.end),
         FitSettings(
             updates=settings.updates,
-            learning_rate=settings.learning_rate,
+            learning_rate=settings.learning_rate or (RATE_KT if by_ensemble else RATE),
             decay=settings.decay,
             longest_gradient=settings.longest_gradient,
             seed=settings.seed,
         ),
+        steps=ByEnsemble(opened.energy) if by_ensemble else None,
         folder=folder,
         on_update=on_update,
     )
@@ -235,6 +240,11 @@ def problem_of(opened: Trainable, goals: Goals, settings: RefineSettings) -> Pro
         bath=settings.bath,
         settle_steps=settings.steps_of(1000.0 * settings.settle_ps),
     )
+
+
+def default_metric(opened: Trainable) -> str:
+    """Return ``ensemble`` for a network, whose weights say little by themselves."""
+    return "parameters" if opened.as_it_was is None else "ensemble"
 
 
 def method_of(settings: RefineSettings, opened: Trainable) -> Method:

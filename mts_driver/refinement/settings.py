@@ -7,6 +7,7 @@ from integrators.bath import Bath
 from mts_driver.errors import UserError
 
 METHODS = ("reversible", "reweighting")
+METRICS = ("parameters", "ensemble")
 REFERENCES = ("rdf", "bonds", "spectrum")
 """What a teacher's trajectory can be compared in."""
 
@@ -35,7 +36,12 @@ class RefineSettings:
         Trajectories side by side; of at least two, noise adds nothing to the loss on average.
     updates : int
         Of the parameters.
-    learning_rate, decay, longest_gradient
+    metric : str or None
+        What the length of an update is measured by: ``parameters``, their sizes, or ``ensemble``,
+        the change of the energies of states in kT. None: the latter for a student.
+    learning_rate : float or None
+        Length of an update; None: 0.02 of parameters, 0.7 kT of the ensemble.
+    decay, longest_gradient
         See `mts_driver.refinement.fit.FitSettings`.
     method : str
         ``reversible`` or ``reweighting``.
@@ -60,7 +66,8 @@ class RefineSettings:
     window_fs: tuple[float, float] = (300.0, 1000.0)
     replicas: int = 2
     updates: int = 50
-    learning_rate: float = 0.02
+    metric: str | None = None
+    learning_rate: float | None = None
     decay: float = 0.3
     longest_gradient: float = 2.0
     method: str = "reversible"
@@ -83,7 +90,9 @@ class RefineSettings:
                 raise UserError(f"{name}={getattr(self, name)}: give at least {least}.")
         if self.method not in METHODS:
             raise UserError(f"method={self.method!r}: use {' or '.join(METHODS)}.")
-        for name in ("truncation_fs", "growth_bound"):
+        if self.metric not in (None, *METRICS):
+            raise UserError(f"metric={self.metric!r}: use {' or '.join(METRICS)}.")
+        for name in ("truncation_fs", "growth_bound", "learning_rate"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name}={value}: it must be positive.")

@@ -22,6 +22,7 @@ def through_autograd(problem: Problem, start: MDState, seed: int) -> Estimate:
         gradients=dict(zip(problem.parameters, found, strict=True)),
         end=without_graph(last),
         steps_run=problem.settle_steps + problem.steps,
+        seen=seen._replace(positions=seen.positions.detach(), velocities=seen.velocities.detach()),
     )
 
 

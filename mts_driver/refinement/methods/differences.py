@@ -39,6 +39,7 @@ class Differences:
             gradients=gradients,
             end=last,
             steps_run=problem.settle_steps + runs * problem.steps,
+            seen=seen,
         )
 
     def _slope(self, problem: Problem, start: MDState, seed: int, number: Tensor) -> float:

@@ -42,5 +42,6 @@ class Reversible:
             gradients=dict(zip(problem.parameters, found.parameters, strict=True)),
             end=found.state,
             steps_run=problem.settle_steps + problem.steps + found.steps_back,
+            seen=found.snapshots,
             told={"return_error_A": found.return_error_A, "growth": found.growth},
         )

@@ -72,6 +72,7 @@ class Reweighting:
             gradients=found,
             end=last,
             steps_run=steps_run,
+            seen=seen._replace(weights=weights.detach()),
             told={"effective_share": _effective(weights)},
         )
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from integrators.reversible import Snapshots
-from mts_driver.refinement import descent
-from mts_driver.refinement.descent import Descent
 from mts_driver.refinement.goals.goal import Goal, Observable, average, each_replica
+from mts_driver.refinement.steps import moments
+from mts_driver.refinement.steps.moments import Moments
 
 VALLEY = math.sqrt(0.5) * torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
 CURVATURES = torch.tensor([1e3, 1.0], dtype=torch.float64)
@@ -17,7 +17,7 @@ CURVATURES = torch.tensor([1e3, 1.0], dtype=torch.float64)
 def walked(steps=300, rate=0.01):
     """Distance along a narrow valley of a quadratic loss whose noise is that of a fit."""
     noise = torch.Generator().manual_seed(3)
-    x, taken = VALLEY @ torch.tensor([0.0, 1.0], dtype=torch.float64), Descent(2)
+    x, taken = VALLEY @ torch.tensor([0.0, 1.0], dtype=torch.float64), Moments(2)
     for _ in range(steps):
         along = VALLEY.T @ x
         xi = torch.randn(2, generator=noise, dtype=torch.float64)
@@ -27,21 +27,21 @@ def walked(steps=300, rate=0.01):
 
 def test_a_narrow_valley_is_walked_along(monkeypatch):
     whole = walked()
-    monkeypatch.setattr(descent, "FEW", 0)
+    monkeypatch.setattr(moments, "FEW", 0)
     assert whole > 0.4 and walked() < 0.2 * whole
 
 
 @pytest.mark.parametrize("few", [0, 64])
 def test_the_first_step_is_one_against_every_number(monkeypatch, few):
-    monkeypatch.setattr(descent, "FEW", few)
-    step = Descent(3).step(torch.tensor([2.0, -1e-6, 0.0], dtype=torch.float64))
+    monkeypatch.setattr(moments, "FEW", few)
+    step = Moments(3).step(torch.tensor([2.0, -1e-6, 0.0], dtype=torch.float64))
     assert step[2] == 0 and step[0] < 0 < step[1]
     assert step[:2].abs().min() > 0.5 and step[:2].abs().max() <= 1.0
 
 
 def test_goes_on_with_the_same_numbers():
     gradients = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)).double()
-    one, other = Descent(4), Descent(4)
+    one, other = Moments(4), Moments(4)
     for g in gradients[:3]:
         one.step(g)
     other.load_state_dict(one.state_dict())

@@ -22,7 +22,7 @@ FEW = 64
 _TINY = 1e-30
 
 
-class Descent:
+class Moments:
     """Moments of gradients, and the steps that follow from them.
 
     Parameters

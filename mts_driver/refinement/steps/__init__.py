@@ -1,0 +1,1 @@
+"""What an update of parameters follows from a gradient, and how long it is."""
