@@ -16,8 +16,8 @@ PANELS = {
     "--from-run --until-clean-ps --without --fragment-radius-A",
     "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs --blocks",
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",
-    "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --inner-fs --friction-outer-fs "
-    "--hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
+    "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --follow-fs --inner-fs "
+    "--friction-outer-fs --hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "
     "--pressure-bar --beads --teacher-beads --exchange-K",
     "Start": "--restart --velocities --minimise --equilibrate-ps --seed",

@@ -27,7 +27,7 @@ def refine(
     ] = None,
     fit_to: Annotated[
         str, typer.Option(help="Of the teacher's trajectory: rdf,bonds,spectrum.")
-    ] = "rdf,bonds,spectrum",
+    ] = "rdf,bonds",
     rdf_file: Annotated[
         Path | None,
         typer.Option(
@@ -51,36 +51,62 @@ def refine(
         str | None,
         typer.Option(help="Names of the parameters to fit, with commas (default: all)."),
     ] = None,
-    updates: Annotated[int, typer.Option(help="Of the parameters, in all.", min=1)] = 50,
+    updates: Annotated[
+        int | None,
+        typer.Option(help="Of the parameters, in all (default: 50; of a student 12).", min=1),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
             help="Updates are measured by: parameters (their sizes), or ensemble (by how much "
-            "energies of states change, kT; the default for students)."
+            "energies of states change, kT), which is the default for students."
         ),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Length of an update (default: 0.02 of parameters, 0.7 kT)."),
+        typer.Option(
+            help="Length of an update (default: 0.02 of parameters; of a student 0.9 kT)."
+        ),
     ] = None,
     decay: Annotated[
         float, typer.Option(help="Length of the last update over that of the first.")
     ] = 0.3,
-    picoseconds: Annotated[float, typer.Option("--ps", help="Trajectory of an update, ps.")] = 1.0,
-    settle_ps: Annotated[float, typer.Option(help="Before it, without a gradient, ps.")] = 0.1,
+    picoseconds: Annotated[
+        float | None,
+        typer.Option("--ps", help="Trajectory of an update, ps (default: 1; of a student 8)."),
+    ] = None,
+    settle_ps: Annotated[
+        float | None,
+        typer.Option(help="Before it, without a gradient, ps (default: 0.1; of a student 0.5)."),
+    ] = None,
     timestep_fs: Annotated[float, typer.Option(help="Of the model alone, fs.")] = 1.0,
     sample_fs: Annotated[float, typer.Option(help="Between snapshots of averages, fs.")] = 100.0,
+    follow_fs: Annotated[
+        float, typer.Option(help="Between snapshots for spectra and diffusion, fs.")
+    ] = 2.0,
     temperature_K: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = (
         300.0
     ),
-    friction_per_ps: Annotated[float, typer.Option(help="Of the Langevin thermostat, 1/ps.")] = 1.0,
+    friction_per_ps: Annotated[
+        float | None,
+        typer.Option(help="Of the Langevin thermostat, 1/ps (default: 1; of a student 5)."),
+    ] = None,
     window_fs: Annotated[str, typer.Option(help="Lags between which D is read, fs.")] = "300,1000",
     replicas: Annotated[
-        int, typer.Option(help="Trajectories side by side; one alone biases the loss.", min=1)
-    ] = 2,
+        int | None,
+        typer.Option(
+            help="Trajectories side by side; one alone biases the loss (default: 2; of a student "
+            "8).",
+            min=1,
+        ),
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="reversible, or reweighting of an ensemble to compare with.")
-    ] = "reversible",
+        str | None,
+        typer.Option(
+            help="reversible (the default), or reweighting of the ensemble (of a student), which "
+            "fits averages only."
+        ),
+    ] = None,
     truncation_fs: Annotated[
         float | None,
         typer.Option(help="Responsibility for a snapshot ends so long before it, fs."),
@@ -93,19 +119,23 @@ def refine(
         float, typer.Option(help="Bound on a gradient's norm, in medians of those before.")
     ] = 2.0,
     blocks: Annotated[
-        int, typer.Option(help="Trajectories that models and teacher are judged by.", min=2)
-    ] = 8,
+        int | None,
+        typer.Option(
+            help="Trajectories that models and teacher are judged by (default: 8; of a student 2).",
+            min=2,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of velocities and noise.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Start anew.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
     """Fit a model until its own trajectories show what they should.
 
-    A student is refined until its g(r), X–H lengths and spectrum are those of its teacher
-    (--teacher); a classical model is fitted to experiment (--rdf, --vaporisation-kJ-mol,
-    --diffusion), or to another model. Gradients come from running each trajectory backwards, at a
-    memory that does not grow with its length. A killed refinement goes on at the same command, and
-    more --updates make it longer.
+    A student is refined until its g(r) and X–H lengths are those of its teacher (--teacher); a
+    classical model is fitted to experiment (--rdf, --vaporisation-kJ-mol, --diffusion), or to
+    another model. Gradients come from running each trajectory backwards, at a memory that does not
+    grow with its length, or, of averages, from reweighting its states. A killed refinement goes on
+    at the same command, and more --updates make it longer.
 
     Example: mts refine classical:water3.json water64.xyz --rdf soper_2013_water_rdf.txt
     --vaporisation-kJ-mol 46.9
@@ -114,23 +144,28 @@ def refine(
     from mts_driver.refinement.refine import refine as run
     from mts_driver.refinement.settings import RefineSettings
 
-    settings = RefineSettings(
+    given = {
+        "friction_per_ps": friction_per_ps,
+        "picoseconds": picoseconds,
+        "settle_ps": settle_ps,
+        "replicas": replicas,
+        "updates": updates,
+        "metric": metric,
+        "learning_rate": learning_rate,
+        "method": method,
+        "blocks": blocks,
+    }
+    settings = RefineSettings.for_model(
+        model,
+        **{name: value for name, value in given.items() if value is not None},
         timestep_fs=timestep_fs,
         temperature_K=temperature_K,
-        friction_per_ps=friction_per_ps,
-        picoseconds=picoseconds,
-        settle_ps=settle_ps,
         sample_fs=sample_fs,
+        follow_fs=follow_fs,
         window_fs=_window(window_fs),
-        replicas=replicas,
-        updates=updates,
-        metric=metric,
-        learning_rate=learning_rate,
         decay=decay,
-        method=method,
         truncation_fs=truncation_fs,
         growth_bound=growth_bound,
-        blocks=blocks,
         seed=seed,
         longest_gradient=longest_gradient,
     )

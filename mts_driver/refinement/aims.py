@@ -30,7 +30,8 @@ LEAST_ERROR = {"g(r)": 0.03, "lengths": 0.3, "spectrum": 0.02}
 VAPORISATION_ERROR_KJ_MOL = 3.0
 ELASTIC_ERROR, STRESS_ERROR_GPA = 0.02, 1.0
 """How far off elastic constants may be, of themselves, and the stress."""
-TEACHER_OUTER_FS = 2.0
+TEACHER_OUTER_FS, IN_TIME_OUTER_FS = 4.0, 2.0
+"""Steps of a teacher, with hydrogens of their own mass: for averages, and where time counts."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +195,14 @@ def _of_teacher(
     levels: Levels = SingleLevel(slow)
     splitting: Splitting = baoab()
     outer_fs = settings.timestep_fs
-    if opened.as_it_was is not None and settings.timestep_fs < TEACHER_OUTER_FS:
-        inner = round(TEACHER_OUTER_FS / settings.timestep_fs)
+    in_time = any(one.in_time for one in observables)
+    longest_fs = IN_TIME_OUTER_FS if in_time else TEACHER_OUTER_FS
+    if opened.as_it_was is not None and settings.timestep_fs < longest_fs:
+        inner = round(longest_fs / settings.timestep_fs)
         outer_fs = inner * settings.timestep_fs
         levels, splitting = TwoLevel(slow, opened.as_it_was()), respa_baoab(inner)
     run = dataclasses.replace(settings, timestep_fs=outer_fs)
-    steps, snapshots, _ = run.snapshots(in_time=any(one.in_time for one in observables))
+    steps, snapshots, _ = run.snapshots(in_time=in_time)
     problem = Problem(
         levels=levels,
         splitting=splitting,

@@ -1,4 +1,4 @@
-"""What a model shows, with errors: a trajectory in blocks, each observed by itself."""
+"""What a model shows, with errors: trajectories in blocks, each observed by itself."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from integrators.state import MDState
 from mts_driver.errors import UserError
-from mts_driver.refinement.goals.goal import Observable
+from mts_driver.refinement.goals.goal import Observable, each_replica
 from mts_driver.refinement.problem import Problem, continued, moving_parts
 from mts_driver.tensor_files import load_tensors, save_tensors
 
@@ -25,7 +25,8 @@ class Averages:
     Attributes
     ----------
     mean, error : dict of str to Tensor, shapes (B,) or ()
-        By the names of observables; errors are NaN with a single block.
+        By the names of observables; errors are of the spread between blocks and replicas, NaN of a
+        single one.
     end : MDState
         Of the trajectory.
     """
@@ -57,7 +58,7 @@ def averages(
     start : MDState
         Where to begin.
     blocks : int
-        How many; errors come from their spread.
+        How many.
     seed : int
         Of the noise.
     keep : Path, optional
@@ -76,14 +77,16 @@ def averages(
         state, found = _read(keep, start, list(found))
     if state is None:
         state = problem.settled(start, seed)
-    for k in range(len(next(iter(found.values()))), blocks):
+    replicas = state.positions.shape[:-2].numel()
+    for k in range(len(next(iter(found.values()))) // replicas, blocks):
         seen, state = problem.trajectory(state, seed)
         if not bool(state.positions.isfinite().all()):
             raise UserError(
                 f"block {k}: positions are not finite; the model is not stable at this time step."
             )
-        for one in observables:
-            found[one.name].append(one(seen))
+        for alone in each_replica(seen):
+            for one in observables:
+                found[one.name].append(one(alone))
         if keep is not None:
             _write(keep, state, found)
         if on_block is not None:

@@ -22,7 +22,7 @@ from mts_driver.refinement.fit import FitSettings, fit
 from mts_driver.refinement.goals.goal import Goals
 from mts_driver.refinement.kept import STATE_FILE, Update
 from mts_driver.refinement.methods.reversible import Reversible
-from mts_driver.refinement.methods.reweighting import Reweighting
+from mts_driver.refinement.methods.reweighting import LEAST_SHARE, Reweighting
 from mts_driver.refinement.models import Trainable, open_model
 from mts_driver.refinement.problem import Method, Problem
 from mts_driver.refinement.results import summary
@@ -33,8 +33,6 @@ from mts_driver.refinement.system import System
 IDENTITY = "refinement.json"
 KEPT = (IDENTITY, "before.pt", "teacher.pt", "after.pt", STATE_FILE)
 """What a refinement goes on from after a kill."""
-RATE, RATE_KT = 0.02, 0.7
-"""Lengths of updates, of parameters and in kT."""
 SINGLE_ANCHORS = 20
 """Steps after which the way back starts anew where rounding is that of single precision."""
 
@@ -67,7 +65,7 @@ def refine(
     *,
     output: str | Path = "refined",
     teacher: str | None = None,
-    fit_to: Sequence[str] = ("rdf", "bonds", "spectrum"),
+    fit_to: Sequence[str] = ("rdf", "bonds"),
     rdf_file: str | Path | None = None,
     vaporisation_kJ_mol: float | None = None,
     diffusion: Sequence[tuple[str, float]] = (),
@@ -82,7 +80,8 @@ def refine(
     """Fit the parameters of a model until its own trajectories show what they should.
 
     The gradient of a loss along the trajectory comes from running it backwards
-    (`integrators.reversible`). A refinement that was killed goes on at the same call.
+    (`integrators.reversible`), or from reweighting its states. A refinement that was killed goes on
+    at the same call.
 
     Parameters
     ----------
@@ -108,7 +107,7 @@ def refine(
     train : sequence of str
         Names of the parameters to fit; all that the model can have fitted, where it is empty.
     settings : RefineSettings, optional
-        Trajectories and updates.
+        Trajectories and updates; those of `RefineSettings.for_model` where they are left out.
     force : bool
         Whether to start anew where the folder holds a refinement.
     command : str
@@ -121,7 +120,7 @@ def refine(
     UserError
         If something cannot be; what was done before stays.
     """
-    settings, folder = settings or RefineSettings(), Path(output)
+    settings, folder = settings or RefineSettings.for_model(model), Path(output)
     require_writable(folder, name=f"output='{output}'")
     system = System.read(Path(structure), tell)
     opened = open_model(model, system.atoms, train, precise=bool(elastic_GPa))
@@ -172,17 +171,16 @@ def refine(
     def on_update(k: int, update: Update) -> None:
         report(f"updates, loss {update.loss:.3g}", k + 1, settings.updates)
 
-    by_ensemble = (settings.metric or default_metric(opened)) == "ensemble"
     history, _ = fit(
         *(problem, method_of(settings, opened), before.end),
         FitSettings(
             updates=settings.updates,
-            learning_rate=settings.learning_rate or (RATE_KT if by_ensemble else RATE),
+            learning_rate=settings.learning_rate,
             decay=settings.decay,
             longest_gradient=settings.longest_gradient,
             seed=settings.seed,
         ),
-        steps=ByEnsemble(opened.energy) if by_ensemble else None,
+        steps=ByEnsemble(opened.energy) if settings.metric == "ensemble" else None,
         folder=folder,
         on_update=on_update,
     )
@@ -242,15 +240,12 @@ def problem_of(opened: Trainable, goals: Goals, settings: RefineSettings) -> Pro
     )
 
 
-def default_metric(opened: Trainable) -> str:
-    """Return ``ensemble`` for a network, whose weights say little by themselves."""
-    return "parameters" if opened.as_it_was is None else "ensemble"
-
-
 def method_of(settings: RefineSettings, opened: Trainable) -> Method:
     """Return the way to a gradient."""
     if settings.method == "reweighting":
-        return Reweighting(energy=opened.energy)
+        # steps by the ensemble are long, and follow from states: each has its own
+        least = 1.0 if settings.metric == "ensemble" else LEAST_SHARE
+        return Reweighting(least, opened.energy)
     truncation = settings.truncation_fs
     return Reversible(
         truncation_steps=None if truncation is None else settings.steps_of(truncation),

@@ -2,12 +2,25 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from integrators.bath import Bath
 from mts_driver.errors import UserError
 
 METHODS = ("reversible", "reweighting")
 METRICS = ("parameters", "ensemble")
+STUDENT: dict[str, Any] = {
+    "method": "reweighting",
+    "metric": "ensemble",
+    "learning_rate": 0.9,
+    "updates": 12,
+    "picoseconds": 8.0,
+    "settle_ps": 0.5,
+    "replicas": 8,
+    "friction_per_ps": 5.0,
+    "blocks": 2,
+}
+"""A network is refined by long averages and few updates; the rest as of classical models."""
 REFERENCES = ("rdf", "bonds", "spectrum")
 """What a teacher's trajectory can be compared in."""
 
@@ -36,11 +49,11 @@ class RefineSettings:
         Trajectories side by side; of at least two, noise adds nothing to the loss on average.
     updates : int
         Of the parameters.
-    metric : str or None
+    metric : str
         What the length of an update is measured by: ``parameters``, their sizes, or ``ensemble``,
-        the change of the energies of states in kT. None: the latter for a student.
-    learning_rate : float or None
-        Length of an update; None: 0.02 of parameters, 0.7 kT of the ensemble.
+        the change of the energies of states in kT.
+    learning_rate : float
+        Length of an update.
     decay, longest_gradient
         See `mts_driver.refinement.fit.FitSettings`.
     method : str
@@ -66,8 +79,8 @@ class RefineSettings:
     window_fs: tuple[float, float] = (300.0, 1000.0)
     replicas: int = 2
     updates: int = 50
-    metric: str | None = None
-    learning_rate: float | None = None
+    metric: str = "parameters"
+    learning_rate: float = 0.02
     decay: float = 0.3
     longest_gradient: float = 2.0
     method: str = "reversible"
@@ -90,15 +103,21 @@ class RefineSettings:
                 raise UserError(f"{name}={getattr(self, name)}: give at least {least}.")
         if self.method not in METHODS:
             raise UserError(f"method={self.method!r}: use {' or '.join(METHODS)}.")
-        if self.metric not in (None, *METRICS):
+        if self.metric not in METRICS:
             raise UserError(f"metric={self.metric!r}: use {' or '.join(METRICS)}.")
-        for name in ("truncation_fs", "growth_bound", "learning_rate"):
+        for name in ("truncation_fs", "growth_bound"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name}={value}: it must be positive.")
         low, high = self.window_fs
         if not 0 <= low < high:
             raise UserError(f"window_fs={low:g},{high:g}: the second must be the longer lag.")
+
+    @classmethod
+    def for_model(cls, model: str, **given: Any) -> "RefineSettings":
+        """Return what suits a classical model or a student, and what is given instead."""
+        suited = {} if model.startswith("classical:") else STUDENT
+        return cls(**{**suited, **given})
 
     @property
     def bath(self) -> Bath:

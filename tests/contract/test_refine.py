@@ -19,11 +19,13 @@ from mts_driver.potentials.classical.file import read_model, write_model
 from mts_driver.potentials.classical.molecular import MolecularForceField
 from mts_driver.potentials.classical.pair_models import PairModel
 from mts_driver.potentials.classical.water import flexible_water
+from mts_driver.potentials.student.file import find_student, read_student
 from mts_driver.refinement.aims import Aims
+from mts_driver.refinement.averages import averages
 from mts_driver.refinement.gas_phase import gas_energy_eV
 from mts_driver.refinement.goals.goal import Goal, Goals, Observable, average, every
 from mts_driver.refinement.models import open_model
-from mts_driver.refinement.refine import refine
+from mts_driver.refinement.refine import problem_of, refine
 from mts_driver.refinement.settings import RefineSettings
 from mts_driver.refinement.system import System
 from mts_driver.units import BOLTZMANN_EV_K
@@ -124,6 +126,7 @@ def test_what_cannot_be_is_said_before_the_work(argon, monkeypatch, options, sai
         ("friction_per_ps", -1.0),
         ("blocks", 1),
         ("method", "guess"),
+        ("metric", "guess"),
         ("truncation_fs", 0.0),
         ("window_fs", (3.0, 2.0)),
     ],
@@ -142,6 +145,54 @@ def test_snapshots_are_even_where_something_is_followed():
     seen = Snapshots(snapshots, *torch.zeros(2, 51, 1, 3), torch.eye(3), torch.ones(1), 1.0)
     assert every(seen, thinned).steps == (0, 20, 40, 60, 80, 100)
     assert settings.snapshots(in_time=False)[1] == (20, 40, 60, 80, 100)
+
+
+def test_defaults_follow_the_kind_of_model():
+    student = RefineSettings.for_model("water", replicas=3)
+    assert (student.method, student.metric, student.replicas) == ("reweighting", "ensemble", 3)
+    classical = RefineSettings.for_model("classical:water.json", updates=7)
+    assert classical == RefineSettings(updates=7)
+
+
+def test_errors_of_averages_count_replicas(argon):
+    system = System.read(argon / "argon.extxyz", print)
+    opened = open_model(f"classical:{argon / 'true.json'}", system.atoms)
+    settings = RefineSettings(timestep_fs=5.0, picoseconds=0.05, sample_fs=50.0, replicas=3)
+    goals = Goals([Goal(system.rdfs(thinned=1)[0], torch.tensor(0.0), torch.tensor(1.0))])
+    problem = problem_of(opened, goals, settings)
+    keep, seen = argon / "averages.pt", [one.observable for one in goals.goals]
+    for blocks in (1, 2):
+        found = averages(problem, seen, system.start(settings), blocks=blocks, seed=1, keep=keep)
+        kept = torch.load(keep, weights_only=True)["found"][seen[0].name]
+        assert len(kept) == 3 * blocks
+        values = torch.stack(kept)
+        torch.testing.assert_close(found.mean[seen[0].name], values.mean(0))
+        spread = values.std(0) / (3 * blocks) ** 0.5
+        torch.testing.assert_close(found.error[seen[0].name], spread)
+
+
+def test_a_student_is_refined_towards_its_teacher(tmp_path):
+    """Hardly any steps: the way of the shipped student under SO3LR, not its outcome."""
+    root = Path(__file__).parents[2]
+    given = {"picoseconds": 0.04, "settle_ps": 0.002, "replicas": 2, "sample_fs": 4.0, "updates": 2}
+    found = refine(
+        "water",
+        root / "inputs/water64/start.extxyz",
+        teacher="so3lr",
+        output=tmp_path / "out",
+        settings=RefineSettings.for_model("water", **given),
+    )
+    assert found.model == tmp_path / "out" / "water.safetensors"
+    before, after = (read_student(path)[0].w3 for path in (find_student("water"), found.model))
+    assert not torch.equal(before, after)
+    history = found.results["history"]
+    # each update has states of its own, which all count alike
+    assert [round(one["told"]["effective_share"], 9) for one in history] == [1.0, 1.0]
+    assert [one["steps_run"] for one in history] == [42, 42]
+    assert set(found.results["observables"]) == {
+        *("g(r) O–O", "g(r) O–H", "g(r) H–H", "lengths O–H"),
+    }
+    assert found.picture is not None
 
 
 def test_weights_serve_averages_and_nothing_in_time():

@@ -18,6 +18,8 @@ from mts_driver.errors import UserError
 from mts_driver.refinement.observables.arguments import Energy
 from mts_driver.refinement.problem import Estimate, Problem
 
+LEAST_SHARE = 0.9
+
 
 @dataclass
 class Reweighting:
@@ -31,7 +33,7 @@ class Reweighting:
         Potential energy with a graph to the parameters; None: a method of the potential.
     """
 
-    least_share: float = 0.9
+    least_share: float = LEAST_SHARE
     energy: Energy | None = None
     _kept: tuple[Snapshots, Tensor, MDState] | None = field(default=None, repr=False)
 
