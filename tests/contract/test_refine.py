@@ -241,25 +241,58 @@ def _two_molecules():
     return one + other
 
 
+def run_script(name, monkeypatch, arguments, shorter):
+    """Run a script of inputs/python with some of its text replaced."""
+    root = Path(__file__).parents[2]
+    script = (root / "inputs/python" / name).read_text()
+    for long, short in (('"inputs/', f'"{root}/inputs/'), *shorter):
+        assert long in script or long == '"inputs/'
+        script = script.replace(long, short)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    exec(compile(script, name, "exec"), {})
+
+
 def test_the_fit_of_water_as_it_stands(tmp_path, monkeypatch):
     """With one form and hardly any steps."""
     monkeypatch.chdir(tmp_path)
     r = [0.0, *(2.0 + 0.1 * k for k in range(60))]
     rows = [(x, *(1.0 - math.exp(-x), 0.05) * 3) for x in r]
     (tmp_path / "soper.txt").write_text("\n".join(" ".join(map(str, row)) for row in rows))
-    monkeypatch.setattr(sys, "argv", ["fit_water.py", "soper.txt"])
-    root = Path(__file__).parents[2]
-    script = (root / "inputs/python/fit_water.py").read_text()
-    for long, short in (
-        ('"inputs/', f'"{root}/inputs/'),
+    shorter = (
         ("picoseconds=0.5", "picoseconds=0.04"),
         ("updates=50", "updates=1, blocks=2, settle_ps=0.01"),
         ("replicas=4", "replicas=2"),
         ("FORMS.items()", "list(FORMS.items())[:1]"),
-    ):
-        assert long in script
-        script = script.replace(long, short)
-    exec(compile(script, "fit_water.py", "exec"), {})
+    )
+    run_script("fit_water.py", monkeypatch, ["soper.txt"], shorter)
     fitted = tmp_path / "water-lennard-jones" / "fitted"
     assert json.loads((fitted / "results.json").read_text())["observables"]["ΔH vap"]
     assert (fitted / "start.json").exists() and (fitted / "refinement.png").exists()
+
+
+def test_the_fit_of_diffusion_as_it_stands(tmp_path, monkeypatch):
+    shorter = (
+        ("picoseconds=4.0", "picoseconds=0.12, settle_ps=0.01"),
+        ("replicas=4", "replicas=2"),
+        ("_fs=250.0", "_fs=20.0"),
+        ("(250.0, 1000.0)", "(20.0, 60.0)"),
+        ("truncation_fs=200.0", "truncation_fs=15.0"),
+        ("updates=14", "updates=1"),
+        ("blocks=6", "blocks=2"),
+    )
+    run_script("fit_oxygen.py", monkeypatch, [str(tmp_path / "out")], shorter)
+    found = json.loads((tmp_path / "out" / "fitted" / "results.json").read_text())
+    assert found["observables"]["D O2"]["unit"] == "1e-9 m²/s"
+    assert found["history"][0]["gradient_norm"] > 0
+
+
+@pytest.mark.slow
+def test_the_fit_of_diamond_as_it_stands(tmp_path, monkeypatch):
+    shorter = (
+        ("updates=200", "updates=20"),
+        ("updates=250", "updates=1"),
+        ("steps=2000", "steps=2"),
+    )
+    run_script("fit_diamond.py", monkeypatch, [str(tmp_path / "out")], shorter)
+    for name in ("classical/silicon.json", "network/network.safetensors"):
+        assert (tmp_path / "out" / name).exists()
