@@ -16,6 +16,7 @@ from integrators.splitting import FAST
 from integrators.state import MDState
 from mts_driver.errors import UserError
 from mts_driver.refinement.observables.arguments import Energy
+from mts_driver.refinement.observables.energies import energy_slopes
 from mts_driver.refinement.problem import Estimate, Problem
 
 LEAST_SHARE = 0.9
@@ -56,16 +57,11 @@ class Reweighting:
         by_energies, *direct = torch.autograd.grad(loss, (now, *found.values()), allow_unused=True)
         for name, total in zip(found, direct, strict=True):
             found[name] = torch.zeros_like(found[name]) if total is None else total
+        parameters = list(problem.parameters.values())
         for x, by_energy in zip(seen.positions, by_energies, strict=True):
-            parts = torch.autograd.grad(
-                energy(x, seen.cell),
-                list(problem.parameters.values()),
-                by_energy,
-                allow_unused=True,
-            )
+            parts = energy_slopes(energy, x, seen.cell, parameters, by_energy)
             for name, part in zip(found, parts, strict=True):
-                if part is not None:
-                    found[name] = found[name] + part
+                found[name] = found[name] + part
         for name, total in found.items():
             if not bool(total.any()):
                 raise ValueError(f"{name} touches neither energies nor the loss; leave it out")

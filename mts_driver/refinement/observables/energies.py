@@ -1,5 +1,7 @@
 """Potential energies, and the enthalpy of vaporisation that they give."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,34 @@ def potential_energies(energy: Energy, snapshots: Snapshots) -> Tensor:
     if not bool(found.detach().isfinite().all()):
         raise UserError("energy returned a number that is not finite: look at the snapshots.")
     return found
+
+
+def energy_slopes(
+    energy: Energy, positions: Tensor, cell: Tensor, parameters: Sequence[Tensor], weights: Tensor
+) -> list[Tensor]:
+    """Return the gradient by every parameter of a sum of energies, zero where none depends on it.
+
+    Parameters
+    ----------
+    energy : callable
+        With a graph to the parameters.
+    positions : Tensor, shape (..., N, 3)
+        Å.
+    cell : Tensor, shape (3, 3)
+        Å.
+    parameters : sequence of Tensor
+        Leaves.
+    weights : Tensor, shape (...)
+        Of each energy in the sum.
+    """
+    total = (weights * energy(positions, cell)).sum()
+    parts: Sequence[Tensor | None] = [None] * len(parameters)
+    if total.requires_grad:
+        parts = torch.autograd.grad(total, parameters, allow_unused=True)
+    return [
+        torch.zeros_like(p) if part is None else part
+        for part, p in zip(parts, parameters, strict=True)
+    ]
 
 
 def mean_potential_energy(energy: Energy, snapshots: Snapshots) -> Tensor:

@@ -16,11 +16,13 @@ from torch import Tensor
 from integrators.reversible import Snapshots
 from mts_driver.errors import UserError
 from mts_driver.refinement.observables.arguments import Energy
+from mts_driver.refinement.observables.energies import energy_slopes
 from mts_driver.refinement.problem import Estimate, Problem
 
 STATES_A_DIRECTION = 5
 """Fewer say too little about what a direction does to other states of the ensemble."""
-MOST_STATES = 1000
+MOST_STATES, MOST_NUMBERS = 1000, 50_000_000
+"""Of all energies' gradients, which are in memory together."""
 _TINY = 1e-10
 
 
@@ -60,22 +62,21 @@ class ByEnsemble:
 
     def _changes(self, problem: Problem, seen: Snapshots) -> Tensor:
         """Energies' gradients by all parameters, less their mean, (states, numbers), eV."""
-        replicas = seen.positions.shape[1:-2].numel()
-        thinned = -(-seen.positions.shape[0] * replicas // MOST_STATES)
+        parameters = list(problem.parameters.values())
+        most = min(MOST_STATES, MOST_NUMBERS // sum(p.numel() for p in parameters))
+        thinned = -(-seen.positions.shape[:-2].numel() // max(most, 1))
         x = seen.positions[::thinned].flatten(0, -3)
         cells = seen.cell.expand(*seen.positions[::thinned].shape[:-2], 3, 3).reshape(-1, 3, 3)
-        parameters, rows = list(problem.parameters.values()), []
-        for one, cell in zip(x, cells, strict=True):
-            parts = torch.autograd.grad(self._energy(one, cell), parameters, allow_unused=True)
-            rows.append(
-                torch.cat(
-                    [
-                        (torch.zeros_like(p) if part is None else part).flatten()
-                        for part, p in zip(parts, parameters, strict=True)
-                    ]
+        one = x.new_ones(())
+        found = torch.stack(
+            [
+                torch.cat([part.flatten() for part in slopes])
+                for slopes in (
+                    energy_slopes(self._energy, state, cell, parameters, one)
+                    for state, cell in zip(x, cells, strict=True)
                 )
-            )
-        found = torch.stack(rows).double()
+            ]
+        ).double()
         weights = found.new_full((len(found), 1), 1.0 / len(found))
         if seen.weights is not None:
             weights = seen.weights[::thinned].detach().double().reshape(-1, 1)

@@ -1,0 +1,1 @@
+"""Frames between stored ones: splines, and what else fills a gap."""
