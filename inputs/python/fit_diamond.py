@@ -74,4 +74,6 @@ for model in (f"classical:{classical}", f"student:{network}"):
         outer_fs=1.0,
         seed=1,
     )
-    print(model, "after 2 ps at 300 K:", warm.temperatures_K)
+    away_A = warm.atoms.positions - cell.repeat(2).positions
+    away_A -= away_A.mean(0)
+    print(model, warm.temperatures_K, "atoms off their sites, Å, rms:", away_A.std() * 3**0.5)

@@ -12,7 +12,7 @@ SPLINES = {"linear": 1, "cubic": 2, "quintic": 3}
 """How much each knows of an end: positions, velocities, accelerations."""
 
 
-def spline(gaps: Gaps, times_fs: Sequence[float], kind: str) -> np.ndarray:
+def spline(gaps: Gaps, times_fs: Sequence[float] | np.ndarray, kind: str) -> np.ndarray:
     """Fill gaps by Hermite's polynomial of lowest degree.
 
     Parameters
