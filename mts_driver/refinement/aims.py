@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,7 +173,9 @@ def _observables(
     if "bonds" in aims.fit_to:
         found += system.bond_lengths(thinned=thinned)
     if "spectrum" in aims.fit_to:
-        found += system.spectra(lag_fs=settings.lag_fs)
+        # a teacher's snapshots are whole steps of its own apart
+        spacing_fs = IN_TIME_OUTER_FS * math.ceil(settings.follow_fs / IN_TIME_OUTER_FS)
+        found += system.spectra(lag_fs=settings.lag_fs, spacing_fs=spacing_fs)
     if not found:
         raise UserError(
             f"fit_to={','.join(aims.fit_to)}: the structure has nothing of it; add rdf."

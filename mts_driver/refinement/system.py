@@ -23,12 +23,13 @@ from mts_driver.structures.bonds import molecules
 from mts_driver.structures.files import fingerprint, read_structure
 from mts_driver.structures.fixed import held_atoms
 from mts_driver.structures.masses import hydrogen_bonds_to_heavy
+from mts_driver.units import LIGHT_CM_FS
 
 RDF_STEP_A = 0.05
 RDF_FIRST_A = 0.5
 RDF_LAST_A = 8.0
 BOND_REACH_A = 0.25
-SPECTRUM_CM = (0.0, 4500.0)
+SPECTRUM_LAST_CM = 4500.0
 SPECTRUM_STEP_CM = 25.0
 
 
@@ -153,11 +154,16 @@ class System:
             found.append(choices.bonds(pairs, kind, r_A=r, thinned=thinned))
         return found
 
-    def spectra(self, *, lag_fs: float) -> list[Observable]:
-        """Spectra of the velocities of hydrogens, or of all atoms where there are none."""
+    def spectra(self, *, lag_fs: float, spacing_fs: float) -> list[Observable]:
+        """Spectra of the velocities of hydrogens, or of all atoms where there are none.
+
+        They end at 4,500 1/cm, or where snapshots ``spacing_fs`` apart cannot tell more.
+        """
         name = "H" if "H" in self.symbols else "all atoms"
         chosen = [k for k, s in enumerate(self.symbols) if s == "H" or name != "H"]
-        wavenumbers = torch.arange(*SPECTRUM_CM, SPECTRUM_STEP_CM, dtype=torch.float64)
+        last = min(SPECTRUM_LAST_CM, 0.5 / (LIGHT_CM_FS * spacing_fs))
+        last -= last % SPECTRUM_STEP_CM
+        wavenumbers = torch.arange(0.0, last, SPECTRUM_STEP_CM, dtype=torch.float64)
         return [
             choices.vibrations(
                 torch.tensor(chosen), name, wavenumbers_cm=wavenumbers, lag_fs=lag_fs

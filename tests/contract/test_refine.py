@@ -28,7 +28,7 @@ from mts_driver.refinement.models import open_model
 from mts_driver.refinement.refine import problem_of, refine
 from mts_driver.refinement.settings import RefineSettings
 from mts_driver.refinement.system import System
-from mts_driver.units import BOLTZMANN_EV_K
+from mts_driver.units import BOLTZMANN_EV_K, LIGHT_CM_FS
 
 SHORT = ("--ps", "0.2", "--timestep-fs", "5", "--settle-ps", "0.05", "--sample-fs", "50")
 OPTIONS = (*SHORT, "--temperature-K", "95", "--blocks", "2", "--seed", "3")
@@ -152,6 +152,14 @@ def test_defaults_follow_the_kind_of_model():
     assert (student.method, student.metric, student.replicas) == ("reweighting", "ensemble", 3)
     classical = RefineSettings.for_model("classical:water.json", updates=7)
     assert classical == RefineSettings(updates=7)
+
+
+def test_spectra_end_where_snapshots_tell_no_more(argon):
+    system = System.read(argon / "argon.extxyz", print)
+    for spacing_fs, last in ((2.0, 4475.0), (4.0, 4125.0), (8.0, 2050.0)):
+        (seen,) = system.spectra(lag_fs=300.0, spacing_fs=spacing_fs)
+        assert seen.x[-1].item() == last
+        assert last < 0.5 / (LIGHT_CM_FS * spacing_fs)
 
 
 def test_errors_of_averages_count_replicas(argon):
