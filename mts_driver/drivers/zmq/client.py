@@ -104,8 +104,13 @@ class Client:
 
     def _send(self, frames: list[bytes]) -> None:
         try:
+            socket, monitor = self._connected()
+            if monitor.poll(0):  # it went since the last answer: what is sent there may be lost
+                self._check_welcome(monitor)
+                self.close()
+                socket, _ = self._connected()
             try:
-                self._connected()[0].send_multipart(frames, zmq.NOBLOCK)
+                socket.send_multipart(frames, zmq.NOBLOCK)
             except zmq.Again:
                 # ZeroMQ leaves a server that has sent what is no answer, without a word and for
                 # good: a blocking send would never end
