@@ -13,7 +13,7 @@ from mts_driver.errors import UserError
 OLD_NAMES = {"--hmr": "--hydrogen-mass-Da", "--hydrogen-mass": "--hydrogen-mass-Da"}
 """Options that were renamed: they go on working, and only the new name is shown."""
 
-CONTINUES = ("distill", "check", "resonance")
+CONTINUES = ("distill", "check", "resonance", "superres")
 """Commands that go on where they were when they are given again."""
 
 

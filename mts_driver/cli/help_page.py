@@ -9,13 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 PANELS = {
-    "Models": "--teacher --student --from --structure --device --dtype --threads --workers --mpi "
-    "--ranks",
-    "Network": "--channels --messages --hidden --direct",
+    "Models": "--model --teacher --teacher-calls --student --from --structure --device --dtype "
+    "--threads --workers --mpi --ranks",
+    "Network": "--channels --messages --hidden --direct --one-way --window",
     "Training": "--minutes --updates --metric --learning-rate --decay --train --frames "
-    "--from-run --until-clean-ps --without --fragment-radius-A",
+    "--from-run --until-clean-ps --without --fragment-radius-A --test-share",
     "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs --blocks",
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",
+    "Gaps": "--gap-fs --every-fs --gaps --leave-out --store-for-superres",
     "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --follow-fs --inner-fs "
     "--friction-outer-fs --hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "

@@ -16,7 +16,7 @@ HELP = (
 
 SUBCOMMANDS = (
     *("prepare", "run", "report", "serve", "distill", "check"),
-    *("resonance", "refine", "molecules", "bench", "keys", "doctor"),
+    *("resonance", "refine", "superres", "molecules", "bench", "keys", "doctor"),
 )
 
 

@@ -86,6 +86,13 @@ def prepare(
             help="redraw: thermal ones; keep: those of the structure, with --equilibrate-ps 0."
         ),
     ] = "redraw",
+    store_for_superres: Annotated[
+        bool,
+        typer.Option(
+            "--store-for-superres",
+            help="Positions, velocities and forces of every outer step, for `mts superres apply`.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only errors.")] = False,
 ) -> None:
@@ -124,6 +131,7 @@ def prepare(
             minimise=minimise,
             equilibrate_ps=equilibrate_ps,
             velocities=velocities,
+            store_for_superres=store_for_superres,
             force=force,
             tell=console.print,
             report=progress,

@@ -68,6 +68,7 @@ def prepare(
     minimise: bool = True,
     equilibrate_ps: float = 2.0,
     velocities: str = "redraw",
+    store_for_superres: bool = False,
     force: bool = False,
     tell: Tell = print,
     report: Progress = lambda *_: None,
@@ -122,6 +123,9 @@ def prepare(
         Dynamics with the student before the start, ps; 0: positions stay.
     velocities : str
         ``redraw``: thermal ones; ``keep``: those of the structure.
+    store_for_superres : bool
+        Write positions, velocities and forces of every outer step, for
+        `mts_driver.super_resolution.apply`.
     force : bool
         Whether to write into a folder with files.
     tell : callable
@@ -215,6 +219,7 @@ def prepare(
         periodic=bool(atoms.pbc.all()),
         held=tuple(held_atoms(atoms).tolist()),
         keep_velocities=keep,
+        store_for_superres=store_for_superres,
         hydrogens=int((moving_atoms(atoms) & (atoms.numbers == 1)).sum()),
     )
     where = ""

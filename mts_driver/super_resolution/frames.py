@@ -1,10 +1,13 @@
 """Stored frames, and the gaps between some of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from ase.data import atomic_masses
 
 from mts_driver.errors import UserError
+from mts_driver.units import EV_FS2_A2_PER_AMU
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +26,10 @@ class Frames:
         Where they are known.
     accelerations_A_fs2 : array, shape (T, N, 3), or None
         Forces over masses, where they are known.
+    masses : array, shape (N,), or None
+        Of the run, eV fs²/Å²; None: natural ones.
+    cell_A : array, shape (3, 3), or None
+        Of a periodic system.
     """
 
     numbers: np.ndarray
@@ -30,6 +37,8 @@ class Frames:
     positions_A: np.ndarray
     velocities_A_fs: np.ndarray | None = None
     accelerations_A_fs2: np.ndarray | None = None
+    masses: np.ndarray | None = None
+    cell_A: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.timestep_fs > 0:
@@ -54,6 +63,54 @@ class Frames:
     def __len__(self) -> int:
         return len(self.positions_A)
 
+    @property
+    def inertia(self) -> np.ndarray:
+        """Masses (N,), eV fs²/Å²."""
+        if self.masses is not None:
+            return self.masses
+        natural: np.ndarray = atomic_masses[self.numbers] * EV_FS2_A2_PER_AMU
+        return natural
+
+    def part(self, start: int, end: int, every: int = 1) -> "Frames":
+        """Return frames ``start`` to ``end``, every so many of them."""
+        names = ("positions_A", "velocities_A_fs", "accelerations_A_fs2")
+        cut: dict[str, Any] = {
+            n: None if (a := getattr(self, n)) is None else a[start:end:every] for n in names
+        }
+        return replace(self, timestep_fs=every * self.timestep_fs, **cut)
+
+    def series(self, most: int = 3) -> list[np.ndarray]:
+        """Return positions and as many of their derivatives, up to ``most``, as are known."""
+        known = [self.positions_A]
+        for more in (self.velocities_A_fs, self.accelerations_A_fs2):
+            if more is None:
+                break
+            known.append(more)
+        return known[:most]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Frames one after the other, without a gap.
+
+    Attributes
+    ----------
+    first : int
+        Number of its first frame, counted at the new interval from the start of the trajectory.
+    positions_A, velocities_A_fs : array, shape (F, N, 3)
+        Velocities are None where stored frames have none.
+    stored : bool array, shape (F,)
+        Which of them were stored.
+    begins : bool
+        Whether the frame before is missing, or there is none.
+    """
+
+    first: int
+    positions_A: np.ndarray
+    velocities_A_fs: np.ndarray | None
+    stored: np.ndarray
+    begins: bool
+
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
@@ -66,11 +123,16 @@ class Gaps:
     left, right : tuple of array, each (G, N, 3)
         Positions, and as many of their derivatives by time as are known: velocities,
         accelerations. Å and fs.
+    before, after : tuple of array, each (W - 1, G, N, 3)
+        The same of the frames in front of the left end and behind the right one, at the intervals
+        of the frames within, for what wants to see more than an end.
     """
 
     duration_fs: float
     left: tuple[np.ndarray, ...]
     right: tuple[np.ndarray, ...]
+    before: tuple[np.ndarray, ...] = ()
+    after: tuple[np.ndarray, ...] = ()
 
     def known(self, count: int, what: str) -> "Gaps":
         """Return them with positions and ``count - 1`` derivatives.
@@ -83,13 +145,37 @@ class Gaps:
         if len(self.left) < count:
             missing = ("positions", "velocities", "accelerations (forces)")[count - 1]
             raise UserError(f"{what} needs {missing} of the stored frames, which have none.")
-        return Gaps(self.duration_fs, self.left[:count], self.right[:count])
+        sides = (self.left, self.right, self.before, self.after)
+        return Gaps(self.duration_fs, *(side[:count] for side in sides))
+
+    def turned(self) -> "Gaps":
+        """Return them with time turned round: ends change places, velocities their sign."""
+        left, right, before, after = (
+            tuple(-x if k == 1 else x for k, x in enumerate(side))
+            for side in (self.left, self.right, self.before, self.after)
+        )
+        before, after = (tuple(x[::-1] for x in side) for side in (before, after))
+        return Gaps(self.duration_fs, right, left, after, before)
+
+    def part(self, start: int, end: int) -> "Gaps":
+        """Return some of them."""
+        left, right = (tuple(x[start:end] for x in side) for side in (self.left, self.right))
+        before, after = (tuple(x[:, start:end] for x in side) for side in (self.before, self.after))
+        return Gaps(self.duration_fs, left, right, before, after)
+
+    def __len__(self) -> int:
+        return len(self.left[0])
+
+    @property
+    def window(self) -> int:
+        """Frames that are known at each end, the end included."""
+        return 1 + (len(self.before[0]) if self.before else 0)
 
 
-def gaps(frames: Frames, stride: int) -> tuple[Gaps, np.ndarray]:
+def gaps(frames: Frames, stride: int, window: int = 1) -> tuple[Gaps, np.ndarray]:
     """Return the gaps between every ``stride``-th frame, and the frames within them.
 
-    Frames behind the last that is a multiple of ``stride`` are left out.
+    The first ends where there are ``window`` frames, and the last where there are as many behind.
 
     Returns
     -------
@@ -101,19 +187,27 @@ def gaps(frames: Frames, stride: int) -> tuple[Gaps, np.ndarray]:
     UserError
         If ``stride`` leaves no gap.
     """
-    count = (len(frames) - 1) // stride if stride > 1 else 0
+    most = len(frames) - 1 - 2 * (window - 1)
+    count = most // stride if stride > 1 else 0
     if count < 1:
-        raise UserError(f"stride={stride}: give 2 to {len(frames) - 1}, for {len(frames)} frames.")
-    series = [frames.positions_A]
-    if frames.velocities_A_fs is not None:
-        series.append(frames.velocities_A_fs)
-        if frames.accelerations_A_fs2 is not None:
-            series.append(frames.accelerations_A_fs2)
-    ends = [one[: count * stride + 1 : stride] for one in series]
-    inside = frames.positions_A[: count * stride].reshape(count, stride, *ends[0].shape[1:])
+        raise UserError(
+            f"stride={stride}: give 2 to {most}, for {len(frames)} frames and a window of {window}."
+        )
+    starts = window - 1 + stride * np.arange(count)
+    return gaps_from(frames, starts, stride, window)
+
+
+def gaps_from(
+    frames: Frames, starts: np.ndarray, stride: int, window: int = 1
+) -> tuple[Gaps, np.ndarray]:
+    """Return the gaps that begin at some frames, as `gaps`."""
+    known, inside = frames.series(), np.arange(1, stride)[:, None]
+    around = np.arange(1 - window, 0)[:, None]
     found = Gaps(
         stride * frames.timestep_fs,
-        tuple(one[:-1] for one in ends),
-        tuple(one[1:] for one in ends),
+        tuple(a[starts] for a in known),
+        tuple(a[starts + stride] for a in known),
+        tuple(a[starts + around] for a in known),
+        tuple(a[starts + stride - around[::-1]] for a in known),
     )
-    return found, inside[:, 1:].swapaxes(0, 1)
+    return found, frames.positions_A[starts + inside]

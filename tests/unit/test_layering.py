@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
     "metatomic": "metatomic-torch",
     "metatensor": "metatensor-torch",
     "zmq": "pyzmq",
+    "MDAnalysis": "mdanalysis",
 }
 
 

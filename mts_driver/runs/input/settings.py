@@ -53,6 +53,8 @@ class RunSettings:
         Atoms that do not move.
     keep_velocities : bool
         Start from those of the structure, instead of thermal ones.
+    store_for_superres : bool
+        Whether positions, velocities and forces of every outer step are stored.
     hydrogens : int or None
         How many hydrogens move; None: not known.
     """
@@ -79,6 +81,7 @@ class RunSettings:
     periodic: bool = True
     held: tuple[int, ...] = ()
     keep_velocities: bool = False
+    store_for_superres: bool = False
     hydrogens: int | None = None
 
     def __post_init__(self) -> None:
@@ -108,6 +111,14 @@ class RunSettings:
                 raise UserError(f"{name}={number}: give {least} or more.")
         if not 1 <= self.slow_beads <= self.beads:
             raise UserError(f"teacher_beads={self.teacher_beads}: give 1 to beads={self.beads}.")
+        if self.store_for_superres and (
+            self.beads > 1 or self.exchange_K or self.pressure_bar is not None
+        ):
+            raise UserError(
+                "store_for_superres=True is for one replica of one bead at constant volume, since "
+                "nothing else can be filled in: leave it out, or beads, exchange_K and "
+                "pressure_bar."
+            )
         if self.on_hole not in ("log", "stop", "shorten"):
             raise UserError(f"on_hole={self.on_hole!r}: use log, stop or shorten.")
         for name, spec in (("teacher", self.teacher), ("student", self.student or "")):

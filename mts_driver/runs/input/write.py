@@ -25,7 +25,7 @@ _SIMULATION = """\
 conserved{{electronvolt}}, potential{{electronvolt}}, {kinetic}{{electronvolt}}, \
 temperature{{kelvin}}{volume} ] </properties>
     <trajectory filename='pos' stride='{stride}' format='xyz' cell_units='angstrom'{bead}> \
-positions{{angstrom}} </trajectory>
+positions{{angstrom}} </trajectory>{store}
     <checkpoint filename='checkpoint' stride='{checkpoint_stride}' overwrite='True'/>
   </output>
   <total_steps> {steps} </total_steps>
@@ -34,6 +34,13 @@ positions{{angstrom}} </trajectory>
 {systems}{exchange}
 </simulation>
 """
+
+_STORE = """
+    <!-- for `mts superres apply`: the frames in between -->
+    <trajectory filename='superres_positions' stride='1' format='ase' cell_units='ase'> \
+positions{ase} </trajectory>
+    <trajectory filename='superres_velocities' stride='1' format='xyz'> velocities </trajectory>
+    <trajectory filename='superres_forces' stride='1' format='xyz'> forces </trajectory>"""
 
 _SOCKET = """\
   <ffsocket name='{name}' mode='{mode}' pbc='False'>
@@ -139,7 +146,8 @@ def input_xml(protocol: RunSettings, folder: Path) -> str:
         comment += f", {protocol.student} every {protocol.inner_fs:g} fs"
     temperatures = (protocol.temperature_K, *protocol.exchange_K)
     # RESTART goes back to the state of the newest outputs, so that none is repeated
-    often = max(n for n in range(1, 6) if protocol.stride % n == 0)
+    every = 1 if protocol.store_for_superres else protocol.stride
+    often = max(n for n in range(1, 6) if every % n == 0)
     quantum = protocol.beads > 1
     return _SIMULATION.format(
         comment=comment.replace("--", "- -"),
@@ -148,6 +156,7 @@ def input_xml(protocol: RunSettings, folder: Path) -> str:
         kinetic="kinetic_cv" if quantum else "kinetic_md",
         volume="" if protocol.pressure_bar is None else ", volume{angstrom3}, pressure_cv{bar}",
         bead=" bead='0'" if quantum else "",
+        store=_STORE if protocol.store_for_superres else "",
         checkpoint_stride=min(200, protocol.steps),
         steps=protocol.steps,
         seed=protocol.seed,

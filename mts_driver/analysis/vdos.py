@@ -1,0 +1,96 @@
+"""The density of vibrational states, from velocities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import find_peaks, welch
+
+from mts_driver.errors import UserError
+from mts_driver.units import LIGHT_CM_FS
+
+PADDING = 8
+"""Zeros behind a segment, in lengths of it: lines are drawn smoothly."""
+LEAST_PEAK = 0.02
+"""Of the highest."""
+
+
+@dataclass(frozen=True, eq=False)
+class DensityOfStates:
+    """Kinetic energy by wavenumber.
+
+    Attributes
+    ----------
+    wavenumbers_cm : array, shape (W,)
+        1/cm, from 0 to half of what the interval resolves.
+    density : array, shape (W,)
+        cm; its integral is 1.
+    """
+
+    wavenumbers_cm: np.ndarray
+    density: np.ndarray
+
+    def peaks_cm(self) -> np.ndarray:
+        """Return where it has its peaks of at least 2 % of the highest, 1/cm."""
+        places, _ = find_peaks(self.density, height=LEAST_PEAK * self.density.max())
+        y = self.density[np.stack([places - 1, places, places + 1])]
+        # the top of a parabola
+        shift = 0.5 * (y[0] - y[2]) / (y[0] - 2.0 * y[1] + y[2])
+        found: np.ndarray = self.wavenumbers_cm[1] * (places + shift)
+        return found
+
+    def overlap(self, other: "DensityOfStates") -> float:
+        """Return the area below both, 0 to 1; 1 if they are the same."""
+        below = np.minimum(self.density, np.interp(self.wavenumbers_cm, *other._points()))
+        return float(np.trapezoid(below, self.wavenumbers_cm))
+
+    def _points(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.wavenumbers_cm, self.density
+
+
+def density_of_states(
+    parts: Sequence[np.ndarray], masses: np.ndarray, *, interval_fs: float, longest_fs: float
+) -> DensityOfStates:
+    """Return the density of states of trajectories without a gap.
+
+    By Welch's method (scipy): the power spectra of mass-weighted velocities in segments that
+    overlap by a half, under Hann's window.
+
+    Parameters
+    ----------
+    parts : sequence of array, shape (T, N, 3)
+        Velocities, in any unit; those that are shorter than a segment are left out.
+    masses : array, shape (N,)
+        In any unit.
+    interval_fs : float
+        Between frames.
+    longest_fs : float
+        Of a segment; lines are about 1.5/(c longest_fs) wide.
+
+    Raises
+    ------
+    UserError
+        If no part is as long as a segment.
+    """
+    segment = round(longest_fs / interval_fs)
+    long = [v for v in parts if len(v) >= segment]
+    if not long or segment < 2:
+        most = max((len(v) for v in parts), default=0) * interval_fs
+        raise UserError(
+            f"longest_fs={longest_fs:g}: the longest trajectory without a gap has {most:g} fs."
+        )
+    total: np.ndarray | None = None
+    for v in long:
+        frequencies, power = welch(
+            v * np.sqrt(masses)[:, None],
+            fs=1.0 / interval_fs,
+            nperseg=segment,
+            nfft=PADDING * segment,
+            detrend=False,
+            axis=0,
+        )
+        own = len(v) * power.sum((1, 2))
+        total = own if total is None else total + own
+    assert total is not None
+    wavenumbers = frequencies / LIGHT_CM_FS
+    return DensityOfStates(wavenumbers, total / np.trapezoid(total, wavenumbers))

@@ -1,0 +1,109 @@
+"""From a stored trajectory to a dense one: `apply`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mts_driver.errors import UserError
+from mts_driver.files import check_output, replacing
+from mts_driver.progress import Progress
+from mts_driver.super_resolution.dense import Found, dense, intervals
+from mts_driver.super_resolution.files.stored import read_stored
+from mts_driver.super_resolution.files.write import check_format, open_output
+from mts_driver.super_resolution.fillers import filler
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """A dense trajectory.
+
+    Attributes
+    ----------
+    file : Path
+        Where it is.
+    frames : int
+        In it.
+    model : str
+        That filled the gaps.
+    found : Found
+        What was noticed.
+    """
+
+    file: Path
+    frames: int
+    model: str
+    found: Found
+
+
+def apply(
+    path: Path,
+    output: Path,
+    *,
+    every_fs: float,
+    model: str | None = None,
+    teacher: str | None = None,
+    teacher_calls: int = 0,
+    timestep_fs: float | None = None,
+    leave_out: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+    force: bool = False,
+    tell: Callable[[str], None] = print,
+    report: Progress = lambda *_: None,
+) -> Applied:
+    """Fill the gaps of a stored trajectory.
+
+    Parameters
+    ----------
+    path : Path
+        See `mts_driver.super_resolution.files.stored.read_stored`.
+    output : Path
+        Of one of the formats of `mts_driver.super_resolution.files.write`.
+    every_fs : float
+        Between the frames that are written; a whole fraction of what is stored.
+    model : str, optional
+        See `mts_driver.super_resolution.fillers.filler`; by default the student of the run.
+    teacher, teacher_calls : str, int
+        What the atoms moved in, and how often it is asked in each gap.
+    leave_out : bool
+        Whether gaps that cannot be of one trajectory are left open, and said to be.
+    tell : callable
+        Takes sentences about what is noticed.
+
+    Raises
+    ------
+    UserError
+        If something cannot be; nothing is written then.
+    """
+    check_output(output, name="output", force=force)
+    check_format(output, open_gaps=leave_out)
+    stored = read_stored(path, timestep_fs=timestep_fs)
+    steps = intervals(stored.frames.timestep_fs, every_fs)
+    model = model or stored.student
+    if model is None:
+        raise UserError(
+            f"'{path}' does not say which student it was run with: give a model, such as a "
+            "student, a file of `mts superres train`, or quintic."
+        )
+    fill = filler(
+        model, stored, teacher=teacher, teacher_calls=teacher_calls, device=device, dtype=dtype
+    )
+    total = (len(stored.frames) - 1) * steps + 1
+    found, frames = Found(), 0
+    pieces = dense(stored.frames, fill, every_fs=every_fs, leave_out=leave_out, found=found)
+    with replacing(output) as part, open_output(part, stored.atoms, every_fs, total) as file:
+        for piece in pieces:
+            frames += file.add(piece)
+            report("frames", frames, total)
+    if found.noise:
+        tell(
+            f"the frames are {found.noise:.0f} times as far from the shots as the student's errors "
+            "explain: a thermostat kicks the atoms, the frames are noisy or rounded, or the "
+            "student is of another system."
+        )
+    if found.left_out:
+        tell(
+            f"{len(found.left_out)} of {found.gaps} gaps are left open, behind the stored frames "
+            f"{', '.join(map(str, found.left_out))}."
+        )
+    return Applied(output, frames, model, found)

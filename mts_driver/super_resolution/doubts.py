@@ -1,0 +1,58 @@
+"""Gaps between frames that cannot be of one trajectory: jumps, noise, atoms that changed places."""
+
+import numpy as np
+
+from mts_driver.super_resolution.frames import Gaps
+
+OUTLIER = 25.0
+"""Times that an atom of an element goes astray at the median, beyond which a gap is doubtful."""
+FLOOR_A = 0.02
+"""Going astray by less is never a doubt."""
+NOISY = 5.0
+"""Times what explains going astray, beyond which a gap is doubtful, or all frames noisy."""
+LEAST_NOISE_A = 1e-3
+
+
+def astray_A(gaps: Gaps) -> np.ndarray:
+    """Return how far positions are from where what is known takes the atoms, (G, N), Å.
+
+    From one end to the other by the rule of trapezes with the end correction of Euler and
+    Maclaurin, as far as derivatives are known; without velocities, the distances themselves.
+    """
+    t = gaps.duration_fs
+    off = gaps.right[0] - gaps.left[0]
+    if len(gaps.left) > 1:
+        off = off - 0.5 * t * (gaps.left[1] + gaps.right[1])
+    if len(gaps.left) > 2:
+        off = off + t**2 / 12.0 * (gaps.right[2] - gaps.left[2])
+    found: np.ndarray = np.linalg.norm(off, axis=-1)
+    return found
+
+
+def usual_A(astray: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return the medians of going astray over all gaps and atoms of each element, (N,), Å."""
+    found = np.empty(len(numbers))
+    for element in np.unique(numbers):
+        own = numbers == element
+        found[own] = float(np.median(astray[:, own]))
+    return found
+
+
+def bounds_A(usual: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return beyond what an atom cannot be of one trajectory, (G, N) or (N,), Å.
+
+    25 medians of its element, 5 times what is expected in its gap, and at least 0.02 Å.
+    """
+    found = np.maximum(FLOOR_A, OUTLIER * usual)
+    return np.maximum(found, NOISY * expected) if expected.size else found
+
+
+def unexplained(astray: np.ndarray, expected: np.ndarray) -> float:
+    """Return the median of going astray over what is expected, if that is suspicious; else 0.
+
+    What is expected are the errors of a student's forces; noise of a thermostat or on the frames is
+    not. Less than 0.001 Å is not suspicious.
+    """
+    usual, known = float(np.median(astray)), float(np.median(expected))
+    ratio = usual / max(known, 1e-12)
+    return ratio if usual > LEAST_NOISE_A and ratio > NOISY else 0.0

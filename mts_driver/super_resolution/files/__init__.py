@@ -1,0 +1,1 @@
+"""Trajectories in files: what is read, and what is written."""

@@ -1,0 +1,105 @@
+"""All that fills gaps behind one call: splines, networks and the bridge."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mts_driver.errors import UserError
+from mts_driver.potentials.load import as_potential, student_spec
+from mts_driver.super_resolution.bridge import Bridged, bridge
+from mts_driver.super_resolution.doubts import astray_A
+from mts_driver.super_resolution.files.stored import Stored
+from mts_driver.super_resolution.frames import Gaps
+from mts_driver.super_resolution.networks.file import is_network, read_network, require_fits
+from mts_driver.super_resolution.splines import SPLINES, spline
+
+LONGEST_STEP_FS = 0.5
+"""Of a shot."""
+NOTHING_EXPECTED = np.zeros((0, 0))
+
+Filler = Callable[[Gaps, int], Bridged]
+"""Takes gaps, and into how many intervals each is divided; where nothing is expected of how far the
+ends are apart, ``expected_A`` is empty."""
+
+
+def filler(
+    model: str,
+    stored: Stored,
+    *,
+    teacher: str | None = None,
+    teacher_calls: int = 0,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> Filler:
+    """Return what fills gaps of a trajectory.
+
+    Parameters
+    ----------
+    model : str
+        ``linear``, ``cubic`` or ``quintic``; a file of ``mts superres train``; or a student, as
+        elsewhere.
+    teacher, teacher_calls
+        See `mts_driver.super_resolution.bridge.bridge`.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, or it is of other atoms.
+    """
+    if teacher_calls and teacher is None:
+        raise UserError(f"teacher_calls={teacher_calls} needs a teacher.")
+    by_student = model not in SPLINES and not is_network(Path(model))
+    if teacher_calls and not by_student:
+        raise UserError(
+            f"teacher_calls={teacher_calls} with model={model!r}: only a student can use them."
+        )
+    if model in SPLINES:
+        return lambda gaps, steps: _plain(gaps, spline(gaps, _times(gaps, steps), model))
+    if not by_student:
+        return _by_network(Path(model), stored)
+    spec, _ = student_spec(model)
+    if spec is None:
+        raise UserError(f"model={model!r}: give linear, cubic, quintic, or a file of a model.")
+    student = as_potential(spec, stored.atoms, device=device, dtype=dtype, name="model")
+    slow = None
+    if teacher is not None:
+        slow = as_potential(teacher, stored.atoms, device=device, dtype="float64", name="teacher")
+
+    def by_shots(gaps: Gaps, steps: int) -> Bridged:
+        finer = int(np.ceil(gaps.duration_fs / steps / LONGEST_STEP_FS - 1e-6))
+        found = bridge(
+            gaps,
+            student,
+            stored.frames.inertia,
+            steps=steps * finer,
+            cell_A=stored.frames.cell_A,
+            teacher=slow,
+            teacher_calls=teacher_calls,
+        )
+        return Bridged(found.positions_A[finer - 1 :: finer], found.astray_A, found.expected_A)
+
+    return by_shots
+
+
+def _by_network(file: Path, stored: Stored) -> Filler:
+    fill, _ = read_network(file)
+    require_fits(fill, stored.frames)
+
+    def filled(gaps: Gaps, steps: int) -> Bridged:
+        if steps != fill.stride:
+            raise UserError(
+                f"model '{file}' divides a gap into {fill.stride} intervals of "
+                f"{fill.timestep_fs:g} fs, not into {steps}."
+            )
+        return _plain(gaps, fill(gaps))
+
+    return filled
+
+
+def _plain(gaps: Gaps, positions_A: np.ndarray) -> Bridged:
+    return Bridged(positions_A, astray_A(gaps), NOTHING_EXPECTED)
+
+
+def _times(gaps: Gaps, steps: int) -> np.ndarray:
+    return gaps.duration_fs * np.arange(1, steps) / steps

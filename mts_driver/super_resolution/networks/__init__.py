@@ -1,0 +1,1 @@
+"""Networks that learn how one molecule moves, after Winkler et al."""

@@ -1,0 +1,118 @@
+"""A student for the bridge: trained on the forces of a run's own stored frames."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from mts_driver.distillation.training.budget import TrainingBudget
+from mts_driver.distillation.training.dataset import Graph, check_frames
+from mts_driver.distillation.training.trainer import Trainer, TrainingSet
+from mts_driver.errors import UserError
+from mts_driver.potentials.student.file import find_student, read_student
+from mts_driver.potentials.student.model import StudentConfig, StudentModel, check_config
+from mts_driver.progress import Progress
+from mts_driver.super_resolution.frames import Frames
+
+CHANNELS, MESSAGES, HIDDEN = 32, 16, 128
+"""Twice those of a student for dynamics: a frame within a gap is asked for once, not every step."""
+
+
+def train_student(
+    runs: Sequence[Frames],
+    *,
+    stride: int,
+    test_share: float,
+    base: str | None,
+    budget: TrainingBudget,
+    seed: int,
+    checkpoint: Path,
+    report: Progress = lambda *_: None,
+) -> tuple[StudentModel, dict[str, Any]]:
+    """Fit forces on every ``stride``-th frame of the first parts of trajectories.
+
+    Parameters
+    ----------
+    runs : sequence of Frames
+        With accelerations. Of one system or several, periodic or not.
+    stride : int
+        Frames from one that is taken to the next.
+    test_share : float
+        The last part of each trajectory, which is left out.
+    base : str, optional
+        Student to start from; None: a new one.
+    checkpoint : Path
+        Of the training; one that is there is continued.
+
+    Returns
+    -------
+    StudentModel, dict
+        And what it cost: updates, seconds, frames.
+
+    Raises
+    ------
+    UserError
+        If forces are not known, ``base`` does not know an element, or the checkpoint is of a
+        student of another size.
+    """
+    frames = [atoms for run in runs for atoms in _labelled(run, stride, test_share)]
+    torch.manual_seed(seed)
+    model = _model(frames, base)
+    check_frames(frames, model.config)
+    rms = float(np.sqrt(np.mean([np.square(a.get_array("teacher_forces")).mean() for a in frames])))
+    data = TrainingSet([Graph.of(atoms, model.config) for atoms in frames], [], rms)
+    trainer = Trainer(
+        *(model, data),
+        checkpoint=checkpoint,
+        budget=budget,
+        seed=seed,
+        fine_tuning=base is not None,
+    )
+
+    def tell(spent: float, force_loss: float, _: float) -> None:
+        error = 1e3 * rms * force_loss**0.5
+        report(
+            f"training, update {trainer.steps}, forces off {error:.0f} meV/Å", spent, budget.total
+        )
+
+    model = trainer.run(tell)
+    cost = {"updates": trainer.steps, "training_s": trainer.elapsed_s, "frames": len(frames)}
+    return model, cost
+
+
+def force_rmse_eV_A(accelerations: np.ndarray, frames: Frames) -> float:
+    """Return the root mean square error of a model's accelerations (T, N, 3) as forces."""
+    assert frames.accelerations_A_fs2 is not None
+    off = (accelerations - frames.accelerations_A_fs2) * frames.inertia[:, None]
+    return float(np.sqrt(np.square(off).mean()))
+
+
+def _labelled(run: Frames, stride: int, test_share: float) -> list[Atoms]:
+    if run.accelerations_A_fs2 is None:
+        raise UserError("a student is trained on forces, and the frames have none.")
+    known = run.part(0, round((1.0 - test_share) * len(run)), stride)
+    found = []
+    assert known.accelerations_A_fs2 is not None
+    forces = known.accelerations_A_fs2 * run.inertia[:, None]
+    for x, f in zip(known.positions_A, forces, strict=True):
+        atoms = Atoms(run.numbers, x, cell=run.cell_A, pbc=run.cell_A is not None)
+        atoms.set_array("teacher_forces", f)
+        found.append(atoms)
+    return found
+
+
+def _model(frames: Sequence[Atoms], base: str | None) -> StudentModel:
+    if base is not None:
+        return read_student(find_student(base))[0].float()
+    kinds = {int(z): s for a in frames for z, s in zip(a.numbers, a.symbols, strict=True)}
+    config = StudentConfig(
+        elements=tuple(kinds[z] for z in sorted(kinds)),
+        channels=CHANNELS,
+        messages=MESSAGES,
+        hidden=HIDDEN,
+    )
+    check_config(config)
+    return StudentModel(config).float()

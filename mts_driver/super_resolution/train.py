@@ -1,0 +1,181 @@
+"""From trajectories to a model that fills gaps: `train`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mts_driver import __version__
+from mts_driver.distillation.training.budget import TrainingBudget
+from mts_driver.errors import UserError
+from mts_driver.files import check_output
+from mts_driver.potentials.student.file import save_student
+from mts_driver.progress import Progress
+from mts_driver.super_resolution.compare import Errors, errors_of, errors_of_splines
+from mts_driver.super_resolution.files.stored import Stored, read_stored
+from mts_driver.super_resolution.fillers import filler
+from mts_driver.super_resolution.frames import Frames
+from mts_driver.super_resolution.networks.file import save_network
+from mts_driver.super_resolution.networks.recurrences import NETWORKS
+from mts_driver.super_resolution.networks.training import TrainingSettings, train_network
+from mts_driver.super_resolution.student_training import train_student
+
+STUDENT = "student"
+DEFAULT_MINUTES = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model, and what it is worth.
+
+    Attributes
+    ----------
+    file : Path
+        The model.
+    errors : dict of str to Errors
+        Of the model and of splines on the unseen parts; empty where no gap is known.
+    cost : dict
+        Updates and seconds.
+    """
+
+    file: Path
+    errors: dict[str, Errors]
+    cost: dict[str, Any]
+
+
+def train(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    model: str = STUDENT,
+    base: str | None = None,
+    gap_fs: float | None = None,
+    timestep_fs: float | None = None,
+    both_ways: bool = True,
+    window: int = 1,
+    hidden: int = 128,
+    learning_rate: float = 3e-3,
+    test_share: float = 0.2,
+    minutes: float | None = None,
+    updates: int | None = None,
+    seed: int = 1,
+    force: bool = False,
+    command: str = "",
+    report: Progress = lambda *_: None,
+) -> Trained:
+    """Train on trajectories, and compare with splines on their last parts.
+
+    A killed training goes on at the same call; its state is beside the output.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Trajectories, see `read_stored`: for a network with all frames, for a student with those
+        that are stored.
+    output : Path
+        ``*.safetensors``.
+    model : str
+        ``student``, or one of `NETWORKS`.
+    base : str, optional
+        Student to start from.
+    gap_fs : float, optional
+        From one stored frame to the next. Networks need it. A student is trained on frames so far
+        apart; by default on all.
+    minutes, updates : float, int, optional
+        The budget; one of both, 5 minutes by default.
+
+    Raises
+    ------
+    UserError
+        If something is out of range or does not fit together, before the work.
+    """
+    if model not in (STUDENT, *NETWORKS):
+        raise UserError(f"model={model!r}: train {', '.join((STUDENT, *NETWORKS))}.")
+    if base is not None and model != STUDENT:
+        raise UserError(f"base={base!r} is a student to start from: only for model='student'.")
+    if minutes is not None and updates is not None:
+        raise UserError("minutes and updates are two budgets: give one of them.")
+    if not (updates or 1) > 0 or not (minutes or 1.0) > 0:
+        raise UserError("give minutes or updates above 0.")
+    checkpoint = output.with_suffix(".training.pt")
+    check_output(output, name="output", suffix=".safetensors", force=force or checkpoint.exists())
+    if force:
+        checkpoint.unlink(missing_ok=True)
+    runs = [read_stored(path, timestep_fs=timestep_fs) for path in paths]
+    if not runs:
+        raise UserError("give a trajectory to train on.")
+    stride = _stride(runs[0].frames.timestep_fs, gap_fs, model)
+    budget = TrainingBudget(
+        seconds=None if updates else 60.0 * (minutes or DEFAULT_MINUTES), updates=updates
+    )
+    how: dict[str, Any] = {"checkpoint": checkpoint, "report": report}
+    record: dict[str, Any] = {
+        "command": command,
+        "mts_driver": __version__,
+        "runs": [path.name for path in paths],
+    }
+    if model == STUDENT:
+        student, cost = train_student(
+            [run.frames for run in runs],
+            stride=stride,
+            test_share=test_share,
+            base=base,
+            budget=budget,
+            seed=seed,
+            **how,
+        )
+        save_student(student, output, record | {"updates": cost["updates"]})
+    else:
+        settings = TrainingSettings(
+            network=model,
+            both_ways=both_ways,
+            stride=stride,
+            window=window,
+            hidden=hidden,
+            learning_rate=learning_rate,
+            test_share=test_share,
+            seed=seed,
+        )
+        frames = [run.frames for run in runs]
+        fill, cost = train_network(frames, settings, budget, **how)
+        save_network(fill, output, record | asdict(settings) | {"updates": cost["updates"]})
+    checkpoint.unlink(missing_ok=True)
+    found = _compared(runs, output, model, stride, test_share, window)
+    return Trained(output, found, cost)
+
+
+def _stride(timestep_fs: float, gap_fs: float | None, model: str) -> int:
+    if gap_fs is None:
+        if model != STUDENT:
+            raise UserError(
+                f"model={model!r}: give gap_fs, the time between the frames that will be stored."
+            )
+        return 1
+    stride = round(gap_fs / timestep_fs)
+    if stride < 1 or abs(stride * timestep_fs - gap_fs) > 1e-6 * gap_fs:
+        raise UserError(
+            f"gap_fs={gap_fs:g}: the frames are {timestep_fs:g} fs apart; give a multiple of it."
+        )
+    return stride
+
+
+def _compared(
+    runs: Sequence[Stored], file: Path, model: str, stride: int, test_share: float, window: int
+) -> dict[str, Errors]:
+    """Return the errors on the last parts of trajectories that were not trained on."""
+    if stride < 2:
+        return {}
+    parts = [last_part(run.frames, test_share) for run in runs]
+    if min(map(len, parts)) < stride + 2 * window:
+        return {}
+    name = f"student:{file}" if model == STUDENT else str(file)
+    # one call a system: a student is bound to its atoms
+    same = [k for k, run in enumerate(runs) if str(run.atoms.symbols) == str(runs[0].atoms.symbols)]
+    fill = filler(name, replace(runs[0], frames=parts[0]))
+    chosen = [parts[k] for k in same]
+    return {model: errors_of(fill, chosen, stride, window), **errors_of_splines(chosen, stride)}
+
+
+def last_part(frames: Frames, test_share: float) -> Frames:
+    """Return the part of a trajectory that training does not see."""
+    return frames.part(round((1.0 - test_share) * len(frames)), len(frames))
