@@ -133,8 +133,9 @@ def _run(
 
     def keep(state: MDState) -> None:
         found = state.evaluations[FULL]
+        parts = (state.positions, state.velocities, found.forces)
         kept.append(
-            [a.numpy() for a in (state.positions, state.velocities, found.forces, found.energy)]
+            [a.reshape(-1, *a.shape[-2:]).numpy() for a in parts] + [found.energy.ravel().numpy()]
         )
         tell(len(kept))
 

@@ -37,7 +37,7 @@ def superres(
         typer.Option(
             "--output",
             "-o",
-            help="train: the model, .safetensors. apply: .extxyz, .xyz, .traj, or (MDAnalysis) "
+            help="train: the model, .safetensors. apply: .extxyz, .xyz, or (MDAnalysis) "
             ".dcd, .h5md, .xtc, .trr. molecules and bench: the folder of trajectories.",
         ),
     ] = None,
@@ -45,7 +45,8 @@ def superres(
         str | None,
         typer.Option(
             help="train: student (default), lstm, rnn, ode or hamiltonian. apply: a file, a "
-            "packaged student, or linear, cubic, quintic (default: the student of the run). "
+            "packaged student, linear, cubic, quintic, or replay of a run with all outer steps "
+            "(default: replay, or else the student of the run). "
             "bench: several of all, with commas."
         ),
     ] = None,

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, replacing
 from mts_driver.progress import Progress
 from mts_driver.super_resolution.dense import Found, dense, intervals
-from mts_driver.super_resolution.files.stored import read_stored
+from mts_driver.super_resolution.files.stored import Stored, read_stored
 from mts_driver.super_resolution.files.write import check_format, open_output
-from mts_driver.super_resolution.fillers import filler
+from mts_driver.super_resolution.fillers import REPLAY, filler
+from mts_driver.super_resolution.frames import gaps_from
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +65,8 @@ def apply(
     every_fs : float
         Between the frames that are written; a whole fraction of what is stored.
     model : str, optional
-        See `mts_driver.super_resolution.fillers.filler`; by default the student of the run.
+        See `mts_driver.super_resolution.fillers.filler`; by default ``replay`` where the first
+        outer step of the run comes out as it was, and else the student of the run.
     teacher, teacher_calls : str, int
         What the atoms moved in, and how often it is asked in each gap.
     leave_out : bool
@@ -79,6 +83,8 @@ def apply(
     check_format(output, open_gaps=leave_out)
     stored = read_stored(path, timestep_fs=timestep_fs)
     steps = intervals(stored.frames.timestep_fs, every_fs)
+    if model is None and stored.input is not None and not teacher_calls:
+        model = _replayed(stored, steps, device, dtype, tell)
     model = model or stored.student
     if model is None:
         raise UserError(
@@ -107,3 +113,16 @@ def apply(
             f"{', '.join(map(str, found.left_out))}."
         )
     return Applied(output, frames, model, found)
+
+
+def _replayed(
+    stored: Stored, steps: int, device: str, dtype: str, tell: Callable[[str], None]
+) -> str | None:
+    """Return ``replay`` if the run's own noise takes it from the first frame to the second."""
+    try:
+        fill = filler(REPLAY, stored, device=device, dtype=dtype)
+        fill(gaps_from(stored.frames, np.zeros(1, int), 1)[0], steps)
+    except UserError as error:
+        tell(f"not replayed: {error} Shots with the student fill the gaps.")
+        return None
+    return REPLAY

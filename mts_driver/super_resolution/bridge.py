@@ -168,7 +168,9 @@ def _shot(
         v = v + 0.5 * h * a
         shot.append(x)
     ends = ((gaps.left, start), (gaps.right, (x, v, a)))
-    missing = [tuple(k - s for k, s in zip(known, own, strict=False)) for known, own in ends]
+    at_left, at_right = (
+        tuple(k - s for k, s in zip(known, own, strict=False)) for known, own in ends
+    )
     kind = {count: name for name, count in SPLINES.items()}[len(gaps.left)]
-    rest = spline(Gaps(gaps.duration_fs, *missing), h * np.arange(1, steps), kind)
-    return np.stack(shot[:-1]) + rest, np.linalg.norm(missing[1][0], axis=-1)
+    rest = spline(Gaps(gaps.duration_fs, at_left, at_right), h * np.arange(1, steps), kind)
+    return np.stack(shot[:-1]) + rest, np.linalg.norm(at_right[0], axis=-1)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from mts_driver.errors import UserError
-from mts_driver.super_resolution.doubts import bounds_A, unexplained, usual_A
+from mts_driver.super_resolution.doubts import bounds_A, unexplained
 from mts_driver.super_resolution.fillers import Filler
 from mts_driver.super_resolution.frames import Frames, Piece, gaps_from
 
@@ -76,13 +76,13 @@ def dense(
     """
     steps = intervals(frames.timestep_fs, every_fs)
     found.gaps = count = len(frames) - 1
-    usual = _usual(frames, fill, steps, found)
+    bounds = _bounds(frames, fill, steps, found)
     size, begins, worst = _at_once(frames), True, 0.0
     for start in range(0, count, size):
         some = np.arange(start, min(count, start + size))
         gaps, _ = gaps_from(frames, some, 1)
         filled = fill(gaps, steps)
-        bad = np.any(filled.astray_A > bounds_A(usual, filled.expected_A), axis=1)
+        bad = np.any(filled.astray_A > bounds, axis=1)
         if bad.any():
             found.left_out += some[bad].tolist()
             worst = max(worst, float(filled.astray_A[bad].max()))
@@ -107,8 +107,8 @@ def _at_once(frames: Frames) -> int:
     return max(1, ATOMS_AT_ONCE // len(frames.numbers))
 
 
-def _usual(frames: Frames, fill: Filler, steps: int, found: Found) -> np.ndarray:
-    """Return how far atoms usually go astray, from some of the gaps."""
+def _bounds(frames: Frames, fill: Filler, steps: int, found: Found) -> np.ndarray:
+    """Return beyond what an atom's going astray is a doubt, from some of the gaps."""
     some = np.unique(np.linspace(0, len(frames) - 2, JUDGED).astype(int))
     size = _at_once(frames)
     filled = [
@@ -117,7 +117,7 @@ def _usual(frames: Frames, fill: Filler, steps: int, found: Found) -> np.ndarray
     astray = np.concatenate([one.astray_A for one in filled])
     if filled[0].expected_A.size:
         found.noise = unexplained(astray, np.concatenate([one.expected_A for one in filled]))
-    return usual_A(astray, frames.numbers)
+    return bounds_A(astray, frames.numbers)
 
 
 def _refusal(found: Found, worst_A: float) -> str:

@@ -9,7 +9,7 @@ OUTLIER = 25.0
 FLOOR_A = 0.02
 """Going astray by less is never a doubt."""
 NOISY = 5.0
-"""Times what explains going astray, beyond which a gap is doubtful, or all frames noisy."""
+"""Times what explains going astray at the median, beyond which all frames are said to be noisy."""
 LEAST_NOISE_A = 1e-3
 
 
@@ -29,22 +29,16 @@ def astray_A(gaps: Gaps) -> np.ndarray:
     return found
 
 
-def usual_A(astray: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Return the medians of going astray over all gaps and atoms of each element, (N,), Å."""
+def bounds_A(astray: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return beyond what an atom goes astray as those of its element never do, (N,), Å.
+
+    25 medians over all gaps and atoms of the element, and at least 0.02 Å.
+    """
     found = np.empty(len(numbers))
     for element in np.unique(numbers):
         own = numbers == element
-        found[own] = float(np.median(astray[:, own]))
+        found[own] = max(FLOOR_A, OUTLIER * float(np.median(astray[:, own])))
     return found
-
-
-def bounds_A(usual: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Return beyond what an atom cannot be of one trajectory, (G, N) or (N,), Å.
-
-    25 medians of its element, 5 times what is expected in its gap, and at least 0.02 Å.
-    """
-    found = np.maximum(FLOOR_A, OUTLIER * usual)
-    return np.maximum(found, NOISY * expected) if expected.size else found
 
 
 def unexplained(astray: np.ndarray, expected: np.ndarray) -> float:

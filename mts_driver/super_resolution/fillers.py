@@ -12,10 +12,12 @@ from mts_driver.super_resolution.doubts import astray_A
 from mts_driver.super_resolution.files.stored import Stored
 from mts_driver.super_resolution.frames import Gaps
 from mts_driver.super_resolution.networks.file import is_network, read_network, require_fits
+from mts_driver.super_resolution.replay import Replay, read_physics
 from mts_driver.super_resolution.splines import SPLINES, spline
 
 LONGEST_STEP_FS = 0.5
 """Of a shot."""
+REPLAY = "replay"
 NOTHING_EXPECTED = np.zeros((0, 0))
 
 Filler = Callable[[Gaps, int], Bridged]
@@ -37,8 +39,8 @@ def filler(
     Parameters
     ----------
     model : str
-        ``linear``, ``cubic`` or ``quintic``; a file of ``mts superres train``; or a student, as
-        elsewhere.
+        ``linear``, ``cubic`` or ``quintic``; ``replay``, of a run with all outer steps; a file of
+        ``mts superres train``; or a student, as elsewhere.
     teacher, teacher_calls
         See `mts_driver.super_resolution.bridge.bridge`.
 
@@ -49,6 +51,8 @@ def filler(
     """
     if teacher_calls and teacher is None:
         raise UserError(f"teacher_calls={teacher_calls} needs a teacher.")
+    if model == REPLAY:
+        return _replay(stored, device, dtype)
     by_student = model not in SPLINES and not is_network(Path(model))
     if teacher_calls and not by_student:
         raise UserError(
@@ -80,6 +84,18 @@ def filler(
         return Bridged(found.positions_A[finer - 1 :: finer], found.astray_A, found.expected_A)
 
     return by_shots
+
+
+def _replay(stored: Stored, device: str, dtype: str) -> Filler:
+    if stored.input is None or stored.student is None or stored.steps is None:
+        raise UserError(
+            "model='replay' is for folders of runs with a student; give another for these frames."
+        )
+    physics = read_physics(stored.input)
+    student = as_potential(stored.student, stored.atoms, device=device, dtype=dtype, name="student")
+    frames = stored.frames
+    cell_A = np.zeros((3, 3)) if frames.cell_A is None else frames.cell_A
+    return Replay(physics, student, frames.numbers, frames.inertia, cell_A, stored.steps)
 
 
 def _by_network(file: Path, stored: Stored) -> Filler:

@@ -1,6 +1,6 @@
 """Stored frames, and the gaps between some of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,8 @@ class Gaps:
     before, after : tuple of array, each (W - 1, G, N, 3)
         The same of the frames in front of the left end and behind the right one, at the intervals
         of the frames within, for what wants to see more than an end.
+    first : array of int, shape (G,), or (0,)
+        Numbers of the frames that they begin at, where they are known.
     """
 
     duration_fs: float
@@ -133,6 +135,7 @@ class Gaps:
     right: tuple[np.ndarray, ...]
     before: tuple[np.ndarray, ...] = ()
     after: tuple[np.ndarray, ...] = ()
+    first: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
 
     def known(self, count: int, what: str) -> "Gaps":
         """Return them with positions and ``count - 1`` derivatives.
@@ -145,8 +148,10 @@ class Gaps:
         if len(self.left) < count:
             missing = ("positions", "velocities", "accelerations (forces)")[count - 1]
             raise UserError(f"{what} needs {missing} of the stored frames, which have none.")
-        sides = (self.left, self.right, self.before, self.after)
-        return Gaps(self.duration_fs, *(side[:count] for side in sides))
+        left, right, before, after = (
+            side[:count] for side in (self.left, self.right, self.before, self.after)
+        )
+        return Gaps(self.duration_fs, left, right, before, after, self.first)
 
     def turned(self) -> "Gaps":
         """Return them with time turned round: ends change places, velocities their sign."""
@@ -161,7 +166,7 @@ class Gaps:
         """Return some of them."""
         left, right = (tuple(x[start:end] for x in side) for side in (self.left, self.right))
         before, after = (tuple(x[:, start:end] for x in side) for side in (self.before, self.after))
-        return Gaps(self.duration_fs, left, right, before, after)
+        return Gaps(self.duration_fs, left, right, before, after, self.first[start:end])
 
     def __len__(self) -> int:
         return len(self.left[0])
@@ -209,5 +214,6 @@ def gaps_from(
         tuple(a[starts + stride] for a in known),
         tuple(a[starts + around] for a in known),
         tuple(a[starts + stride - around[::-1]] for a in known),
+        starts,
     )
     return found, frames.positions_A[starts + inside]

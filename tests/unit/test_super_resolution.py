@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mts_driver.errors import UserError
-from mts_driver.super_resolution.frames import Frames, gaps
 from mts_driver.super_resolution.files.md17 import read_md17
+from mts_driver.super_resolution.frames import Frames, gaps
 from mts_driver.super_resolution.splines import SPLINES, spline
 from mts_driver.units import EV_FS2_A2_PER_AMU, KCAL_MOL_EV
 

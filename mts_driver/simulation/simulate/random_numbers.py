@@ -28,6 +28,10 @@ class RandomNumbers:
         velocities: np.ndarray = spread[:, None] * normal
         return velocities
 
+    def normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Draw standard normal numbers."""
+        return self._generator.standard_normal(shape)
+
     def skip(self, steps: int) -> None:
         """Pass over the seeds of steps that have been taken."""
         self._generator.uniform(size=steps)

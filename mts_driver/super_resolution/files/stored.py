@@ -40,11 +40,17 @@ class Stored:
         The system, with the masses of the run, for potentials and for what is written.
     student : str or None
         The specification of the run's student, where it is known.
+    input : Path or None
+        Of a run under i-PI.
+    steps : array of int, shape (T,), or None
+        Its outer steps at which frames are stored.
     """
 
     frames: Frames
     atoms: Atoms
     student: str | None = None
+    input: Path | None = None
+    steps: np.ndarray | None = None
 
 
 def read_stored(path: Path | str, *, timestep_fs: float | None = None) -> Stored:
@@ -193,7 +199,8 @@ def _read_ipi(path: Path) -> Stored:
     if folder.isolated:
         atoms.set_cell(None)
         atoms.pbc = False
-    return Stored(frames, atoms, _student_of(path))
+    file = path if path.is_file() else path / "input.xml"
+    return Stored(frames, atoms, _student_of(file), file, np.array(steps))
 
 
 def _outer_fs(folder: RunFolder) -> float:
@@ -209,7 +216,7 @@ def _outer_fs(folder: RunFolder) -> float:
 
 def _student_of(path: Path) -> str | None:
     """Return the specification of the student in a run's input, if it has one."""
-    found = read_input(path if path.is_file() else path / "input.xml")
+    found = read_input(path)
     model = found.models.get(found.student or "", "")
     file = found.path.parent / model.removeprefix("student:")
     return f"student:{file}" if model.startswith("student:") and file.is_file() else model or None

@@ -11,7 +11,7 @@ from ase.io import write
 from mts_driver.errors import UserError
 from mts_driver.super_resolution.frames import Piece
 
-ASE = (".extxyz", ".xyz", ".traj")
+ASE = (".extxyz", ".xyz")
 MDANALYSIS = (".dcd", ".h5md", ".xtc", ".trr")
 
 
@@ -93,8 +93,7 @@ class _Ase:
                 "segment": self._segment,
             }
             frames.append(frame)
-        form = "extxyz" if self._path.suffix.lower() != ".traj" else "traj"
-        write(self._path, frames, format=form, append=True)
+        write(self._path, frames, format="extxyz", append=True)
         return len(frames)
 
 
@@ -112,6 +111,7 @@ class _MDAnalysis:
         more: dict[str, Any] = {"dt": self._every_ps}
         if path.suffix.lower() == ".h5md":
             more |= {"n_frames": frames, "positions": True, "velocities": True, "forces": False}
+            more |= {"timeunit": "ps", "lengthunit": "Angstrom", "velocityunit": "Angstrom/ps"}
         self._writer = mda.Writer(str(path), len(atoms), **more)
 
     def __enter__(self) -> "_MDAnalysis":
