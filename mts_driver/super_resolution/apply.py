@@ -10,6 +10,7 @@ from mts_driver.errors import UserError
 from mts_driver.files import check_output, replacing
 from mts_driver.progress import Progress
 from mts_driver.super_resolution.dense import Found, dense, intervals
+from mts_driver.super_resolution.doubts import unexplained
 from mts_driver.super_resolution.files.stored import Stored, read_stored
 from mts_driver.super_resolution.files.write import check_format, open_output
 from mts_driver.super_resolution.fillers import REPLAY, filler
@@ -101,11 +102,12 @@ def apply(
         for piece in pieces:
             frames += file.add(piece)
             report("frames", frames, total)
-    if found.noise:
+    off, expected = found.astray_A, found.expected_A
+    if off is not None and expected is not None and unexplained(off, expected):
         tell(
-            f"the frames are {found.noise:.0f} times as far from the shots as the student's errors "
-            "explain: a thermostat kicks the atoms, the frames are noisy or rounded, or the "
-            "student is of another system."
+            f"shots come out {off:.1g} Å from the next frame, of which the student's errors explain "
+            f"{expected:.1g} Å: a thermostat kicks the atoms, the centre of mass is held, frames "
+            "are noisy or rounded, or the student is of another system."
         )
     if found.left_out:
         tell(

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from mts_driver.errors import UserError
-from mts_driver.super_resolution.doubts import bounds_A, unexplained
+from mts_driver.super_resolution.doubts import bounds_A
 from mts_driver.super_resolution.fillers import Filler
 from mts_driver.super_resolution.frames import Frames, Piece, gaps_from
 
@@ -28,13 +28,15 @@ class Found:
         So far.
     left_out : list of int
         Stored frames behind which a gap was not filled.
-    noise : float
-        The largest value of `unexplained`.
+    astray_A, expected_A : float or None
+        Medians of how far shots come out from the next frame, and of what the student's errors
+        explain of it; None where there are no shots.
     """
 
     gaps: int = 0
     left_out: list[int] = field(default_factory=list)
-    noise: float = 0.0
+    astray_A: float | None = None
+    expected_A: float | None = None
 
 
 def intervals(stored_fs: float, every_fs: float) -> int:
@@ -116,7 +118,8 @@ def _bounds(frames: Frames, fill: Filler, steps: int, found: Found) -> np.ndarra
     ]
     astray = np.concatenate([one.astray_A for one in filled])
     if filled[0].expected_A.size:
-        found.noise = unexplained(astray, np.concatenate([one.expected_A for one in filled]))
+        found.astray_A = float(np.median(astray))
+        found.expected_A = float(np.median(np.concatenate([one.expected_A for one in filled])))
     return bounds_A(astray, frames.numbers)
 
 

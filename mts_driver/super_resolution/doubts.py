@@ -41,12 +41,12 @@ def bounds_A(astray: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return found
 
 
-def unexplained(astray: np.ndarray, expected: np.ndarray) -> float:
-    """Return the median of going astray over what is expected, if that is suspicious; else 0.
+def unexplained(astray: float, expected: float) -> bool:
+    """Tell whether frames go astray by more than the errors of a student's forces explain.
 
-    What is expected are the errors of a student's forces; noise of a thermostat or on the frames is
-    not. Less than 0.001 Å is not suspicious.
+    Parameters
+    ----------
+    astray, expected : float
+        Medians, Å. Noise of a thermostat is not expected; less than 0.001 Å is not suspicious.
     """
-    usual, known = float(np.median(astray)), float(np.median(expected))
-    ratio = usual / max(known, 1e-12)
-    return ratio if usual > LEAST_NOISE_A and ratio > NOISY else 0.0
+    return astray > max(LEAST_NOISE_A, NOISY * expected)
