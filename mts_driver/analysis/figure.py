@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from mts_driver.analysis import panels
 from mts_driver.analysis.panels import REFERENCE, RUN
 from mts_driver.analysis.results import Run
+from mts_driver.analysis.vdos import Motion
 
 
 def draw(
@@ -19,6 +20,7 @@ def draw(
     path: Path,
     *,
     experiment: np.ndarray | None = None,
+    motion: Motion | None = None,
 ) -> None:
     """Write the picture.
 
@@ -32,16 +34,22 @@ def draw(
         A format that matplotlib knows by its suffix, such as .png.
     experiment : array, shape (2, M), optional
         Measured r (Å) and g(r).
+    motion : Motion, optional
+        For a fourth column.
     """
-    figure = Figure(figsize=(13, 7.6), layout="constrained")
+    columns = 3 if motion is None else 4
+    figure = Figure(figsize=(13 * columns / 3, 7.6), layout="constrained")
     figure.suptitle(_title(run))
-    axes = figure.subplots(2, 3)
+    axes = figure.subplots(2, columns)
     _speed(axes[0, 0], results)
     _temperatures(axes[0, 1], run, reference)
     panels.radial_distributions(axes[0, 2], run, reference, experiment)
     panels.energies(axes[1, 0], run, reference, results)
     panels.bond_histograms(axes[1, 1], run, reference, results)
     panels.conserved_energy(axes[1, 2], run, results)
+    if motion is not None:
+        panels.density_of_states(axes[0, 3], motion)
+        panels.autocorrelation(axes[1, 3], motion)
     names = [(RUN, _name(run))] + ([(REFERENCE, _name(reference))] if reference else [])
     if len(names) > 1:
         handles = [axes[0, 0].plot([], [], color=color, lw=3)[0] for color, _ in names]

@@ -8,9 +8,12 @@ from matplotlib.axes import Axes
 from mts_driver.analysis.bonds import BROKEN_A
 from mts_driver.analysis.results import Run
 from mts_driver.analysis.statistics import BlockAverage, block_means
+from mts_driver.analysis.vdos import Motion
 
 RUN, REFERENCE, MEASURED = "#1f5fa8", "#d2691e", "0.25"
 _TRACE_BLOCKS = 40
+HIGHEST_CM = 4500.0
+"""Of a density of states; nothing vibrates faster."""
 
 
 def absent(axes: Axes, reason: str) -> None:
@@ -154,6 +157,33 @@ def conserved_energy(axes: Axes, run: Run, results: dict[str, Any]) -> None:
             fontsize="small",
         )
     axes.set(xlabel=_time_label(run), ylabel="change (meV/atom)")
+
+
+def density_of_states(axes: Axes, motion: Motion) -> None:
+    """Density of states, up to where nothing vibrates."""
+    axes.set_title("Density of states")
+    states = motion.density_of_states
+    axes.plot(states.wavenumbers_cm, 1e3 * states.density, color=RUN, lw=1)
+    axes.set(xlabel="wavenumber (1/cm)", ylabel="density (0.001 cm)", xlim=(0, HIGHEST_CM))
+    axes.set_ylim(0, None)
+    axes.text(
+        0.97,
+        0.97,
+        f"{motion.picoseconds:.3g} ps, {motion.frames}",
+        transform=axes.transAxes,
+        va="top",
+        ha="right",
+        color="0.4",
+        fontsize="small",
+    )
+
+
+def autocorrelation(axes: Axes, motion: Motion) -> None:
+    """Autocorrelation of velocities."""
+    axes.set_title("Velocities, correlated")
+    axes.axhline(0.0, color="0.85", lw=0.8)
+    axes.plot(motion.lags_fs, motion.autocorrelation, color=RUN, lw=1)
+    axes.set(xlabel="lag (fs)", ylabel="of mass-weighted velocities", xlim=(0, motion.lags_fs[-1]))
 
 
 def _time_label(run: Run) -> str:

@@ -11,6 +11,7 @@ from mts_driver.analysis.rdf import available, longest_r
 from mts_driver.analysis.results import analyse, compare, finite
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import read_trajectory
+from mts_driver.analysis.vdos import Motion
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, replacing, write_json
 
@@ -45,6 +46,7 @@ def report(
     picture: Path | str | None = None,
     json_file: Path | str | None = None,
     discard: float = DISCARD,
+    motion: Motion | None = None,
 ) -> Report:
     """Show what a run gained and whether its physics held; `mts report` calls this.
 
@@ -63,6 +65,9 @@ def report(
         Files to write; by default ``report.png`` and ``report.json`` in the folder of the run.
     discard : float
         Share of the steps, of either run, that averages leave out as equilibration.
+    motion : Motion, optional
+        The density of states and the autocorrelation of velocities, of
+        `mts_driver.super_resolution.spectrum.motion_of_run`: they get panels and numbers, too.
 
     Returns
     -------
@@ -91,9 +96,9 @@ def report(
         run = analyse(folder, discard=discard, r_max=r_max)
         other = analyse(found, discard=discard, r_max=r_max)
         results = run.as_dict() | compare(run, other)
-    results = finite(results)
+    results = finite(results | {"motion": motion and motion.as_dict()})
     with replacing(target) as part:
-        draw(run, other, results, part, experiment=measured)
+        draw(run, other, results, part, experiment=measured, motion=motion)
     write_json(numbers, results)
     return Report(target, numbers, results)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.signal import find_peaks, welch
@@ -46,6 +47,67 @@ class DensityOfStates:
 
     def _points(self) -> tuple[np.ndarray, np.ndarray]:
         return self.wavenumbers_cm, self.density
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """What velocities tell of a run.
+
+    Attributes
+    ----------
+    density_of_states : DensityOfStates
+        Of all atoms.
+    lags_fs, autocorrelation : array, shape (L,)
+        Of mass-weighted velocities, 1 at lag 0.
+    interval_fs, picoseconds : float
+        Between frames, and of the part of the run that was taken.
+    frames : str
+        Where they are from, in words.
+    """
+
+    density_of_states: DensityOfStates
+    lags_fs: np.ndarray
+    autocorrelation: np.ndarray
+    interval_fs: float
+    picoseconds: float
+    frames: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        states = self.density_of_states
+        return {
+            "frames": self.frames,
+            "interval_fs": self.interval_fs,
+            "picoseconds": self.picoseconds,
+            "peaks_cm": states.peaks_cm().tolist(),
+            "wavenumbers_cm": states.wavenumbers_cm.tolist(),
+            "density_cm": states.density.tolist(),
+            "lags_fs": self.lags_fs.tolist(),
+            "velocity_autocorrelation": self.autocorrelation.tolist(),
+        }
+
+
+def autocorrelation(parts: Sequence[np.ndarray], masses: np.ndarray, *, longest: int) -> np.ndarray:
+    """Return the autocorrelation of mass-weighted velocities, 1 at lag 0, shape (longest + 1,).
+
+    Parameters
+    ----------
+    parts : sequence of array, shape (T, N, 3)
+        Trajectories without a gap, longer than the lags; others are left out.
+    longest : int
+        Lag, in frames.
+    """
+    total, pairs = np.zeros(longest + 1), np.zeros(longest + 1)
+    for v in parts:
+        if len(v) <= longest:
+            continue
+        w = (v * np.sqrt(masses)[:, None]).reshape(len(v), -1)
+        # zeros behind it keep the end from meeting the beginning
+        power = np.square(np.abs(np.fft.rfft(w, n=2 * len(w), axis=0))).sum(1)
+        total += np.fft.irfft(power)[: longest + 1]
+        pairs += len(v) - np.arange(longest + 1)
+    found: np.ndarray = total / pairs
+    return found / found[0]
 
 
 def density_of_states(

@@ -16,7 +16,7 @@ PANELS = {
     "--from-run --until-clean-ps --without --fragment-radius-A --test-share",
     "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs --blocks",
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",
-    "Gaps": "--gap-fs --every-fs --gaps --leave-out --store-for-superres",
+    "Gaps": "--gap-fs --every-fs --gaps --leave-out --store-for-superres --spectrum-ps",
     "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --follow-fs --inner-fs "
     "--friction-outer-fs --hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "

@@ -30,14 +30,39 @@ def report(
     discard: Annotated[
         float, typer.Option(help="Share of the steps left out of averages as equilibration.")
     ] = 0.25,
+    spectrum_ps: Annotated[
+        float,
+        typer.Option(
+            help="Last part of a run with --store-for-superres that is filled in for its "
+            "density of states, ps; 0: none.",
+            min=0,
+        ),
+    ] = 10.0,
 ) -> None:
     """Show what a run gained and whether its physics held.
 
     Speed, temperatures, g(r), potential energy and X-H bonds with their errors, beside those of a
-    reference if one is given. Example: mts report run --reference single-step
+    reference if one is given; of a run with --store-for-superres also the density of states and
+    the autocorrelation of velocities, from frames that are filled in between the stored ones.
+    Example: mts report run --reference single-step
     """
     from mts_driver.analysis.report import report as write
+    from mts_driver.cli.stages import StageProgress
+    from mts_driver.super_resolution.files.stored import stores_for_superres
 
+    console = plain_console()
+    motion = None
+    if spectrum_ps and stores_for_superres(run_dir):
+        from mts_driver.super_resolution.spectrum import motion_of_run
+
+        with StageProgress(console) as progress:
+            motion = motion_of_run(
+                run_dir, picoseconds=spectrum_ps, tell=console.print, report=progress
+            )
+        console.print(
+            f"density of states: {motion.picoseconds:.3g} ps, frames {motion.frames}, every "
+            f"{motion.interval_fs:g} fs"
+        )
     made = write(
         run_dir,
         reference=reference,
@@ -45,8 +70,8 @@ def report(
         picture=picture,
         json_file=json_file,
         discard=discard,
+        motion=motion,
     )
-    console = plain_console()
     console.print(_table(made.results))
     console.print(f"written: {made.picture}, {made.json}")
 

@@ -84,8 +84,8 @@ def apply(
     check_format(output, open_gaps=leave_out)
     stored = read_stored(path, timestep_fs=timestep_fs)
     steps = intervals(stored.frames.timestep_fs, every_fs)
-    if model is None and stored.input is not None and not teacher_calls:
-        model = _replayed(stored, steps, device, dtype, tell)
+    if model is None and not teacher_calls:
+        model = replayed(stored, steps, device=device, dtype=dtype, tell=tell)
     model = model or stored.student
     if model is None:
         raise UserError(
@@ -105,9 +105,9 @@ def apply(
     off, expected = found.astray_A, found.expected_A
     if off is not None and expected is not None and unexplained(off, expected):
         tell(
-            f"shots come out {off:.1g} Å from the next frame, of which the student's errors explain "
-            f"{expected:.1g} Å: a thermostat kicks the atoms, the centre of mass is held, frames "
-            "are noisy or rounded, or the student is of another system."
+            f"shots come out {off:.1g} Å from the next frame, and the student's errors explain "
+            f"{expected:.1g} Å of it: a thermostat kicks the atoms, the centre of mass is held, "
+            "frames are noisy or rounded, or the student is of another system."
         )
     if found.left_out:
         tell(
@@ -117,10 +117,12 @@ def apply(
     return Applied(output, frames, model, found)
 
 
-def _replayed(
-    stored: Stored, steps: int, device: str, dtype: str, tell: Callable[[str], None]
+def replayed(
+    stored: Stored, steps: int, *, device: str, dtype: str, tell: Callable[[str], None]
 ) -> str | None:
     """Return ``replay`` if the run's own noise takes it from the first frame to the second."""
+    if stored.input is None:
+        return None
     try:
         fill = filler(REPLAY, stored, device=device, dtype=dtype)
         fill(gaps_from(stored.frames, np.zeros(1, int), 1)[0], steps)

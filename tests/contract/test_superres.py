@@ -116,6 +116,19 @@ def test_without_its_input_a_student_fills_the_gaps_and_noise_is_said(in_run, tm
     assert 0.0 < max(off) < 3e-3  # the noise of a thermostat of 1/ps within 4 fs
 
 
+def test_a_report_has_the_spectrum_of_such_a_run(in_run, tmp_path):
+    picture, numbers = tmp_path / "r.png", tmp_path / "r.json"
+    done = here("report", in_run, "-o", picture, "--json", numbers)
+    assert done.returncode == 0, done.stderr
+    assert "frames stored every 4 fs, filled in by replay, every 1 fs" in done.stdout
+    motion = json.loads(numbers.read_text())["motion"]
+    assert motion["picoseconds"] == pytest.approx(0.048) and motion["interval_fs"] == 1.0
+    assert motion["velocity_autocorrelation"][0] == 1.0 and len(motion["lags_fs"]) == 25
+    assert np.trapezoid(motion["density_cm"], motion["wavenumbers_cm"]) == pytest.approx(1.0)
+    without = here("report", in_run, "-o", picture, "--json", numbers, "--spectrum-ps", 0)
+    assert without.returncode == 0 and json.loads(numbers.read_text())["motion"] is None
+
+
 def test_what_cannot_be_stored_is_refused():
     common = {"teacher": TEACHER, "student": STUDENT, "outer_fs": 4.0, "inner_fs": 1.0}
     common |= {"hydrogen_mass": 0.0, "temperature_K": 300.0, "friction_per_ps": 1.0}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -52,6 +52,15 @@ class Stored:
     input: Path | None = None
     steps: np.ndarray | None = None
 
+    def last(self, count: int) -> "Stored":
+        """Return the last frames."""
+        first = max(0, len(self.frames) - count)
+        return replace(
+            self,
+            frames=self.frames.part(first, len(self.frames)),
+            steps=None if self.steps is None else self.steps[first:],
+        )
+
 
 def read_stored(path: Path | str, *, timestep_fs: float | None = None) -> Stored:
     """Read a trajectory.
@@ -80,6 +89,12 @@ def read_stored(path: Path | str, *, timestep_fs: float | None = None) -> Stored
     if path.is_dir() or path.suffix == ".xml":
         return _read_ipi(path)
     return _read_file(path, timestep_fs)
+
+
+def stores_for_superres(path: Path) -> bool:
+    """Tell whether a run has been told to store what is needed, and has begun to."""
+    folder = path.parent if path.is_file() else path
+    return any(folder.glob(f"*.{VELOCITIES}_0.xyz"))
 
 
 def _read_file(path: Path, timestep_fs: float | None) -> Stored:

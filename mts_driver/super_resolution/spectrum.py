@@ -1,0 +1,78 @@
+"""How the atoms of a run move between its outer steps: spectra from frames that are filled in."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mts_driver.analysis.vdos import Motion, autocorrelation, density_of_states
+from mts_driver.errors import UserError
+from mts_driver.progress import Progress
+from mts_driver.super_resolution.apply import replayed
+from mts_driver.super_resolution.dense import Found, dense
+from mts_driver.super_resolution.files.stored import read_stored
+from mts_driver.super_resolution.fillers import filler
+
+LONGEST_INTERVAL_FS = 1.0
+SEGMENT_FS = 2000.0
+"""Of a run that is long enough: lines are about 25/cm wide."""
+LONGEST_LAG_FS = 500.0
+
+
+def motion_of_run(
+    path: Path,
+    *,
+    picoseconds: float,
+    model: str | None = None,
+    tell: Callable[[str], None] = print,
+    report: Progress = lambda *_: None,
+) -> Motion:
+    """Fill in the last part of a run, and return what its velocities tell.
+
+    Parameters
+    ----------
+    path : Path
+        See `mts_driver.super_resolution.files.stored.read_stored`.
+    picoseconds : float
+        How much of its end is taken, at most.
+    model : str, optional
+        As of `mts_driver.super_resolution.apply.apply`.
+
+    Raises
+    ------
+    UserError
+        If the run has stored too little, or gaps cannot be filled.
+    """
+    if not picoseconds > 0:
+        raise UserError(f"picoseconds={picoseconds:g}: give a number above 0.")
+    stored = read_stored(path)
+    gap_fs = stored.frames.timestep_fs
+    steps = max(2, int(np.ceil(gap_fs / LONGEST_INTERVAL_FS - 1e-6)))
+    every_fs = gap_fs / steps
+    count = min(len(stored.frames) - 1, int(1e3 * picoseconds / gap_fs))
+    model = model or replayed(stored, steps, device="cpu", dtype="float32", tell=tell)
+    model = model or stored.student
+    if model is None:
+        raise UserError(f"'{path}' does not say which student it was run with: give a model.")
+    last = stored.last(count + 1)
+    fill, found = filler(model, last), Found()
+    pieces = []
+    for done, piece in enumerate(dense(last.frames, fill, every_fs=every_fs, found=found)):
+        if piece.velocities_A_fs is None:
+            raise UserError(f"'{path}' has no velocities.")
+        pieces.append(piece.velocities_A_fs)
+        report("frames of the spectrum", done, count)
+    velocities = [np.concatenate(pieces)]
+    length_fs = every_fs * (len(velocities[0]) - 1)
+    masses = np.where(np.isfinite(last.frames.inertia), last.frames.inertia, 0.0)
+    longest = int(min(LONGEST_LAG_FS, 0.5 * length_fs) / every_fs)
+    return Motion(
+        density_of_states(
+            velocities, masses, interval_fs=every_fs, longest_fs=min(SEGMENT_FS, length_fs)
+        ),
+        every_fs * np.arange(longest + 1),
+        autocorrelation(velocities, masses, longest=longest),
+        every_fs,
+        1e-3 * length_fs,
+        f"stored every {gap_fs:g} fs, filled in by {model}",
+    )
