@@ -1,7 +1,7 @@
 """Frames within gaps of nine molecules, by splines, networks and bridges: how far they are off."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
 from mts_driver.potentials.load import load_potential
 from mts_driver.progress import Progress
+from mts_driver.super_resolution.bridge import Bridged
 from mts_driver.super_resolution.compare import errors
 from mts_driver.super_resolution.dense import Found, dense
 from mts_driver.super_resolution.files.stored import Stored, read_stored
 from mts_driver.super_resolution.fillers import Filler, filler
-from mts_driver.super_resolution.frames import Frames, gaps
+from mts_driver.super_resolution.frames import Frames, Gaps, Piece, gaps
 from mts_driver.super_resolution.networks.recurrences import NETWORKS
 from mts_driver.super_resolution.splines import SPLINES
 from mts_driver.super_resolution.train import last_part, train
@@ -223,29 +224,46 @@ def _filled(
 def _spectra(
     fill: Filler, parts: Sequence[Frames], gap: int
 ) -> tuple[DensityOfStates, DensityOfStates]:
-    """Densities of states of the true frames and of the filled ones."""
-    own, true = [], []
-    for frames in parts:
-        coarse = frames.part(0, len(frames), gap)
-        pieces = list(
-            dense(coarse, fill, every_fs=frames.timestep_fs, leave_out=True, found=Found())
+    """Densities of states of the true frames and of the filled ones, velocities found alike."""
+    found = []
+    for model in (None, fill):
+        velocities = list[np.ndarray]()
+        for frames in parts:
+            coarse = frames.part(0, len(frames), gap)
+            how = model or _truth(frames, gap)
+            pieces = dense(coarse, how, every_fs=frames.timestep_fs, leave_out=True, found=Found())
+            velocities += _without_gaps(pieces)
+        found.append(
+            density_of_states(
+                velocities,
+                parts[0].inertia,
+                interval_fs=parts[0].timestep_fs,
+                longest_fs=SEGMENT_FS,
+            )
         )
-        own += [np.concatenate(run) for run in _without_gaps(pieces)]
-        assert frames.velocities_A_fs is not None
-        true.append(frames.velocities_A_fs[: (len(coarse) - 1) * gap + 1])
-    how = {"interval_fs": parts[0].timestep_fs, "longest_fs": SEGMENT_FS}
-    masses = parts[0].inertia
-    return density_of_states(true, masses, **how), density_of_states(own, masses, **how)
+    return found[0], found[1]
 
 
-def _without_gaps(pieces: Sequence[Any]) -> Iterator[list[np.ndarray]]:
-    run: list[np.ndarray] = []
+def _truth(frames: Frames, gap: int) -> Filler:
+    """Return what fills gaps with the frames that were there."""
+
+    def filled(gaps: Gaps, steps: int) -> Bridged:
+        inside = frames.positions_A[gap * gaps.first + np.arange(1, steps)[:, None]]
+        nothing = np.zeros(gaps.left[0].shape[:2])
+        return Bridged(inside, nothing, nothing)
+
+    return filled
+
+
+def _without_gaps(pieces: Iterable[Piece]) -> list[np.ndarray]:
+    """Velocities of each stretch without an open gap."""
+    runs = list[list[np.ndarray]]()
     for piece in pieces:
-        if piece.begins and run:
-            yield run
-            run = []
-        run.append(piece.velocities_A_fs)
-    yield run
+        if piece.begins:
+            runs.append([])
+        assert piece.velocities_A_fs is not None
+        runs[-1].append(piece.velocities_A_fs)
+    return [np.concatenate(run) for run in runs]
 
 
 def _energy_error(run: Stored, found: np.ndarray, truth: np.ndarray) -> float:

@@ -217,6 +217,7 @@ def _molecules(given: dict[str, Any], report: Any) -> tuple[Any, Any]:
 
 def _bench(given: dict[str, Any], report: Any) -> tuple[Any, Any]:
     from mts_driver.bench.super_resolution import MODELS, measure, shown
+    from mts_driver.bench.super_resolution_figure import draw
 
     models = [part for part in (given["model"] or "").split(",") if part] or list(MODELS)
     try:
@@ -231,4 +232,7 @@ def _bench(given: dict[str, Any], report: Any) -> tuple[Any, Any]:
         updates=given["updates"],
         report=report,
     )
+    picture = given["output"] / "errors.png"
+    draw(result["rows"], picture)
+    given["console"].print(f"written: {picture}")
     return result, shown(result)

@@ -1,5 +1,7 @@
 """Gaps filled by shots from both ends, where the trajectory is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,43 @@ def test_a_student_beats_splines_by_what_it_knows(frames, stride, better):
     assert ours * better < theirs
 
 
+@pytest.mark.parametrize("stride", [20, 40])
+def test_calls_of_the_teacher_make_it_better(frames, stride):
+    between, truth = gaps(frames, stride)
+    models = {"student": Analytic(stiff_springs), "teacher": Analytic(stiff_and_soft)}
+    off = [
+        np.abs(
+            bridge(between, masses=MASSES, steps=stride, teacher_calls=calls, **models).positions_A
+            - truth
+        ).mean()
+        for calls in (0, 3)
+    ]
+    assert 3.0 * off[1] < off[0]
+
+
+def test_forces_at_the_ends_make_it_better(frames):
+    """Of what the student misses, a line between the ends is known then."""
+    off = []
+    for known in (2, 3):
+        between, truth = gaps(frames, 20)
+        between = between.known(known, "this")
+        found = bridge(between, Analytic(stiff_springs), MASSES, steps=20).positions_A
+        off.append(np.abs(found - truth).mean())
+    assert 3.0 * off[1] < off[0]
+
+
+def test_how_far_shots_go_astray_is_what_they_are_mended_by(frames):
+    between, _ = gaps(frames, 10)
+    same = bridge(between, Analytic(stiff_and_soft), MASSES, steps=10)
+    assert same.astray_A.max() < 1e-11 and same.expected_A.max() < 1e-11
+    right = (between.right[0].copy(), *between.right[1:])
+    right[0][2, 1] += 0.3
+    broken = replace(between, right=right)
+    found = bridge(broken, Analytic(stiff_and_soft), MASSES, steps=10)
+    assert found.astray_A[2, 1] == pytest.approx(0.3 * 3**0.5)
+    assert np.delete(found.astray_A.ravel(), 2 * 4 + 1).max() < 1e-11
+
+
 def test_what_cannot_be_bridged_is_said(frames):
     between, _ = gaps(frames, 4)
     potential = Analytic(stiff_springs)
@@ -63,5 +102,8 @@ def test_what_cannot_be_bridged_is_said(frames):
     alone, _ = gaps(Frames(frames.numbers, TIMESTEP, frames.positions_A), 4)
     with pytest.raises(UserError, match="a bridge needs velocities"):
         bridge(alone, potential, MASSES, steps=4)
+    for calls, teacher in ((1, None), (4, potential)):
+        with pytest.raises(UserError, match=f"teacher_calls={calls}: give 0 to 3, with a teacher"):
+            bridge(between, potential, MASSES, steps=4, teacher=teacher, teacher_calls=calls)
     with pytest.raises(UserError, match="a shot blew up"):
         bridge(between, Analytic(lambda x: -1e200 * x.pow(4).sum((-2, -1))), MASSES, steps=4)

@@ -1,10 +1,13 @@
 """Gaps, the splines that fill them, and files of MD17, where the exact answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mts_driver.errors import UserError
-from mts_driver.super_resolution.files.md17 import read_md17
+from mts_driver.super_resolution.doubts import astray_A, bounds_A, unexplained
+from mts_driver.super_resolution.files.md17 import made_of, read_md17, write_md17
 from mts_driver.super_resolution.frames import Frames, gaps
 from mts_driver.super_resolution.splines import SPLINES, spline
 from mts_driver.units import EV_FS2_A2_PER_AMU, KCAL_MOL_EV
@@ -120,3 +123,41 @@ def test_files_that_are_no_series_are_refused(tmp_path):
         read_md17(tmp_path / "text.npz")
     with pytest.raises(UserError, match="does not exist"):
         read_md17(tmp_path / "none.npz")
+
+
+def test_our_own_files_have_velocities_and_say_how_they_were_made(tmp_path):
+    frames, path, made = polynomial(3), tmp_path / "own.npz", {"teacher": "none", "seed": 1}
+    write_md17(path, frames, np.zeros(len(frames)), made)
+    assert made_of(path) == made
+    found = read_md17(path)
+    assert found.timestep_fs == frames.timestep_fs
+    for name in ("positions_A", "velocities_A_fs", "accelerations_A_fs2"):
+        np.testing.assert_allclose(getattr(found, name), getattr(frames, name), atol=1e-14)
+    np.savez(tmp_path / "other.npz", z=[1])
+    assert made_of(tmp_path / "other.npz") is None
+
+
+def test_gaps_can_show_what_lies_around_them():
+    frames = oscillation(count=40)
+    between, truth = gaps(frames, 5, 3)
+    assert between.window == 3 and between.first.tolist() == [2, 7, 12, 17, 22, 27, 32]
+    np.testing.assert_array_equal(between.before[0][:, 1], frames.positions_A[[5, 6]])
+    np.testing.assert_array_equal(between.after[0][:, 1], frames.positions_A[[13, 14]])
+    np.testing.assert_array_equal(truth[:, 1], frames.positions_A[8:12])
+    back = between.turned()
+    np.testing.assert_array_equal(back.before[0][:, 1], frames.positions_A[[14, 13]])
+    np.testing.assert_array_equal(back.left[1][1], -frames.velocities_A_fs[12])
+    some = between.part(1, 3)
+    assert len(some) == 2 and some.first.tolist() == [7, 12]
+
+
+def test_a_jump_stands_out_and_vibrations_do_not():
+    frames = oscillation(count=401)
+    between, _ = gaps(frames, 4)
+    usual = bounds_A(astray_A(between), frames.numbers)
+    assert (astray_A(between) <= usual).all()
+    x = frames.positions_A.copy()
+    x[200:] += 0.2
+    jumped, _ = gaps(replace(frames, positions_A=x), 4)
+    assert (astray_A(jumped) > usual).any(1).nonzero()[0].tolist() == [49]
+    assert unexplained(0.01, 0.001) and not unexplained(0.01, 0.005) and not unexplained(5e-4, 0.0)

@@ -42,7 +42,7 @@ def test_several_parts_are_taken_and_short_ones_left_out():
     parts = [vibrations([3700.0, 1600.0], seed=k) for k in range(3)]
     found = states([*parts, vibrations([500.0, 500.0], count=100)])
     np.testing.assert_allclose(np.sort(found.peaks_cm()), [1600.0, 3700.0], atol=0.5)
-    with pytest.raises(UserError, match="longest_fs=2000: the longest trajectory .* has 100 fs"):
+    with pytest.raises(UserError, match=r"longest_fs=2000: the longest .* has 100 fs"):
         states([vibrations([500.0, 500.0], count=100)])
 
 
