@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from mts_driver.cli.console import plain_console
+from mts_driver.errors import UserError
 
 
 def report(
@@ -55,14 +56,15 @@ def report(
     if spectrum_ps and stores_for_superres(run_dir):
         from mts_driver.super_resolution.spectrum import motion_of_run
 
-        with StageProgress(console) as progress:
-            motion = motion_of_run(
-                run_dir, picoseconds=spectrum_ps, tell=console.print, report=progress
-            )
-        console.print(
-            f"density of states: {motion.picoseconds:.3g} ps, frames {motion.frames}, every "
-            f"{motion.interval_fs:g} fs"
-        )
+        try:
+            with StageProgress(console) as progress:
+                motion = motion_of_run(
+                    run_dir, picoseconds=spectrum_ps, tell=console.print, report=progress
+                )
+            told = f"{motion.picoseconds:.3g} ps, frames {motion.frames}, every"
+            console.print(f"density of states: {told} {motion.interval_fs:g} fs")
+        except UserError as error:  # a report never fails for what is beside it
+            console.print(f"no density of states: {error}")
     made = write(
         run_dir,
         reference=reference,

@@ -10,6 +10,7 @@ from mts_driver.errors import UserError
 from mts_driver.super_resolution.doubts import bounds_A
 from mts_driver.super_resolution.fillers import Filler
 from mts_driver.super_resolution.frames import Frames, Piece, gaps_from
+from mts_driver.super_resolution.replay import Replay
 
 JUDGED = 200
 """Gaps, spread over the trajectory, that tell how far atoms go astray."""
@@ -78,7 +79,8 @@ def dense(
     """
     steps = intervals(frames.timestep_fs, every_fs)
     found.gaps = count = len(frames) - 1
-    bounds = _bounds(frames, fill, steps, found)
+    # a replay has proved itself when it ends where the run did
+    bounds = np.inf if isinstance(fill, Replay) else _bounds(frames, fill, steps, found)
     size, begins, worst = _at_once(frames), True, 0.0
     for start in range(0, count, size):
         some = np.arange(start, min(count, start + size))

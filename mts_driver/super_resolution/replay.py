@@ -144,14 +144,14 @@ class Noise:
 
     def __init__(self, physics: Physics, masses: np.ndarray, places: np.ndarray) -> None:
         self._physics, self._masses, self._places = physics, masses, places
+        self._shape = (len(places), len(masses), 3)
         self._begin()
 
     def __call__(self, step: int) -> np.ndarray:
         """Noise (n_inner, N, 3) of the outer step behind ``step`` of them."""
         if step < self._done:
             self._begin()
-        while self._done < step:
-            self._draw()
+        self._skip(step - self._done)
         return self._draw()
 
     def _begin(self) -> None:
@@ -159,9 +159,17 @@ class Noise:
         if self._physics.draws_velocities:
             self._random.velocities(self._masses, self._physics.temperature_K)
 
+    def _skip(self, steps: int) -> None:
+        self._done += steps
+        if self._physics.friction_per_fs and self._physics.seeds_of_steps:
+            self._random.skip(steps)
+        elif self._physics.friction_per_fs:
+            for _ in range(steps):
+                self._random.normal(self._shape)
+
     def _draw(self) -> np.ndarray:
         self._done += 1
-        shape = (len(self._places), len(self._masses), 3)
+        shape = self._shape
         if not self._physics.friction_per_fs:
             return np.zeros(shape)
         if not self._physics.seeds_of_steps:
@@ -253,7 +261,8 @@ class Replay:
             if astray[-1].max() > SAME_A:
                 raise UserError(
                     f"outer step {self._steps[gaps.first[k]]} ends {astray[-1].max():.2g} Å from "
-                    "where the run was: its noise, its student or its input were others."
+                    "where the run was: its noise, its student or its input were others. Give "
+                    "--model to fill the gaps in another way."
                 )
             path[-1] = end
             inside.append(_at(path, known, k, steps))

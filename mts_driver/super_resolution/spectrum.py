@@ -10,8 +10,8 @@ from mts_driver.errors import UserError
 from mts_driver.progress import Progress
 from mts_driver.super_resolution.apply import replayed
 from mts_driver.super_resolution.dense import Found, dense
-from mts_driver.super_resolution.files.stored import read_stored
-from mts_driver.super_resolution.fillers import filler
+from mts_driver.super_resolution.files.stored import Stored, read_stored
+from mts_driver.super_resolution.fillers import REPLAY, filler
 
 LONGEST_INTERVAL_FS = 1.0
 SEGMENT_FS = 2000.0
@@ -50,19 +50,18 @@ def motion_of_run(
     steps = max(2, int(np.ceil(gap_fs / LONGEST_INTERVAL_FS - 1e-6)))
     every_fs = gap_fs / steps
     count = min(len(stored.frames) - 1, int(1e3 * picoseconds / gap_fs))
-    model = model or replayed(stored, steps, device="cpu", dtype="float32", tell=tell)
-    model = model or stored.student
-    if model is None:
-        raise UserError(f"'{path}' does not say which student it was run with: give a model.")
     last = stored.last(count + 1)
-    fill, found = filler(model, last), Found()
-    pieces = []
-    for done, piece in enumerate(dense(last.frames, fill, every_fs=every_fs, found=found)):
-        if piece.velocities_A_fs is None:
-            raise UserError(f"'{path}' has no velocities.")
-        pieces.append(piece.velocities_A_fs)
-        report("frames of the spectrum", done, count)
-    velocities = [np.concatenate(pieces)]
+    if model is None and replayed(last, steps, device="cpu", dtype="float32", tell=tell):
+        try:
+            velocities = [_velocities(last, REPLAY, every_fs, report)]
+            model = REPLAY
+        except UserError as error:
+            tell(f"not replayed: {error} Shots with the student fill the gaps.")
+    if model != REPLAY:
+        model = model or stored.student
+        if model is None:
+            raise UserError(f"'{path}' does not say which student it was run with: give a model.")
+        velocities = [_velocities(last, model, every_fs, report)]
     length_fs = every_fs * (len(velocities[0]) - 1)
     masses = np.where(np.isfinite(last.frames.inertia), last.frames.inertia, 0.0)
     longest = int(min(LONGEST_LAG_FS, 0.5 * length_fs) / every_fs)
@@ -76,3 +75,16 @@ def motion_of_run(
         1e-3 * length_fs,
         f"stored every {gap_fs:g} fs, filled in by {model}",
     )
+
+
+def _velocities(stored: Stored, model: str, every_fs: float, report: Progress) -> np.ndarray:
+    """Velocities (F, N, 3) of all frames, those between the stored ones included."""
+    found = list[np.ndarray]()
+    count = len(stored.frames) - 1
+    pieces = dense(stored.frames, filler(model, stored), every_fs=every_fs, found=Found())
+    for done, piece in enumerate(pieces):
+        if piece.velocities_A_fs is None:
+            raise UserError("the stored frames have no velocities.")
+        found.append(piece.velocities_A_fs)
+        report("frames of the spectrum", done, count)
+    return np.concatenate(found)

@@ -31,11 +31,12 @@ HOW = {
 
 @pytest.fixture(scope="module", params=HOW)
 def run(request, tmp_path_factory):
-    """A run that has stored every outer step, 12 of 4 fs."""
+    """A run that has stored every outer step, 12 of 4 fs, restarted in the middle."""
     folder = tmp_path_factory.mktemp("run")
-    file = make_run(folder, store_for_superres=True, steps=12, stride=4, **HOW[request.param])
-    done = mts("run", file, "--baseline-steps", 0)
-    assert done.returncode == 0, done.stderr
+    file = make_run(folder, store_for_superres=True, steps=6, stride=3, **HOW[request.param])
+    for more in ((), ("--restart", "--steps", 12)):
+        done = mts("run", file, "--baseline-steps", 0, *more)
+        assert done.returncode == 0, done.stderr
     return folder
 
 
