@@ -1,6 +1,6 @@
 """The density of vibrational states, from velocities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from mts_driver.units import LIGHT_CM_FS
 
 PADDING = 8
 """Zeros behind a segment, in lengths of it: lines are drawn smoothly."""
+ATOMS_AT_ONCE = 32
 LEAST_PEAK = 0.02
 """Of the highest."""
 
@@ -101,13 +102,20 @@ def autocorrelation(parts: Sequence[np.ndarray], masses: np.ndarray, *, longest:
     for v in parts:
         if len(v) <= longest:
             continue
-        w = (v * np.sqrt(masses)[:, None]).reshape(len(v), -1)
-        # zeros behind it keep the end from meeting the beginning
-        power = np.square(np.abs(np.fft.rfft(w, n=2 * len(w), axis=0))).sum(1)
-        total += np.fft.irfft(power)[: longest + 1]
+        for w in _blocks(v, masses):
+            # zeros behind it keep the end from meeting the beginning
+            power = np.square(np.abs(np.fft.rfft(w, n=2 * len(w), axis=0))).sum((1, 2))
+            total += np.fft.irfft(power)[: longest + 1]
         pairs += len(v) - np.arange(longest + 1)
     found: np.ndarray = total / pairs
     return found / found[0]
+
+
+def _blocks(v: np.ndarray, masses: np.ndarray) -> Iterator[np.ndarray]:
+    """Mass-weighted velocities of a few atoms at a time, which bounds memory."""
+    for start in range(0, v.shape[1], ATOMS_AT_ONCE):
+        some = slice(start, start + ATOMS_AT_ONCE)
+        yield v[:, some] * np.sqrt(masses[some])[:, None]
 
 
 def density_of_states(
@@ -143,16 +151,17 @@ def density_of_states(
         )
     total: np.ndarray | None = None
     for v in long:
-        frequencies, power = welch(
-            v * np.sqrt(masses)[:, None],
-            fs=1.0 / interval_fs,
-            nperseg=segment,
-            nfft=PADDING * segment,
-            detrend=False,
-            axis=0,
-        )
-        own = len(v) * power.sum((1, 2))
-        total = own if total is None else total + own
+        for w in _blocks(v, masses):
+            frequencies, power = welch(
+                w,
+                fs=1.0 / interval_fs,
+                nperseg=segment,
+                nfft=PADDING * segment,
+                detrend=False,
+                axis=0,
+            )
+            own = len(v) * power.sum((1, 2))
+            total = own if total is None else total + own
     assert total is not None
     wavenumbers = frequencies / LIGHT_CM_FS
     return DensityOfStates(wavenumbers, total / np.trapezoid(total, wavenumbers))

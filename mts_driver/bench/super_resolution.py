@@ -20,6 +20,7 @@ from mts_driver.progress import Progress
 from mts_driver.super_resolution.bridge import Bridged
 from mts_driver.super_resolution.compare import errors
 from mts_driver.super_resolution.dense import Found, dense
+from mts_driver.super_resolution.files.md17 import made_of
 from mts_driver.super_resolution.files.stored import Stored, read_stored
 from mts_driver.super_resolution.fillers import Filler, filler
 from mts_driver.super_resolution.frames import Frames, Gaps, Piece, gaps
@@ -37,7 +38,6 @@ STUDENT_UPDATES_EACH = 6
 STUDENT_GAP = 20
 """Frames from one that a student is trained on to the next."""
 TEST_SHARE = 0.2
-TEACHER = "so3lr"
 ENERGY_FRAMES = 100
 SEGMENT_FS = 900.0
 ROWS = "rows.json"
@@ -78,6 +78,8 @@ def measure(
             raise UserError(
                 f"'{folder}' has no trajectory of {name}: make it with `mts superres molecules`."
             )
+    if least := [gap for gap in gaps if gap < 2]:
+        raise UserError(f"gaps={least[0]}: give 2 frames or more.")
     if not chosen:
         raise UserError(f"'{folder}' has no trajectories: make them with `mts superres molecules`.")
     count = updates or UPDATES
@@ -147,7 +149,8 @@ def _row(
     parts = [last_part(run.frames, TEST_SHARE) for run in runs]
     name, cost = _model(folder, paths, runs, molecule, gap, model, updates, report)
     calls = CALLS.get(model, 0)
-    fill = filler(name, runs[0], teacher=TEACHER if calls else None, teacher_calls=calls)
+    teacher = (made_of(paths[0]) or {}).get("teacher", "so3lr")
+    fill = filler(name, runs[0], teacher=teacher if calls else None, teacher_calls=calls)
     report("filling", 0.0, 1.0)
     found, truth, seconds = _filled(fill, parts, gap)
     true, own = _spectra(fill, parts, gap)
@@ -163,7 +166,7 @@ def _row(
         "ms_a_frame": 1e3 * seconds / frames,
         "spectrum_overlap": true.overlap(own),
         "largest_peak_shift_cm": max(shifts),
-        "energy_error_meV_atom": _energy_error(runs[0], found[0], truth[0]),
+        "energy_error_meV_atom": _energy_error(runs[0], teacher, found[0], truth[0]),
         **cost,
     }
 
@@ -266,11 +269,12 @@ def _without_gaps(pieces: Iterable[Piece]) -> list[np.ndarray]:
     return [np.concatenate(run) for run in runs]
 
 
-def _energy_error(run: Stored, found: np.ndarray, truth: np.ndarray) -> float:
+def _energy_error(run: Stored, teacher: str, found: np.ndarray, truth: np.ndarray) -> float:
     """Mean error of the teacher's energy, meV an atom, of frames spread over all."""
     flat = [a.swapaxes(0, 1).reshape(-1, *a.shape[2:]) for a in (found, truth)]
-    some = np.random.default_rng(1).choice(len(flat[0]), ENERGY_FRAMES, replace=False)
-    potential = load_potential(TEACHER, run.frames.numbers.tolist(), dtype="float64")
+    count = min(ENERGY_FRAMES, len(flat[0]))
+    some = np.random.default_rng(1).choice(len(flat[0]), count, replace=False)
+    potential = load_potential(teacher, run.frames.numbers.tolist(), dtype="float64")
     cell = torch.zeros(3, 3, dtype=torch.float64)
     with torch.no_grad():
         energies = [potential(torch.from_numpy(a[some]), cell).energy.numpy() for a in flat]

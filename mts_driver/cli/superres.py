@@ -82,7 +82,10 @@ def superres(
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="apply: what the atoms moved in, for --teacher-calls. Else so3lr."),
+        typer.Option(
+            help="apply: what the atoms moved in, for --teacher-calls (default: that of the run). "
+            "molecules: so3lr by default."
+        ),
     ] = None,
     teacher_calls: Annotated[
         int, typer.Option(min=0, help="apply: of the teacher, in each gap; 1, 3 and 5 pay.")
@@ -188,12 +191,19 @@ def _apply(given: dict[str, Any], report: Any) -> tuple[Any, Any]:
         raise UserError(f"runs: apply takes one trajectory, {len(given['runs'])} are given.")
     if given["every_fs"] is None:
         raise UserError("every_fs is missing: give the time between frames, such as 0.5.")
-    names = ("every_fs", "model", "teacher_calls", "timestep_fs", "leave_out", "device", "dtype")
-    teacher = given["teacher"] or ("so3lr" if given["teacher_calls"] else None)
+    names = (
+        "every_fs",
+        "model",
+        "teacher",
+        "teacher_calls",
+        "timestep_fs",
+        "leave_out",
+        "device",
+        "dtype",
+    )
     found = apply(
         given["runs"][0],
         given["output"],
-        teacher=teacher,
         tell=given["console"].print,
         report=report,
         **{name: given[name] for name in (*names, "force")},

@@ -69,7 +69,8 @@ def apply(
         See `mts_driver.super_resolution.fillers.filler`; by default ``replay`` where the first
         outer step of the run comes out as it was, and else the student of the run.
     teacher, teacher_calls : str, int
-        What the atoms moved in, and how often it is asked in each gap.
+        What the atoms moved in (by default the teacher of the run), and how often it is asked in
+        each gap.
     leave_out : bool
         Whether gaps that cannot be of one trajectory are left open, and said to be.
     tell : callable
@@ -92,13 +93,15 @@ def apply(
             f"'{path}' does not say which student it was run with: give a model, such as a "
             "student, a file of `mts superres train`, or quintic."
         )
+    if teacher_calls and teacher is None:
+        teacher = stored.teacher
     fill = filler(
         model, stored, teacher=teacher, teacher_calls=teacher_calls, device=device, dtype=dtype
     )
     total = (len(stored.frames) - 1) * steps + 1
     found, frames = Found(), 0
     pieces = dense(stored.frames, fill, every_fs=every_fs, leave_out=leave_out, found=found)
-    with replacing(output) as part, open_output(part, stored.atoms, every_fs, total) as file:
+    with replacing(output) as part, open_output(part, stored, every_fs, total) as file:
         for piece in pieces:
             frames += file.add(piece)
             report("frames", frames, total)

@@ -104,7 +104,7 @@ def bridge(
     if teacher_calls:
         slow = _accelerations(cast(Potential, teacher), masses, cell_A)
         nodes = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, teacher_calls + 1) / (teacher_calls + 1))
-        for step in np.unique(np.rint(steps * nodes).astype(int)):
+        for step in np.unique(np.rint(steps * nodes).clip(1, steps - 1).astype(int)):
             x = found.positions_A[step - 1]
             missing[int(step)] = slow(x) - fast(x)
         found = _path(known, fast, ends, _through(missing, steps))

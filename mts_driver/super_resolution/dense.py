@@ -90,6 +90,8 @@ def dense(
         if bad.any():
             found.left_out += some[bad].tolist()
             worst = max(worst, float(filled.astray_A[bad].max()))
+            if not leave_out and len(found.left_out) >= NAMED_GAPS:
+                break
         for k, gap in enumerate(some):
             inside = None if bad[k] else filled.positions_A[:, k]
             yield _piece(frames, int(gap), inside, every_fs, steps, begins)
@@ -118,21 +120,23 @@ def _bounds(frames: Frames, fill: Filler, steps: int, found: Found) -> np.ndarra
     filled = [
         fill(gaps_from(frames, some[k : k + size], 1)[0], steps) for k in range(0, len(some), size)
     ]
-    astray = np.concatenate([one.astray_A for one in filled])
+    astray, moves = np.concatenate([one.astray_A for one in filled]), np.isfinite(frames.inertia)
     if filled[0].expected_A.size:
-        found.astray_A = float(np.median(astray))
-        found.expected_A = float(np.median(np.concatenate([one.expected_A for one in filled])))
-    return bounds_A(astray, frames.numbers)
+        expected = np.concatenate([one.expected_A for one in filled])
+        found.astray_A = float(np.median(astray[:, moves]))
+        found.expected_A = float(np.median(expected[:, moves]))
+    return bounds_A(astray, frames.numbers, moves)
 
 
 def _refusal(found: Found, worst_A: float) -> str:
     where = ", ".join(map(str, found.left_out[:NAMED_GAPS]))
-    more = ", …" if len(found.left_out) > NAMED_GAPS else ""
+    # it ends at the fifth
+    more = " or more" if len(found.left_out) >= NAMED_GAPS else ""
     return (
-        f"{len(found.left_out)} of {found.gaps} gaps cannot be of one trajectory: behind stored "
-        f"frame {where}{more} an atom is up to {worst_A:.2g} Å from where it should have come, far "
-        "more than elsewhere. Frames may be missing or noisy, or their atoms in another order: "
-        "mend them, or leave these gaps open with --leave-out."
+        f"{len(found.left_out)}{more} of {found.gaps} gaps cannot be of one trajectory: behind "
+        f"stored frame {where} an atom is up to {worst_A:.2g} Å from where it should be, far "
+        "more than elsewhere. Frames may be missing or noisy, atoms in another order or wrapped "
+        "into the cell: mend them, or leave these gaps open with --leave-out."
     )
 
 

@@ -29,14 +29,14 @@ def astray_A(gaps: Gaps) -> np.ndarray:
     return found
 
 
-def bounds_A(astray: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def bounds_A(astray: np.ndarray, numbers: np.ndarray, moves: np.ndarray) -> np.ndarray:
     """Return beyond what an atom goes astray as those of its element never do, (N,), Å.
 
-    25 medians over all gaps and atoms of the element, and at least 0.02 Å.
+    25 medians over all gaps and atoms of the element that move, and at least 0.02 Å.
     """
-    found = np.empty(len(numbers))
-    for element in np.unique(numbers):
-        own = numbers == element
+    found = np.full(len(numbers), FLOOR_A)
+    for element in np.unique(numbers[moves]):
+        own = (numbers == element) & moves
         found[own] = max(FLOOR_A, OUTLIER * float(np.median(astray[:, own])))
     return found
 

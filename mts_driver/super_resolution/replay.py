@@ -92,6 +92,8 @@ def read_physics(file: Path) -> Physics:
             f"{file} cannot be replayed: hydrogens with a friction of their own draw noise in "
             "another order, unless <device_steps> are taken."
         )
+    if not (seed := _numbers(root, ".//prng/seed")):
+        raise UserError(f"{file} cannot be replayed: it has no <seed>.")
     clip = _value(root, ".//force_clip", "force", "ev/ang", missing=0.0)
     velocities = root.find(".//initialize/velocities")
     return Physics(
@@ -102,7 +104,7 @@ def read_physics(file: Path) -> Physics:
         max(friction, hydrogen) if friction else 0.0,
         clip or None,
         (root.findtext(".//motion/fixcom") or "true").strip().lower() == "true",
-        int(_numbers(root, ".//prng/seed")[0]),
+        int(seed[0]),
         velocities is not None and velocities.get("mode", "").strip() == "thermal",
         whole,
     )
@@ -110,7 +112,10 @@ def read_physics(file: Path) -> Physics:
 
 def _numbers(root: ET.Element, path: str) -> list[float]:
     words = (root.findtext(path) or "").strip(" []\n").split(",")
-    return [float(word) for word in words if word.strip()]
+    try:
+        return [float(word) for word in words if word.strip()]
+    except ValueError as error:
+        raise UserError(f"<{path.rpartition('/')[2]}> of the input is not understood.") from error
 
 
 def _value(

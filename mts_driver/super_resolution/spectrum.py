@@ -36,7 +36,8 @@ def motion_of_run(
     picoseconds : float
         How much of its end is taken, at most.
     model : str, optional
-        As of `mts_driver.super_resolution.apply.apply`.
+        As of `mts_driver.super_resolution.apply.apply`; where there is no student, a quintic
+        spline.
 
     Raises
     ------
@@ -45,12 +46,11 @@ def motion_of_run(
     """
     if not picoseconds > 0:
         raise UserError(f"picoseconds={picoseconds:g}: give a number above 0.")
-    stored = read_stored(path)
+    stored = read_stored(path, last=2)
     gap_fs = stored.frames.timestep_fs
     steps = max(2, int(np.ceil(gap_fs / LONGEST_INTERVAL_FS - 1e-6)))
     every_fs = gap_fs / steps
-    count = min(len(stored.frames) - 1, int(1e3 * picoseconds / gap_fs))
-    last = stored.last(count + 1)
+    last = read_stored(path, last=1 + max(1, int(1e3 * picoseconds / gap_fs)))
     if model is None and replayed(last, steps, device="cpu", dtype="float32", tell=tell):
         try:
             velocities = [_velocities(last, REPLAY, every_fs, report)]
@@ -58,9 +58,7 @@ def motion_of_run(
         except UserError as error:
             tell(f"not replayed: {error} Shots with the student fill the gaps.")
     if model != REPLAY:
-        model = model or stored.student
-        if model is None:
-            raise UserError(f"'{path}' does not say which student it was run with: give a model.")
+        model = model or stored.student or "quintic"
         velocities = [_velocities(last, model, every_fs, report)]
     length_fs = every_fs * (len(velocities[0]) - 1)
     masses = np.where(np.isfinite(last.frames.inertia), last.frames.inertia, 0.0)

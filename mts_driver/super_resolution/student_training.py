@@ -20,6 +20,9 @@ from mts_driver.super_resolution.frames import Frames
 CHANNELS, MESSAGES, HIDDEN = 32, 16, 128
 """Twice those of a student for dynamics: a frame within a gap is asked for once, not every step."""
 
+MOST_ATOMS = 1_000_000
+"""In all frames that are trained on: a graph of an atom takes about a kilobyte."""
+
 
 def train_student(
     runs: Sequence[Frames],
@@ -58,11 +61,12 @@ def train_student(
         If forces are not known, ``base`` does not know an element, or the checkpoint is of a
         student of another size.
     """
-    frames = [atoms for run in runs for atoms in _labelled(run, stride, test_share)]
+    frames = _labelled(runs, stride, test_share)
     torch.manual_seed(seed)
     model = _model(frames, base)
     check_frames(frames, model.config)
-    rms = float(np.sqrt(np.mean([np.square(a.get_array("teacher_forces")).mean() for a in frames])))
+    forces = np.concatenate([a.get_array("teacher_forces")[_moves(a)] for a in frames])
+    rms = float(np.sqrt(np.square(forces).mean()))
     data = TrainingSet([Graph.of(atoms, model.config) for atoms in frames], [], rms)
     trainer = Trainer(
         *(model, data),
@@ -83,24 +87,28 @@ def train_student(
     return model, cost
 
 
-def force_rmse_eV_A(accelerations: np.ndarray, frames: Frames) -> float:
-    """Return the root mean square error of a model's accelerations (T, N, 3) as forces."""
-    assert frames.accelerations_A_fs2 is not None
-    off = (accelerations - frames.accelerations_A_fs2) * frames.inertia[:, None]
-    return float(np.sqrt(np.square(off).mean()))
+def _moves(atoms: Atoms) -> np.ndarray:
+    moves: np.ndarray = atoms.get_array("force_weight") > 0
+    return moves
 
 
-def _labelled(run: Frames, stride: int, test_share: float) -> list[Atoms]:
-    if run.accelerations_A_fs2 is None:
-        raise UserError("a student is trained on forces, and the frames have none.")
-    known = run.part(0, round((1.0 - test_share) * len(run)), stride)
+def _labelled(runs: Sequence[Frames], stride: int, test_share: float) -> list[Atoms]:
+    """Frames with forces; if there are very many, evenly chosen ones."""
+    known = [run.part(0, round((1.0 - test_share) * len(run)), stride) for run in runs]
+    atoms = sum(len(part) * len(part.numbers) for part in known)
+    every = max(1, -(-atoms // MOST_ATOMS))
     found = []
-    assert known.accelerations_A_fs2 is not None
-    forces = known.accelerations_A_fs2 * run.inertia[:, None]
-    for x, f in zip(known.positions_A, forces, strict=True):
-        atoms = Atoms(run.numbers, x, cell=run.cell_A, pbc=run.cell_A is not None)
-        atoms.set_array("teacher_forces", f)
-        found.append(atoms)
+    for run in (part.part(0, len(part), every) for part in known):
+        if run.accelerations_A_fs2 is None:
+            raise UserError("a student is trained on forces, and the frames have none.")
+        moves = np.isfinite(run.inertia)
+        forces = run.accelerations_A_fs2 * np.where(moves, run.inertia, 0.0)[:, None]
+        for x, f in zip(run.positions_A, forces, strict=True):
+            atoms_of = Atoms(run.numbers, x, cell=run.cell_A, pbc=run.cell_A is not None)
+            atoms_of.set_array("teacher_forces", f)
+            # the forces on held atoms are not stored
+            atoms_of.set_array("force_weight", moves.astype(float))
+            found.append(atoms_of)
     return found
 
 

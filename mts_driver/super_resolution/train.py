@@ -1,14 +1,18 @@
 """From trajectories to a model that fills gaps: `train`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mts_driver import __version__
 from mts_driver.distillation.training.budget import TrainingBudget
 from mts_driver.errors import UserError
-from mts_driver.files import check_output
+from mts_driver.files import check_output, first_difference, read_json, write_json
 from mts_driver.potentials.student.file import save_student
 from mts_driver.progress import Progress
 from mts_driver.super_resolution.compare import Errors, errors_of, errors_of_splines
@@ -95,16 +99,27 @@ def train(
         raise UserError(f"base={base!r} is a student to start from: only for model='student'.")
     if minutes is not None and updates is not None:
         raise UserError("minutes and updates are two budgets: give one of them.")
-    if not (updates or 1) > 0 or not (minutes or 1.0) > 0:
-        raise UserError("give minutes or updates above 0.")
-    checkpoint = output.with_suffix(".training.pt")
-    check_output(output, name="output", suffix=".safetensors", force=force or checkpoint.exists())
+    if updates is not None and updates < 1:
+        raise UserError(f"updates={updates}: give 1 or more.")
+    check_output(output, name="output", suffix=".safetensors", force=True)
+    checkpoint, asked = (output.with_suffix(f".training.{end}") for end in ("pt", "json"))
     if force:
         checkpoint.unlink(missing_ok=True)
+        asked.unlink(missing_ok=True)
+    if not asked.exists():
+        check_output(output, name="output", suffix=".safetensors", force=force)
+    for name, value in (("gap_fs", gap_fs), ("minutes", minutes), ("timestep_fs", timestep_fs)):
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{name}={value:g}: give a finite number above 0.")
+    if not 0 < test_share < 1:
+        raise UserError(f"test_share={test_share:g}: give a number from 0 to 1.")
     runs = [read_stored(path, timestep_fs=timestep_fs) for path in paths]
     if not runs:
         raise UserError("give a trajectory to train on.")
+    _require_one_interval(paths, runs)
     stride = _stride(runs[0].frames.timestep_fs, gap_fs, model)
+    identity = {"model": model, "base": base, "gap_fs": gap_fs, "test_share": test_share}
+    _require_same(asked, identity | {"seed": seed, "trajectories": _digest(runs)})
     budget = TrainingBudget(
         seconds=None if updates else 60.0 * (minutes or DEFAULT_MINUTES), updates=updates
     )
@@ -140,8 +155,37 @@ def train(
         fill, cost = train_network(frames, settings, budget, **how)
         save_network(fill, output, record | asdict(settings) | {"updates": cost["updates"]})
     checkpoint.unlink(missing_ok=True)
+    asked.unlink(missing_ok=True)
     found = _compared(runs, output, model, stride, test_share, window)
     return Trained(output, found, cost)
+
+
+def _digest(runs: Sequence[Stored]) -> str:
+    ends = b"".join(run.frames.positions_A[[0, -1]].tobytes() for run in runs)
+    return sha256(ends + str([len(run.frames) for run in runs]).encode()).hexdigest()
+
+
+def _require_same(file: Path, identity: dict[str, Any]) -> None:
+    """Refuse to go on with the training of something else that was killed."""
+    if file.exists():
+        remedy = "give another output, or force=True to train anew."
+        before = read_json(file, remedy=remedy)
+        if (name := first_difference(before, identity)) is not None:
+            raise UserError(
+                f"'{file}' is of a training with {name}={before.get(name)!r}, not "
+                f"{identity.get(name)!r}: {remedy}"
+            )
+    write_json(file, identity)
+
+
+def _require_one_interval(paths: Sequence[Path], runs: Sequence[Stored]) -> None:
+    first = runs[0].frames.timestep_fs
+    for path, run in zip(paths, runs, strict=True):
+        if abs(run.frames.timestep_fs - first) > 1e-6 * first:
+            raise UserError(
+                f"'{path}' has frames every {run.frames.timestep_fs:g} fs, '{paths[0]}' every "
+                f"{first:g} fs: give those of one interval."
+            )
 
 
 def _stride(timestep_fs: float, gap_fs: float | None, model: str) -> int:
@@ -170,10 +214,21 @@ def _compared(
         return {}
     name = f"student:{file}" if model == STUDENT else str(file)
     # one call a system: a student is bound to its atoms
-    same = [k for k, run in enumerate(runs) if str(run.atoms.symbols) == str(runs[0].atoms.symbols)]
+    same = [k for k, run in enumerate(runs) if _alike(run, runs[0])]
     fill = filler(name, replace(runs[0], frames=parts[0]))
     chosen = [parts[k] for k in same]
     return {model: errors_of(fill, chosen, stride, window), **errors_of_splines(chosen, stride)}
+
+
+def _alike(one: Stored, other: Stored) -> bool:
+    here, there = (
+        np.zeros((3, 3)) if s.frames.cell_A is None else s.frames.cell_A for s in (one, other)
+    )
+    return (
+        np.array_equal(one.frames.numbers, other.frames.numbers)
+        and np.allclose(one.frames.inertia, other.frames.inertia)
+        and np.allclose(here, there)
+    )
 
 
 def last_part(frames: Frames, test_share: float) -> Frames:

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from ase import units
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import read, write
 from running import STUDENT, TEACHER, here, make_run, mts, toy_water
 
 from mts_driver import simulate
 from mts_driver.errors import UserError
+from mts_driver.potentials.student.file import read_student
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.super_resolution.apply import apply
 from mts_driver.super_resolution.files.stored import read_stored
 from mts_driver.super_resolution.fillers import filler
 from mts_driver.super_resolution.frames import gaps_from
+from mts_driver.super_resolution.train import train
 
 HOW = {
     "sockets": {"mode": "unix"},
@@ -126,8 +129,39 @@ def test_a_report_has_the_spectrum_of_such_a_run(in_run, tmp_path):
     assert motion["picoseconds"] == pytest.approx(0.048) and motion["interval_fs"] == 1.0
     assert motion["velocity_autocorrelation"][0] == 1.0 and len(motion["lags_fs"]) == 25
     assert np.trapezoid(motion["density_cm"], motion["wavenumbers_cm"]) == pytest.approx(1.0)
+    short = here("report", in_run, "-o", picture, "--json", numbers, "--spectrum-ps", 0.001)
+    assert short.returncode == 0 and "density of states: 0.004 ps" in short.stdout
     without = here("report", in_run, "-o", picture, "--json", numbers, "--spectrum-ps", 0)
     assert without.returncode == 0 and json.loads(numbers.read_text())["motion"] is None
+
+
+def test_the_teacher_of_a_run_is_the_one_that_is_asked(in_run, tmp_path):
+    assert read_stored(in_run).teacher == TEACHER
+    few, many = (
+        apply(
+            in_run,
+            tmp_path / f"{calls}.extxyz",
+            every_fs=1.0,
+            model=STUDENT,
+            teacher_calls=calls,
+            tell=lambda _: None,
+        )
+        for calls in (0, 3)
+    )
+    off = [
+        np.abs(a.positions - b.positions).max()
+        for a, b in zip(read(few.file, ":"), read(many.file, ":"), strict=True)
+    ]
+    # another teacher would be far away
+    assert 0.0 < max(off) < 1e-3
+
+
+def test_the_end_of_a_run_can_be_read_alone(in_run):
+    whole, end = read_stored(in_run), read_stored(in_run, last=3)
+    assert end.steps.tolist() == [10, 11, 12] and end.start_fs == pytest.approx(40.0)
+    np.testing.assert_array_equal(end.frames.positions_A, whole.frames.positions_A[-3:])
+    with pytest.raises(UserError, match=r"timestep_fs=1: .* has frames every 4 fs"):
+        read_stored(in_run, timestep_fs=1.0)
 
 
 def test_what_cannot_be_stored_is_refused():
@@ -183,6 +217,73 @@ def test_the_teacher_itself_gives_the_frames_back(trajectory, models, tmp_path):
     assert not found.found.left_out
     # that makes the difference
     assert "the centre of mass is held" in told[-1]
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """A trajectory whose first molecules are held, that begins at 5 ps."""
+    from toy_calculators import ToyWater
+
+    atoms = toy_water()
+    atoms.set_constraint(FixAtoms(range(12)))
+    file = tmp_path_factory.mktemp("held") / "held.extxyz"
+    simulate(
+        atoms,
+        steps=60,
+        teacher=ToyWater(),
+        student=None,
+        outer_fs=0.5,
+        friction_per_ps=0.0,
+        hydrogen_mass_Da=0.0,
+        trajectory=file,
+        stride=4,
+        progress=False,
+    )
+    frames = read(file, ":")
+    for frame in frames:
+        frame.info["time_ps"] += 5.0
+    write(file, frames)
+    return file
+
+
+def test_held_atoms_stay_and_are_not_learnt_from(held, models, tmp_path):
+    found = apply(held, tmp_path / "d.extxyz", every_fs=0.5, model=STUDENT, tell=lambda _: None)
+    frames = read(found.file, ":")
+    assert frames[0].info["time_ps"] == pytest.approx(5.0)
+    moved = np.ptp([f.positions for f in frames], axis=0).max(-1)
+    assert moved[:12].max() < 1e-7 < 0.01 < moved[12:].min()
+    student = tmp_path / "s.safetensors"
+    trained = train([held], student, test_share=0.2, updates=3)
+    assert trained.cost["frames"] == 13
+    model, _ = read_student(student)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def test_a_training_that_was_killed_is_not_that_of_something_else(trajectory, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(*_):
+        raise Killed
+
+    output = tmp_path / "s.safetensors"
+    with pytest.raises(Killed):
+        train([trajectory[1]], output, updates=3, report=kill)
+    with pytest.raises(UserError, match=r"is of a training with seed=1, not 2: give another"):
+        train([trajectory[1]], output, updates=3, seed=2)
+    assert train([trajectory[1]], output, updates=3).cost["updates"] == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.safetensors"]
+    with pytest.raises(UserError, match="exists"):
+        train([trajectory[1]], output, updates=3)
+    for wrong, message in (
+        ({"gap_fs": float("nan")}, "gap_fs=nan: give a finite number"),
+        ({"test_share": 1.5}, r"test_share=1\.5"),
+        ({"updates": 0}, "updates=0: give 1 or more"),
+        ({"model": "gru"}, "train student, lstm, rnn"),
+        ({"base": "water", "model": "lstm"}, "only for model='student'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train([trajectory[1]], tmp_path / "t.safetensors", **({"updates": 3} | wrong))
 
 
 @pytest.mark.parametrize("model", ["quintic", STUDENT])

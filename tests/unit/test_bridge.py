@@ -57,6 +57,14 @@ def test_a_student_beats_splines_by_what_it_knows(frames, stride, better):
     assert ours * better < theirs
 
 
+@pytest.mark.parametrize(("stride", "calls"), [(6, 5), (7, 5), (12, 7), (2, 1)])
+def test_calls_of_the_teacher_fall_within_the_gap(frames, stride, calls):
+    between, truth = gaps(frames, stride)
+    teacher, student = Analytic(stiff_and_soft), Analytic(stiff_springs)
+    how = {"masses": MASSES, "steps": stride, "teacher": teacher, "teacher_calls": calls}
+    assert np.abs(bridge(between, student, **how).positions_A - truth).max() < 1e-4
+
+
 @pytest.mark.parametrize("stride", [20, 40])
 def test_calls_of_the_teacher_make_it_better(frames, stride):
     between, truth = gaps(frames, stride)

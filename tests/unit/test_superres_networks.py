@@ -173,6 +173,7 @@ def test_what_cannot_be_trained_on_is_said(vibrations, tmp_path):
         ([replace(vibrations, cell_A=np.eye(3))], "is periodic: use a student"),
         ([vibrations, replace(vibrations, numbers=np.array([1, 8, 1]))], "another order"),
         ([vibrations, replace(vibrations, timestep_fs=1.0)], "every 0.5 fs and every 1 fs"),
+        ([replace(vibrations, masses=np.array([1.0, np.inf, 1.0]))], "of this one are held"),
         ([replace(vibrations, velocities_A_fs=None)], "needs velocities"),
         ([vibrations.part(0, 20)], "no gap of 10 to train on"),
     ):

@@ -113,12 +113,17 @@ def read_md17(path: Path | str, *, timestep_fs: float | None = None) -> Frames:
             "so that there is nothing between them: take the file of MD17 that they were drawn "
             "from."
         )
-    if x.ndim != 3 or len(x) < 3 or forces.shape != x.shape:
+    if x.ndim != 3 or len(x) < 4 or forces.shape != x.shape:
         raise UserError(
             f"'{path}' has positions of the shape {x.shape} and forces of {forces.shape}; both "
-            "must be (frames, atoms, 3), with at least 3 frames."
+            "must be (frames, atoms, 3), with at least 4 frames."
         )
-    timestep_fs = timestep_fs or float(extra.get("timestep_fs", TIMESTEP_FS))
+    said = float(extra["timestep_fs"]) if "timestep_fs" in extra else None
+    if said and timestep_fs and not np.isclose(said, timestep_fs):
+        raise UserError(f"timestep_fs={timestep_fs:g}: '{path}' has frames every {said:g} fs.")
+    timestep_fs = timestep_fs or said or TIMESTEP_FS
+    if not ((numbers > 0) & (numbers < len(atomic_masses))).all():
+        raise UserError(f"'{path}' has atomic numbers that no element has.")
     a = forces / _masses(numbers)
     if "V" in extra:
         return Frames(numbers, timestep_fs, x, extra["V"].astype(float), a)

@@ -1,7 +1,8 @@
 """What runs have stored: frames from MD17's files, extended XYZ, and folders of i-PI."""
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,8 @@ POSITIONS, VELOCITIES, FORCES = "superres_positions", "superres_velocities", "su
 """Files of a run with ``--store-for-superres``."""
 _STEP = re.compile(r"Step:\s*(\d+)")
 _VECTORS = {VELOCITIES: BOHR_A / AU_TIME_FS, FORCES: HARTREE_PER_BOHR_EV_A}
+REPEATED = 10
+"""Frames more than are asked for, since a kill may leave the last in some of the files only."""
 SAME_TIME_FS = 1e-4
 
 
@@ -38,19 +41,23 @@ class Stored:
         What is in it.
     atoms : ase.Atoms
         The system, with the masses of the run, for potentials and for what is written.
-    student : str or None
-        The specification of the run's student, where it is known.
+    student, teacher : str or None
+        The specifications of the run's models, where they are known.
     input : Path or None
         Of a run under i-PI.
     steps : array of int, shape (T,), or None
         Its outer steps at which frames are stored.
+    start_fs : float
+        When the first frame was.
     """
 
     frames: Frames
     atoms: Atoms
     student: str | None = None
+    teacher: str | None = None
     input: Path | None = None
     steps: np.ndarray | None = None
+    start_fs: float = 0.0
 
     def last(self, count: int) -> "Stored":
         """Return the last frames."""
@@ -59,10 +66,13 @@ class Stored:
             self,
             frames=self.frames.part(first, len(self.frames)),
             steps=None if self.steps is None else self.steps[first:],
+            start_fs=self.start_fs + first * self.frames.timestep_fs,
         )
 
 
-def read_stored(path: Path | str, *, timestep_fs: float | None = None) -> Stored:
+def read_stored(
+    path: Path | str, *, timestep_fs: float | None = None, last: int | None = None
+) -> Stored:
     """Read a trajectory.
 
     Parameters
@@ -73,6 +83,8 @@ def read_stored(path: Path | str, *, timestep_fs: float | None = None) -> Stored
         with ``--store-for-superres``.
     timestep_fs : float, optional
         Between the frames of a file that does not say it.
+    last : int, optional
+        Only so many frames at the end, where the rest would take memory and time.
 
     Raises
     ------
@@ -85,10 +97,12 @@ def read_stored(path: Path | str, *, timestep_fs: float | None = None) -> Stored
         raise UserError(f"timestep_fs={timestep_fs:g}: give a number above 0.")
     if path.suffix == ".npz":
         frames = read_md17(path, timestep_fs=timestep_fs)
-        return Stored(frames, Atoms(frames.numbers, frames.positions_A[0]))
-    if path.is_dir() or path.suffix == ".xml":
-        return _read_ipi(path)
-    return _read_file(path, timestep_fs)
+        found = Stored(frames, Atoms(frames.numbers, frames.positions_A[0]))
+    elif path.is_dir() or path.suffix == ".xml":
+        found = _read_ipi(path, timestep_fs, last)
+    else:
+        found = _read_file(path, timestep_fs)
+    return found if last is None else found.last(last)
 
 
 def stores_for_superres(path: Path) -> bool:
@@ -132,7 +146,7 @@ def _read_file(path: Path, timestep_fs: float | None) -> Stored:
         found[0].cell.array if found[0].pbc.any() else None,
     )
     atoms.set_masses(found[0].get_masses())
-    return Stored(frames, atoms)
+    return Stored(frames, atoms, start_fs=1e3 * float(found[0].info.get("time_ps", 0.0)))
 
 
 def _has_forces(frame: Atoms) -> bool:
@@ -175,7 +189,7 @@ def _even(path: Path, times_fs: np.ndarray, timestep_fs: float | None) -> float:
     return usual
 
 
-def _read_ipi(path: Path) -> Stored:
+def _read_ipi(path: Path, timestep_fs: float | None, last: int | None) -> Stored:
     folder = RunFolder.find(path)
     stem = folder.properties.name.rpartition(".")[0]
     files = {
@@ -190,9 +204,9 @@ def _read_ipi(path: Path) -> Stored:
             )
     atoms = read_structure(folder.path / "start.extxyz")
     start = next(iread(folder.path / "start.extxyz", index="-1:"))
-    positions = _steps_of_ase(files[POSITIONS], len(atoms))
+    positions = _steps_of_ase(files[POSITIONS], len(atoms), last)
     vectors = {
-        what: {n: unit * a for n, a in _steps_of_xyz(files[what], atoms).items()}
+        what: {n: unit * a for n, a in _steps_of_xyz(files[what], atoms, last).items()}
         for what, unit in _VECTORS.items()
     }
     # a kill may leave the last frame in some of the files only
@@ -206,7 +220,7 @@ def _read_ipi(path: Path) -> Stored:
     )
     frames = Frames(
         atoms.numbers,
-        _even(path, _outer_fs(folder) * np.array(steps), None),
+        _even(path, _outer_fs(folder) * np.array(steps), timestep_fs),
         *(x, v, f / masses[:, None], masses),
         None if folder.isolated else start.cell.array,
     )
@@ -215,7 +229,8 @@ def _read_ipi(path: Path) -> Stored:
         atoms.set_cell(None)
         atoms.pbc = False
     file = path if path.is_file() else path / "input.xml"
-    return Stored(frames, atoms, _student_of(file), file, np.array(steps))
+    start_fs = frames.timestep_fs * steps[0] / max(1, steps[1] - steps[0])
+    return Stored(frames, atoms, *_models_of(file), file, np.array(steps), start_fs)
 
 
 def _outer_fs(folder: RunFolder) -> float:
@@ -229,18 +244,22 @@ def _outer_fs(folder: RunFolder) -> float:
     return float(1e3 * printed["time"][-1] / printed["step"][-1])
 
 
-def _student_of(path: Path) -> str | None:
-    """Return the specification of the student in a run's input, if it has one."""
+def _models_of(path: Path) -> tuple[str | None, str | None]:
+    """Return the specifications of student and teacher in a run's input, if it has them."""
     found = read_input(path)
-    model = found.models.get(found.student or "", "")
-    file = found.path.parent / model.removeprefix("student:")
-    return f"student:{file}" if model.startswith("student:") and file.is_file() else model or None
+    models = [found.models.get(name or "", "") for name in (found.student, found.teacher)]
+    files = [path.parent / model.removeprefix("student:") for model in models]
+    student, teacher = (
+        f"student:{file}" if model.startswith("student:") and file.is_file() else model or None
+        for model, file in zip(models, files, strict=True)
+    )
+    return student, teacher
 
 
-def _steps_of_ase(file: Path, natoms: int) -> dict[int, np.ndarray]:
+def _steps_of_ase(file: Path, natoms: int, last: int | None) -> dict[int, np.ndarray]:
     """Positions by step; of a step that was written twice the later one counts."""
     found: dict[int, np.ndarray] = {}
-    for start, comment, lines in _blocks(file, natoms):
+    for start, comment, lines in _last(file, natoms, last):
         step = _STEP.search(comment)
         if step is None:
             raise UserError(f"{file}, line {start + 1}: no frame of i-PI.")
@@ -248,15 +267,21 @@ def _steps_of_ase(file: Path, natoms: int) -> dict[int, np.ndarray]:
     return found
 
 
-def _steps_of_xyz(file: Path, atoms: Atoms) -> dict[int, np.ndarray]:
+def _steps_of_xyz(file: Path, atoms: Atoms, last: int | None) -> dict[int, np.ndarray]:
     found: dict[int, np.ndarray] = {}
-    for start, comment, lines in _blocks(file, len(atoms)):
+    for start, comment, lines in _last(file, len(atoms), last):
         step = _STEP.search(comment)
         symbols = [element_of(line.split()[0]) for line in lines]
         if step is None or symbols != atoms.get_chemical_symbols():
             raise UserError(f"{file}, line {start + 1}: no frame of i-PI of the atoms of the run.")
         found[int(step.group(1))] = _columns(file, start, lines)
     return found
+
+
+def _last(file: Path, natoms: int, last: int | None) -> Iterable[tuple[int, str, list[str]]]:
+    """All complete frames, or the last of them and a few that a restart may have repeated."""
+    blocks = _blocks(file, natoms)
+    return blocks if last is None else deque(blocks, maxlen=last + REPEATED)
 
 
 def _blocks(file: Path, natoms: int) -> Iterator[tuple[int, str, list[str]]]:

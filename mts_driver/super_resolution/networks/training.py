@@ -162,6 +162,8 @@ def _require_one_molecule(runs: Sequence[Frames]) -> None:
                 f"the trajectories have frames every {first.timestep_fs:g} fs and every "
                 f"{frames.timestep_fs:g} fs: give those of one interval."
             )
+        if not np.isfinite(frames.inertia).all():
+            raise UserError("a network learns a free molecule, and atoms of this one are held.")
         if frames.velocities_A_fs is None:
             raise UserError("a network needs velocities, and the frames have none.")
 
