@@ -29,7 +29,7 @@ from mts_driver.super_resolution.splines import SPLINES
 from mts_driver.super_resolution.train import last_part, train
 
 ONE_WAY = " one-way"
-CALLS = {"student": 0, "student, 1 call": 1, "student, 3 calls": 3}
+CALLS = {"student": 0, "student 1 call": 1, "student 3 calls": 3}
 MODELS = (*SPLINES, *(k + w for k in NETWORKS for w in ("", ONE_WAY)), "general", *CALLS)
 UPDATES = 2000
 """Of a network for gaps of 10 frames; for others as many steps through gaps."""
