@@ -106,7 +106,7 @@ def train(
     if force:
         checkpoint.unlink(missing_ok=True)
         asked.unlink(missing_ok=True)
-    if not asked.exists():
+    if not checkpoint.exists():
         check_output(output, name="output", suffix=".safetensors", force=force)
     for name, value in (("gap_fs", gap_fs), ("minutes", minutes), ("timestep_fs", timestep_fs)):
         if value is not None and not 0 < value < math.inf:
@@ -119,7 +119,10 @@ def train(
     _require_one_interval(paths, runs)
     stride = _stride(runs[0].frames.timestep_fs, gap_fs, model)
     identity = {"model": model, "base": base, "gap_fs": gap_fs, "test_share": test_share}
-    _require_same(asked, identity | {"seed": seed, "trajectories": _digest(runs)})
+    identity |= {"seed": seed, "trajectories": _digest(runs)}
+    if checkpoint.exists():
+        _require_same(asked, identity)
+    write_json(asked, identity)
     budget = TrainingBudget(
         seconds=None if updates else 60.0 * (minutes or DEFAULT_MINUTES), updates=updates
     )
@@ -167,15 +170,13 @@ def _digest(runs: Sequence[Stored]) -> str:
 
 def _require_same(file: Path, identity: dict[str, Any]) -> None:
     """Refuse to go on with the training of something else that was killed."""
-    if file.exists():
-        remedy = "give another output, or force=True to train anew."
-        before = read_json(file, remedy=remedy)
-        if (name := first_difference(before, identity)) is not None:
-            raise UserError(
-                f"'{file}' is of a training with {name}={before.get(name)!r}, not "
-                f"{identity.get(name)!r}: {remedy}"
-            )
-    write_json(file, identity)
+    remedy = "give another output, or force=True to train anew."
+    before = read_json(file, remedy=remedy)
+    if (name := first_difference(before, identity)) is not None:
+        raise UserError(
+            f"'{file}' is of a training with {name}={before.get(name)!r}, not "
+            f"{identity.get(name)!r}: {remedy}"
+        )
 
 
 def _require_one_interval(paths: Sequence[Path], runs: Sequence[Stored]) -> None:

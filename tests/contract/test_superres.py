@@ -259,12 +259,17 @@ def test_held_atoms_stay_and_are_not_learnt_from(held, models, tmp_path):
     assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 
-def test_a_training_that_was_killed_is_not_that_of_something_else(trajectory, tmp_path):
+def test_a_training_that_was_killed_is_not_that_of_something_else(
+    trajectory, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mts_driver.distillation.training.trainer.SAVE_EVERY_S", 0.0)
+
     class Killed(Exception):
         pass
 
-    def kill(*_):
-        raise Killed
+    def kill(what, done, total):
+        if done == 2:
+            raise Killed
 
     output = tmp_path / "s.safetensors"
     with pytest.raises(Killed):
