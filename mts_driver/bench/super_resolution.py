@@ -153,7 +153,7 @@ def _row(
     fill = filler(name, runs[0], teacher=teacher if calls else None, teacher_calls=calls)
     report("filling", 0.0, 1.0)
     found, truth, seconds = _filled(fill, parts, gap)
-    true, own = _spectra(fill, parts, gap)
+    true, own = (_density(parts, gap, inside) for inside in (truth, found))
     peaks = true.peaks_cm()
     shifts = [float(np.abs(own.peaks_cm() - peak).min()) for peak in peaks]
     frames = sum(a.shape[0] * a.shape[1] for a in found)
@@ -216,7 +216,7 @@ def _filled(
     for k, frames in enumerate(parts):
         between, inside = gaps(frames, gap)
         if k == 0:  # kernels are compiled at the first call
-            fill(between, gap)
+            fill(between.part(0, 2), gap)
         began = time.perf_counter()
         found.append(fill(between, gap).positions_A)
         seconds += time.perf_counter() - began
@@ -224,36 +224,33 @@ def _filled(
     return found, truth, seconds
 
 
-def _spectra(
-    fill: Filler, parts: Sequence[Frames], gap: int
-) -> tuple[DensityOfStates, DensityOfStates]:
-    """Densities of states of the true frames and of the filled ones, velocities found alike."""
-    found = []
-    for model in (None, fill):
-        velocities = list[np.ndarray]()
-        for frames in parts:
-            coarse = frames.part(0, len(frames), gap)
-            how = model or _truth(frames, gap)
-            pieces = dense(coarse, how, every_fs=frames.timestep_fs, leave_out=True, found=Found())
-            velocities += _without_gaps(pieces)
-        found.append(
-            density_of_states(
-                velocities,
-                parts[0].inertia,
-                interval_fs=parts[0].timestep_fs,
-                longest_fs=SEGMENT_FS,
-            )
+def _density(parts: Sequence[Frames], gap: int, inside: Sequence[np.ndarray]) -> DensityOfStates:
+    """Return that of stored frames and those within the gaps, of each part (gap - 1, G, N, 3)."""
+    velocities = list[np.ndarray]()
+    for frames, positions in zip(parts, inside, strict=True):
+        coarse = frames.part(0, len(frames), gap)
+        pieces = dense(
+            coarse,
+            _known(positions),
+            every_fs=frames.timestep_fs,
+            leave_out=True,
+            found=Found(),
         )
-    return found[0], found[1]
+        velocities += _without_gaps(pieces)
+    return density_of_states(
+        velocities,
+        parts[0].inertia,
+        interval_fs=parts[0].timestep_fs,
+        longest_fs=SEGMENT_FS,
+    )
 
 
-def _truth(frames: Frames, gap: int) -> Filler:
-    """Return what fills gaps with the frames that were there."""
+def _known(positions: np.ndarray) -> Filler:
+    """Return what fills gaps with frames that are there already."""
 
     def filled(gaps: Gaps, steps: int) -> Bridged:
-        inside = frames.positions_A[gap * gaps.first + np.arange(1, steps)[:, None]]
         nothing = np.zeros(gaps.left[0].shape[:2])
-        return Bridged(inside, nothing, nothing)
+        return Bridged(positions[:, gaps.first], nothing, nothing)
 
     return filled
 
