@@ -45,7 +45,7 @@ _HOMES = {
     "distill": "distillation.make_student",
     "load_potential": "potentials.load",
     "prepare": "runs.prepare",
-    "report": "analysis.report",
+    "report": "super_resolution.report",
     "resonance": "validation.resonance.resonance",
     "run": "runs.run",
     "simulate": "simulation.simulate.run",

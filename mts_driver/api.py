@@ -13,7 +13,7 @@ They return `SimulationResult`, `PreparedRun`, `RunResult`, `DistillationResult`
 `ResonanceResult` and `Report`. What a user can put right is a `UserError`.
 """
 
-from mts_driver.analysis.report import Report, report
+from mts_driver.analysis.report import Report
 from mts_driver.distillation.make_student import DistillationResult, distill
 from mts_driver.errors import UserError
 from mts_driver.potentials.load import load_potential
@@ -21,6 +21,7 @@ from mts_driver.runs.prepare import PreparedRun, prepare
 from mts_driver.runs.run import RunResult, run
 from mts_driver.simulation.simulate.result import Holes, SimulationResult, Timings
 from mts_driver.simulation.simulate.run import simulate
+from mts_driver.super_resolution.report import report
 from mts_driver.validation.check_student import CheckResult, check
 from mts_driver.validation.resonance.resonance import ResonanceResult, resonance
 

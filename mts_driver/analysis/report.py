@@ -48,7 +48,7 @@ def report(
     discard: float = DISCARD,
     motion: Motion | None = None,
 ) -> Report:
-    """Show what a run gained and whether its physics held; `mts report` calls this.
+    """Show what a run gained and whether its physics held, from what is stored.
 
     Writes ``report.png`` and ``report.json``: speed, temperatures, g(r), potential energy and X-H
     bonds with their errors.

@@ -91,6 +91,12 @@ class RunFolder:
         )
 
 
+def stores_for_superres(path: Path) -> bool:
+    """Tell whether a run has been told to store what fills gaps, and has begun to."""
+    folder = path.parent if path.is_file() else path
+    return any(folder.glob("*.superres_velocities_0.xyz"))
+
+
 def _read_input(path: Path) -> ET.Element:
     try:
         root = ET.parse(path).getroot()

@@ -17,7 +17,6 @@ from mts_driver.errors import UserError
 from mts_driver.files import read_json, write_json
 from mts_driver.potentials.load import load_potential
 from mts_driver.progress import Progress
-from mts_driver.super_resolution.bridge import Bridged
 from mts_driver.super_resolution.compare import errors
 from mts_driver.super_resolution.dense import Found, dense
 from mts_driver.super_resolution.files.md17 import made_of
@@ -25,8 +24,9 @@ from mts_driver.super_resolution.files.stored import Stored, read_stored
 from mts_driver.super_resolution.fillers import Filler, filler
 from mts_driver.super_resolution.frames import Frames, Gaps, Piece, gaps
 from mts_driver.super_resolution.networks.recurrences import NETWORKS
-from mts_driver.super_resolution.splines import SPLINES
 from mts_driver.super_resolution.train import last_part, train
+from mts_driver.super_resolution.ways.bridge import Bridged
+from mts_driver.super_resolution.ways.splines import SPLINES
 
 ONE_WAY = " one-way"
 CALLS = {"student": 0, "student 1 call": 1, "student 3 calls": 3}

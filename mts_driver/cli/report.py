@@ -7,7 +7,6 @@ import typer
 from rich.table import Table
 
 from mts_driver.cli.console import plain_console
-from mts_driver.errors import UserError
 
 
 def report(
@@ -47,33 +46,22 @@ def report(
     the autocorrelation of velocities, from frames that are filled in between the stored ones.
     Example: mts report run --reference single-step
     """
-    from mts_driver.analysis.report import report as write
     from mts_driver.cli.stages import StageProgress
-    from mts_driver.super_resolution.files.stored import stores_for_superres
+    from mts_driver.super_resolution.report import report as write
 
     console = plain_console()
-    motion = None
-    if spectrum_ps and stores_for_superres(run_dir):
-        from mts_driver.super_resolution.spectrum import motion_of_run
-
-        try:
-            with StageProgress(console) as progress:
-                motion = motion_of_run(
-                    run_dir, picoseconds=spectrum_ps, tell=console.print, report=progress
-                )
-            told = f"{motion.picoseconds:.3g} ps, frames {motion.frames}, every"
-            console.print(f"density of states: {told} {motion.interval_fs:g} fs")
-        except UserError as error:  # a report never fails for what is beside it
-            console.print(f"no density of states: {error}")
-    made = write(
-        run_dir,
-        reference=reference,
-        experiment=experiment,
-        picture=picture,
-        json_file=json_file,
-        discard=discard,
-        motion=motion,
-    )
+    with StageProgress(console) as progress:
+        made = write(
+            run_dir,
+            reference=reference,
+            experiment=experiment,
+            picture=picture,
+            json_file=json_file,
+            discard=discard,
+            spectrum_ps=spectrum_ps,
+            tell=console.print,
+            report=progress,
+        )
     console.print(_table(made.results))
     console.print(f"written: {made.picture}, {made.json}")
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from mts_driver.super_resolution.fillers import Filler
 from mts_driver.super_resolution.frames import Frames, gaps
-from mts_driver.super_resolution.splines import SPLINES, spline
+from mts_driver.super_resolution.ways.splines import SPLINES, spline
 
 ATOMS_AT_ONCE = 4096
 

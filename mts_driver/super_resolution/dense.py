@@ -10,7 +10,7 @@ from mts_driver.errors import UserError
 from mts_driver.super_resolution.doubts import bounds_A
 from mts_driver.super_resolution.fillers import Filler
 from mts_driver.super_resolution.frames import Frames, Piece, gaps_from
-from mts_driver.super_resolution.replay import Replay
+from mts_driver.super_resolution.ways.replay import Replay
 
 JUDGED = 200
 """Gaps, spread over the trajectory, that tell how far atoms go astray."""

@@ -7,13 +7,13 @@ import numpy as np
 
 from mts_driver.errors import UserError
 from mts_driver.potentials.load import as_potential, student_spec
-from mts_driver.super_resolution.bridge import Bridged, bridge
 from mts_driver.super_resolution.doubts import astray_A
 from mts_driver.super_resolution.files.stored import Stored
 from mts_driver.super_resolution.frames import Gaps
 from mts_driver.super_resolution.networks.file import is_network, read_network, require_fits
-from mts_driver.super_resolution.replay import Replay, read_physics
-from mts_driver.super_resolution.splines import SPLINES, spline
+from mts_driver.super_resolution.ways.bridge import Bridged, bridge
+from mts_driver.super_resolution.ways.replay import Replay, read_physics
+from mts_driver.super_resolution.ways.splines import SPLINES, spline
 
 LONGEST_STEP_FS = 0.5
 """Of a shot."""
@@ -42,7 +42,7 @@ def filler(
         ``linear``, ``cubic`` or ``quintic``; ``replay``, of a run with all outer steps; a file of
         ``mts superres train``; or a student, as elsewhere.
     teacher, teacher_calls
-        See `mts_driver.super_resolution.bridge.bridge`.
+        See `mts_driver.super_resolution.ways.bridge.bridge`.
 
     Raises
     ------

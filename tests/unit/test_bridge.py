@@ -12,9 +12,9 @@ from integrators.splitting import baoab
 from integrators.state import initial_state
 from integrators.walk import run_and_keep
 from mts_driver.errors import UserError
-from mts_driver.super_resolution.bridge import bridge
 from mts_driver.super_resolution.frames import Frames, gaps
-from mts_driver.super_resolution.splines import spline
+from mts_driver.super_resolution.ways.bridge import bridge
+from mts_driver.super_resolution.ways.splines import spline
 
 TIMESTEP = 0.05
 MASSES = chain_state()[2].numpy()

@@ -9,7 +9,7 @@ from mts_driver.errors import UserError
 from mts_driver.super_resolution.doubts import astray_A, bounds_A, unexplained
 from mts_driver.super_resolution.files.md17 import made_of, read_md17, write_md17
 from mts_driver.super_resolution.frames import Frames, gaps
-from mts_driver.super_resolution.splines import SPLINES, spline
+from mts_driver.super_resolution.ways.splines import SPLINES, spline
 from mts_driver.units import EV_FS2_A2_PER_AMU, KCAL_MOL_EV
 
 PERIOD_FS = 10.0

@@ -105,12 +105,6 @@ def read_stored(
     return found if last is None else found.last(last)
 
 
-def stores_for_superres(path: Path) -> bool:
-    """Tell whether a run has been told to store what is needed, and has begun to."""
-    folder = path.parent if path.is_file() else path
-    return any(folder.glob(f"*.{VELOCITIES}_0.xyz"))
-
-
 def _read_file(path: Path, timestep_fs: float | None) -> Stored:
     if not path.exists():
         raise UserError(f"'{path}' does not exist.")

@@ -22,8 +22,8 @@ from integrators.state import Potential
 from mts_driver.errors import UserError
 from mts_driver.simulation.simulate.random_numbers import RandomNumbers
 from mts_driver.simulation.simulate.timed_model import TimedModel
-from mts_driver.super_resolution.bridge import Bridged
 from mts_driver.super_resolution.frames import Gaps
+from mts_driver.super_resolution.ways.bridge import Bridged
 from mts_driver.units import BOLTZMANN_EV_K
 
 SAME_A = 1e-3

@@ -16,7 +16,7 @@ from scipy.interpolate import BarycentricInterpolator
 from integrators.state import Potential
 from mts_driver.errors import UserError
 from mts_driver.super_resolution.frames import Gaps
-from mts_driver.super_resolution.splines import SPLINES, spline
+from mts_driver.super_resolution.ways.splines import SPLINES, spline
 
 Accelerations = Callable[[np.ndarray], np.ndarray]
 """From positions (G, N, 3), Å, to accelerations, Å/fs²."""

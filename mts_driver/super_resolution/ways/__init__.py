@@ -1,0 +1,1 @@
+"""Ways to fill a gap that need no training of their own: splines, shots, replays."""
