@@ -5,6 +5,7 @@ import importlib
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,10 @@ def module_here(spec: str) -> Path | None:
     return found if found.parent == here else None
 
 
+_PARSER = threading.Lock()
+"""Python's own parser fails now and then where several threads are in it (3.11)."""
+
+
 def _parse_arguments(query: str, spec: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for item in filter(None, query.split("&")):
@@ -231,7 +236,8 @@ def _parse_arguments(query: str, spec: str) -> dict[str, Any]:
                 "such as ?rc=6.0&width=1.0."
             )
         try:
-            arguments[key] = ast.literal_eval(value)
+            with _PARSER:
+                arguments[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             arguments[key] = value
     return arguments
