@@ -34,6 +34,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             )
         axes.set_title(molecule.replace("_", " "), fontsize="medium")
         axes.grid(color="0.9", lw=0.6)
+    gaps = sorted({row["gap"] for row in rows})
+    panels[0, 0].set_xticks(gaps, [str(gap) for gap in gaps])
+    panels[0, 0].minorticks_off()
     for axes in panels[-1]:
         axes.set_xlabel("gap (frames)")
     for axes in panels[:, 0]:
