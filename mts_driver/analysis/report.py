@@ -53,31 +53,13 @@ def report(
     Writes ``report.png`` and ``report.json``: speed, temperatures, g(r), potential energy and X-H
     bonds with their errors.
 
+    Parameters, errors and what is returned are those of `mts_driver.report`.
+
     Parameters
     ----------
-    run_dir : path
-        Folder of a run of ``mts run`` or i-PI, or its input file.
-    reference : path, optional
-        Another run of the same atoms, such as one with single steps, to compare with.
-    experiment : path, optional
-        Text file with r (Å) and g(r) in its first two columns, drawn beside the computed g(r).
-    picture, json_file : path, optional
-        Files to write; by default ``report.png`` and ``report.json`` in the folder of the run.
-    discard : float
-        Share of the steps, of either run, that averages leave out as equilibration.
     motion : Motion, optional
         The density of states and the autocorrelation of velocities, of
         `mts_driver.super_resolution.spectrum.motion_of_run`: they get panels and numbers, too.
-
-    Returns
-    -------
-    Report
-        Where both are, and the numbers.
-
-    Raises
-    ------
-    UserError
-        If freud is not installed, a file is missing or damaged, or the runs don't fit together.
     """
     if not available():
         raise UserError("reports need freud for g(r): pip install freud-analysis")

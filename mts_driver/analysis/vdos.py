@@ -43,11 +43,10 @@ class DensityOfStates:
 
     def overlap(self, other: "DensityOfStates") -> float:
         """Return the area below both, 0 to 1; 1 if they are the same."""
-        below = np.minimum(self.density, np.interp(self.wavenumbers_cm, *other._points()))
+        below = np.minimum(
+            self.density, np.interp(self.wavenumbers_cm, other.wavenumbers_cm, other.density)
+        )
         return float(np.trapezoid(below, self.wavenumbers_cm))
-
-    def _points(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.wavenumbers_cm, self.density
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from mts_driver.super_resolution.files.stored import Stored, read_stored
 from mts_driver.super_resolution.fillers import Filler, filler
 from mts_driver.super_resolution.frames import Frames, Gaps, Piece, gaps
 from mts_driver.super_resolution.networks.recurrences import NETWORKS
-from mts_driver.super_resolution.train import last_part, train
+from mts_driver.super_resolution.train import train
 from mts_driver.super_resolution.ways.bridge import Bridged
 from mts_driver.super_resolution.ways.splines import SPLINES
 
@@ -146,7 +146,7 @@ def _row(
     report: Progress,
 ) -> dict[str, Any]:
     runs = [read_stored(path) for path in paths]
-    parts = [last_part(run.frames, TEST_SHARE) for run in runs]
+    parts = [run.frames.split(TEST_SHARE)[1] for run in runs]
     name, cost = _model(folder, paths, runs, molecule, gap, model, updates, report)
     calls = CALLS.get(model, 0)
     teacher = (made_of(paths[0]) or {}).get("teacher", "so3lr")

@@ -13,7 +13,7 @@ from mts_driver.super_resolution.dense import Found, dense, intervals
 from mts_driver.super_resolution.doubts import unexplained
 from mts_driver.super_resolution.files.stored import Stored, read_stored
 from mts_driver.super_resolution.files.write import check_format, open_output
-from mts_driver.super_resolution.fillers import REPLAY, filler
+from mts_driver.super_resolution.fillers import REPLAY, Filler, filler
 from mts_driver.super_resolution.frames import gaps_from
 
 
@@ -85,9 +85,10 @@ def apply(
     check_format(output, open_gaps=leave_out)
     stored = read_stored(path, timestep_fs=timestep_fs)
     steps = intervals(stored.frames.timestep_fs, every_fs)
+    fill = None
     if model is None and not teacher_calls:
-        model = replayed(stored, steps, device=device, dtype=dtype, tell=tell)
-    model = model or stored.student
+        fill = replayed(stored, steps, device=device, dtype=dtype, tell=tell)
+    model = model or (REPLAY if fill else stored.student)
     if model is None:
         raise UserError(
             f"'{path}' does not say which student it was run with: give a model, such as a "
@@ -95,7 +96,7 @@ def apply(
         )
     if teacher_calls and teacher is None:
         teacher = stored.teacher
-    fill = filler(
+    fill = fill or filler(
         model, stored, teacher=teacher, teacher_calls=teacher_calls, device=device, dtype=dtype
     )
     total = (len(stored.frames) - 1) * steps + 1
@@ -122,8 +123,8 @@ def apply(
 
 def replayed(
     stored: Stored, steps: int, *, device: str, dtype: str, tell: Callable[[str], None]
-) -> str | None:
-    """Return ``replay`` if the run's own noise takes it from the first frame to the second."""
+) -> Filler | None:
+    """Return a replay if the run's own noise takes it from the first frame to the second."""
     if stored.input is None:
         return None
     try:
@@ -132,4 +133,4 @@ def replayed(
     except UserError as error:
         tell(f"not replayed: {error} Shots with the student fill the gaps.")
         return None
-    return REPLAY
+    return fill

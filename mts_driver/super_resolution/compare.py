@@ -5,11 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mts_driver.super_resolution.fillers import Filler
+from mts_driver.super_resolution.fillers import Filler, by_spline
 from mts_driver.super_resolution.frames import Frames, gaps
-from mts_driver.super_resolution.ways.splines import SPLINES, spline
-
-ATOMS_AT_ONCE = 4096
+from mts_driver.super_resolution.ways.splines import SPLINES
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def errors_of(fill: Filler, parts: Sequence[Frames], stride: int, window: int = 
     found, truth = [], []
     for frames in parts:
         between, inside = gaps(frames, stride, window)
-        size = max(1, ATOMS_AT_ONCE // len(frames.numbers))
+        size = frames.gaps_at_once
         for start in range(0, len(between), size):
             some = between.part(start, start + size)
             found.append(fill(some, stride).positions_A)
@@ -60,15 +58,9 @@ def errors_of(fill: Filler, parts: Sequence[Frames], stride: int, window: int = 
 
 def errors_of_splines(parts: Sequence[Frames], stride: int) -> dict[str, Errors]:
     """Return the errors of all splines whose data are known."""
-    out = {}
-    for kind, count in SPLINES.items():
-        if any(len(frames.series()) < count for frames in parts):
-            continue
-        found, truth = [], []
-        for frames in parts:
-            between, inside = gaps(frames, stride)
-            times = frames.timestep_fs * np.arange(1, stride)
-            found.append(spline(between, times, kind))
-            truth.append(inside)
-        out[kind] = errors(found, truth)
-    return out
+    known = min(len(frames.series()) for frames in parts)
+    return {
+        kind: errors_of(by_spline(kind), parts, stride)
+        for kind, count in SPLINES.items()
+        if count <= known
+    }

@@ -14,8 +14,6 @@ from mts_driver.super_resolution.ways.replay import Replay
 
 JUDGED = 200
 """Gaps, spread over the trajectory, that tell how far atoms go astray."""
-ATOMS_AT_ONCE = 4096
-"""Of all gaps that are filled side by side, about."""
 NAMED_GAPS = 5
 
 
@@ -81,7 +79,7 @@ def dense(
     found.gaps = count = len(frames) - 1
     # a replay has proved itself when it ends where the run did
     bounds = np.inf if isinstance(fill, Replay) else _bounds(frames, fill, steps, found)
-    size, begins, worst = _at_once(frames), True, 0.0
+    size, begins, worst = frames.gaps_at_once, True, 0.0
     for start in range(0, count, size):
         some = np.arange(start, min(count, start + size))
         gaps, _ = gaps_from(frames, some, 1)
@@ -109,14 +107,10 @@ def dense(
     )
 
 
-def _at_once(frames: Frames) -> int:
-    return max(1, ATOMS_AT_ONCE // len(frames.numbers))
-
-
 def _bounds(frames: Frames, fill: Filler, steps: int, found: Found) -> np.ndarray:
     """Return beyond what an atom's going astray is a doubt, from some of the gaps."""
     some = np.unique(np.linspace(0, len(frames) - 2, JUDGED).astype(int))
-    size = _at_once(frames)
+    size = frames.gaps_at_once
     filled = [
         fill(gaps_from(frames, some[k : k + size], 1)[0], steps) for k in range(0, len(some), size)
     ]

@@ -59,7 +59,7 @@ def filler(
             f"teacher_calls={teacher_calls} with model={model!r}: only a student can use them."
         )
     if model in SPLINES:
-        return lambda gaps, steps: _plain(gaps, spline(gaps, _times(gaps, steps), model))
+        return by_spline(model)
     if not by_student:
         return _by_network(Path(model), stored)
     spec, _ = student_spec(model)
@@ -84,6 +84,11 @@ def filler(
         return Bridged(found.positions_A[finer - 1 :: finer], found.astray_A, found.expected_A)
 
     return by_shots
+
+
+def by_spline(kind: str) -> Filler:
+    """Return what fills gaps by a spline; see `mts_driver.super_resolution.ways.splines`."""
+    return lambda gaps, steps: _plain(gaps, spline(gaps, _times(gaps, steps), kind))
 
 
 def _replay(stored: Stored, device: str, dtype: str) -> Filler:

@@ -9,6 +9,9 @@ from ase.data import atomic_masses
 from mts_driver.errors import UserError
 from mts_driver.units import EV_FS2_A2_PER_AMU
 
+ATOMS_AT_ONCE = 4096
+"""Of all gaps that are filled side by side, about."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frames:
@@ -78,6 +81,16 @@ class Frames:
             n: None if (a := getattr(self, n)) is None else a[start:end:every] for n in names
         }
         return replace(self, timestep_fs=every * self.timestep_fs, **cut)
+
+    def split(self, test_share: float) -> "tuple[Frames, Frames]":
+        """Return the part of a trajectory that is trained on, and the later one that is not."""
+        cut = round((1.0 - test_share) * len(self))
+        return self.part(0, cut), self.part(cut, len(self))
+
+    @property
+    def gaps_at_once(self) -> int:
+        """How many gaps are filled side by side."""
+        return max(1, ATOMS_AT_ONCE // len(self.numbers))
 
     def series(self, most: int = 3) -> list[np.ndarray]:
         """Return positions and as many of their derivatives, up to ``most``, as are known."""

@@ -10,8 +10,8 @@ from mts_driver.errors import UserError
 from mts_driver.progress import Progress
 from mts_driver.super_resolution.apply import replayed
 from mts_driver.super_resolution.dense import Found, dense
-from mts_driver.super_resolution.files.stored import Stored, read_stored
-from mts_driver.super_resolution.fillers import REPLAY, filler
+from mts_driver.super_resolution.files.stored import Stored, outer_step_fs, read_stored
+from mts_driver.super_resolution.fillers import REPLAY, Filler, filler
 
 LONGEST_INTERVAL_FS = 1.0
 SEGMENT_FS = 2000.0
@@ -32,7 +32,7 @@ def motion_of_run(
     Parameters
     ----------
     path : Path
-        See `mts_driver.super_resolution.files.stored.read_stored`.
+        Folder of a run with ``--store-for-superres``.
     picoseconds : float
         How much of its end is taken, at most.
     model : str, optional
@@ -46,20 +46,22 @@ def motion_of_run(
     """
     if not picoseconds > 0:
         raise UserError(f"picoseconds={picoseconds:g}: give a number above 0.")
-    stored = read_stored(path, last=2)
-    gap_fs = stored.frames.timestep_fs
+    last = read_stored(path, last=1 + max(1, int(1e3 * picoseconds / outer_step_fs(path))))
+    gap_fs = last.frames.timestep_fs
     steps = max(2, int(np.ceil(gap_fs / LONGEST_INTERVAL_FS - 1e-6)))
     every_fs = gap_fs / steps
-    last = read_stored(path, last=1 + max(1, int(1e3 * picoseconds / gap_fs)))
-    if model is None and replayed(last, steps, device="cpu", dtype="float32", tell=tell):
+    fill = None
+    if model is None:
+        fill = replayed(last, steps, device="cpu", dtype="float32", tell=tell)
+    if fill is not None:
         try:
-            velocities = [_velocities(last, REPLAY, every_fs, report)]
+            velocities = [_velocities(last, fill, every_fs, report)]
             model = REPLAY
         except UserError as error:
             tell(f"not replayed: {error} Shots with the student fill the gaps.")
     if model != REPLAY:
-        model = model or stored.student or "quintic"
-        velocities = [_velocities(last, model, every_fs, report)]
+        model = model or last.student or "quintic"
+        velocities = [_velocities(last, filler(model, last), every_fs, report)]
     length_fs = every_fs * (len(velocities[0]) - 1)
     masses = np.where(np.isfinite(last.frames.inertia), last.frames.inertia, 0.0)
     longest = int(min(LONGEST_LAG_FS, 0.5 * length_fs) / every_fs)
@@ -75,11 +77,11 @@ def motion_of_run(
     )
 
 
-def _velocities(stored: Stored, model: str, every_fs: float, report: Progress) -> np.ndarray:
+def _velocities(stored: Stored, fill: Filler, every_fs: float, report: Progress) -> np.ndarray:
     """Velocities (F, N, 3) of all frames, those between the stored ones included."""
     found = list[np.ndarray]()
     count = len(stored.frames) - 1
-    pieces = dense(stored.frames, filler(model, stored), every_fs=every_fs, found=Found())
+    pieces = dense(stored.frames, fill, every_fs=every_fs, found=Found())
     for done, piece in enumerate(pieces):
         if piece.velocities_A_fs is None:
             raise UserError("the stored frames have no velocities.")

@@ -94,7 +94,8 @@ def _moves(atoms: Atoms) -> np.ndarray:
 
 def _labelled(runs: Sequence[Frames], stride: int, test_share: float) -> list[Atoms]:
     """Frames with forces; if there are very many, evenly chosen ones."""
-    known = [run.part(0, round((1.0 - test_share) * len(run)), stride) for run in runs]
+    learn = [run.split(test_share)[0] for run in runs]
+    known = [part.part(0, len(part), stride) for part in learn]
     atoms = sum(len(part) * len(part.numbers) for part in known)
     every = max(1, -(-atoms // MOST_ATOMS))
     found = []

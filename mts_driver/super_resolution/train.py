@@ -18,7 +18,6 @@ from mts_driver.progress import Progress
 from mts_driver.super_resolution.compare import Errors, errors_of, errors_of_splines
 from mts_driver.super_resolution.files.stored import Stored, read_stored
 from mts_driver.super_resolution.fillers import filler
-from mts_driver.super_resolution.frames import Frames
 from mts_driver.super_resolution.networks.file import save_network
 from mts_driver.super_resolution.networks.recurrences import NETWORKS
 from mts_driver.super_resolution.networks.training import TrainingSettings, train_network
@@ -210,7 +209,7 @@ def _compared(
     """Return the errors on the last parts of trajectories that were not trained on."""
     if stride < 2:
         return {}
-    parts = [last_part(run.frames, test_share) for run in runs]
+    parts = [run.frames.split(test_share)[1] for run in runs]
     if min(map(len, parts)) < stride + 2 * window:
         return {}
     name = f"student:{file}" if model == STUDENT else str(file)
@@ -230,8 +229,3 @@ def _alike(one: Stored, other: Stored) -> bool:
         and np.allclose(one.frames.inertia, other.frames.inertia)
         and np.allclose(here, there)
     )
-
-
-def last_part(frames: Frames, test_share: float) -> Frames:
-    """Return the part of a trajectory that training does not see."""
-    return frames.part(round((1.0 - test_share) * len(frames)), len(frames))

@@ -173,15 +173,13 @@ def test_what_cannot_be_stored_is_refused():
             RunSettings(**common, **more)
 
 
-@pytest.fixture(scope="module")
-def trajectory(tmp_path_factory):
-    """At constant energy in this process, every 2 fs of single steps, natural masses."""
+def single_steps(atoms, steps, file):
+    """Run at constant energy with natural masses, a frame every 2 fs."""
     from toy_calculators import ToyWater
 
-    file = tmp_path_factory.mktemp("nve") / "nve.extxyz"
     simulate(
-        toy_water(),
-        steps=200,
+        atoms,
+        steps=steps,
         teacher=ToyWater(),
         student=None,
         outer_fs=0.5,
@@ -191,6 +189,13 @@ def trajectory(tmp_path_factory):
         stride=4,
         progress=False,
     )
+
+
+@pytest.fixture(scope="module")
+def trajectory(tmp_path_factory):
+    """At constant energy in this process, every 2 fs of single steps, natural masses."""
+    file = tmp_path_factory.mktemp("nve") / "nve.extxyz"
+    single_steps(toy_water(), 200, file)
     return read(file, ":"), file
 
 
@@ -222,23 +227,10 @@ def test_the_teacher_itself_gives_the_frames_back(trajectory, models, tmp_path):
 @pytest.fixture(scope="module")
 def held(tmp_path_factory):
     """A trajectory whose first molecules are held, that begins at 5 ps."""
-    from toy_calculators import ToyWater
-
     atoms = toy_water()
     atoms.set_constraint(FixAtoms(range(12)))
     file = tmp_path_factory.mktemp("held") / "held.extxyz"
-    simulate(
-        atoms,
-        steps=60,
-        teacher=ToyWater(),
-        student=None,
-        outer_fs=0.5,
-        friction_per_ps=0.0,
-        hydrogen_mass_Da=0.0,
-        trajectory=file,
-        stride=4,
-        progress=False,
-    )
+    single_steps(atoms, 60, file)
     frames = read(file, ":")
     for frame in frames:
         frame.info["time_ps"] += 5.0

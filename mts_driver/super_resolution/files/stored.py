@@ -198,9 +198,9 @@ def _read_ipi(path: Path, timestep_fs: float | None, last: int | None) -> Stored
             )
     atoms = read_structure(folder.path / "start.extxyz")
     start = next(iread(folder.path / "start.extxyz", index="-1:"))
-    positions = _steps_of_ase(files[POSITIONS], len(atoms), last)
+    positions = _by_step(files[POSITIONS], atoms, last)
     vectors = {
-        what: {n: unit * a for n, a in _steps_of_xyz(files[what], atoms, last).items()}
+        what: {n: unit * a for n, a in _by_step(files[what], atoms, last).items()}
         for what, unit in _VECTORS.items()
     }
     # a kill may leave the last frame in some of the files only
@@ -214,7 +214,7 @@ def _read_ipi(path: Path, timestep_fs: float | None, last: int | None) -> Stored
     )
     frames = Frames(
         atoms.numbers,
-        _even(path, _outer_fs(folder) * np.array(steps), timestep_fs),
+        _even(path, outer_step_fs(path) * np.array(steps), timestep_fs),
         *(x, v, f / masses[:, None], masses),
         None if folder.isolated else start.cell.array,
     )
@@ -227,13 +227,20 @@ def _read_ipi(path: Path, timestep_fs: float | None, last: int | None) -> Stored
     return Stored(frames, atoms, *_models_of(file), file, np.array(steps), start_fs)
 
 
-def _outer_fs(folder: RunFolder) -> float:
-    """Return the time of an outer step, as the run has printed it."""
-    printed = read_properties(folder.properties)
+def outer_step_fs(path: Path) -> float:
+    """Return the time of an outer step of a run, as it has printed it.
+
+    Raises
+    ------
+    UserError
+        If there is no run, or it has not printed it.
+    """
+    file = RunFolder.find(path).properties
+    printed = read_properties(file)
     if "time" not in printed or printed["step"][-1] <= 0:
         raise UserError(
-            f"{folder.properties} does not say at what time a step was: add time to <properties>, "
-            "as `mts prepare` does."
+            f"{file} does not say at what time a step was: add time to <properties>, as `mts "
+            "prepare` does."
         )
     return float(1e3 * printed["time"][-1] / printed["step"][-1])
 
@@ -250,18 +257,8 @@ def _models_of(path: Path) -> tuple[str | None, str | None]:
     return student, teacher
 
 
-def _steps_of_ase(file: Path, natoms: int, last: int | None) -> dict[int, np.ndarray]:
-    """Positions by step; of a step that was written twice the later one counts."""
-    found: dict[int, np.ndarray] = {}
-    for start, comment, lines in _last(file, natoms, last):
-        step = _STEP.search(comment)
-        if step is None:
-            raise UserError(f"{file}, line {start + 1}: no frame of i-PI.")
-        found[int(step.group(1))] = _columns(file, start, lines)
-    return found
-
-
-def _steps_of_xyz(file: Path, atoms: Atoms, last: int | None) -> dict[int, np.ndarray]:
+def _by_step(file: Path, atoms: Atoms, last: int | None) -> dict[int, np.ndarray]:
+    """Columns (N, 3) by step; of a step that was written twice the later one counts."""
     found: dict[int, np.ndarray] = {}
     for start, comment, lines in _last(file, len(atoms), last):
         step = _STEP.search(comment)

@@ -75,14 +75,13 @@ class TrainingSettings:
         UserError
             If one of them holds no gap.
         """
-        cut = round((1.0 - self.test_share) * len(frames))
-        least = self.stride + 2 * self.window - 1
-        if min(cut, len(frames) - cut) < least:
+        learn, test = frames.split(self.test_share)
+        if min(len(learn), len(test)) < self.stride + 2 * self.window - 1:
             raise UserError(
                 f"a trajectory of {len(frames)} frames has no gap of {self.stride} to train on and "
                 f"another to test with (test_share={self.test_share:g}): give a longer one."
             )
-        return frames.part(0, cut), frames.part(cut, len(frames))
+        return learn, test
 
 
 def train_network(
