@@ -1,4 +1,4 @@
-"""Kicks, drifts and thermostat of the loop of a driver, compiled.
+"""Kicks, drifts, thermostats and constraints of the loop of a driver, compiled.
 
 Positions and momenta are those of the normal modes of P beads, the centroid first; for one bead
 they are its own.
@@ -9,12 +9,15 @@ import math
 import numpy as np
 from numba import njit
 
+from integrators.compiled_constraints import bonds_of, rattle, shake
+
 KICK, DRIFT, THERMOSTAT = 0, 1, 2
 # compiled when this is imported, not in the middle of a run
 _ADVANCE = (
     "Tuple((i8, i8, f8))(i8, i8, i8[::1], i8[::1], f8[::1], b1[::1], f8[:, :, :, ::1], "
-    "f8[:, :, ::1], f8[:, :, ::1], f8[:, ::1], f8, f8[:, ::1], f8[:, :, :, ::1], f8[::1], b1, "
-    "b1[:, ::1], f8[:, ::1])"
+    "f8[:, :, ::1], f8[:, :, ::1], f8[:, ::1], f8, f8[:, ::1], f8[:, :, :, :, ::1], f8[::1], b1, "
+    "b1[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, :, :, ::1], "
+    "i8[:, :, ::1], f8[:, ::1], f8[:, :, ::1], f8[:, :, ::1], i8[::1])"
 )
 # sums may be taken in any order; what is not a number stays so
 _ANY_ORDER = {"reassoc", "nsz", "contract"}
@@ -59,6 +62,30 @@ def _thermostat(p, m, kT, friction, noise, dt):
                 after = decay * before + width * noise[b, a, k]
                 p[b, a, k] = after
                 twice += (after * after - before * before) / m[a, k]
+    return 0.5 * twice
+
+
+@njit(cache=True, fastmath=_ANY_ORDER)
+def _coloured(p, m, kT, decay, spread, extra, noise):
+    """Take the exact step of coloured noise, and return the energy that it brings in."""
+    twice, width, size = 0.0, math.sqrt(kT), decay.shape[0]
+    before = np.empty(size)
+    for b in range(p.shape[0]):
+        for a in range(p.shape[1]):
+            root = math.sqrt(m[a, 0])
+            for k in range(3):
+                before[0] = p[b, a, k] / root
+                for i in range(1, size):
+                    before[i] = extra[i - 1, b, a, k]
+                for i in range(size):
+                    after = 0.0
+                    for j in range(size):
+                        after += decay[i, j] * before[j] + width * spread[i, j] * noise[j, b, a, k]
+                    if i == 0:
+                        p[b, a, k] = after * root
+                        twice += after * after - before[0] * before[0]
+                    else:
+                        extra[i - 1, b, a, k] = after
     return 0.5 * twice
 
 
@@ -108,6 +135,14 @@ def advance(
     fixcom,
     groups,
     seen,
+    decay,
+    spread,
+    extra,
+    pairs,
+    squares,
+    images,
+    shared,
+    counts,
 ):
     """Apply operations up to a kick whose forces are not known, and return where that is.
 
@@ -125,7 +160,7 @@ def advance(
         Positions, momenta, which change, and masses.
     kT, friction : float, and array of shape (P, N)
         Of the thermostat.
-    noise : array, shape (n, P, N, 3)
+    noise : array, shape (n, E + 1, P, N, 3)
         Of its steps.
     omega : array, shape (P,)
         Frequencies of the free ring polymer.
@@ -133,6 +168,11 @@ def advance(
         Whether the centre of mass is kept still.
     groups, seen : arrays, shapes (G, N) and (n, G)
         Atoms of a group; Σ p²/m of it behind every thermostat step.
+    decay, spread, extra : arrays, shapes (E + 1, E + 1), the same, and (E, P, N, 3)
+        Of coloured noise: the matrices of its steps, which are all of one length, and its extra
+        momenta over √m, which change. Without it the matrices are empty.
+    pairs, squares, images, shared, counts : arrays
+        Of `integrators.constraints.Constraints`, for one bead; without a cluster there are none.
 
     Returns
     -------
@@ -142,6 +182,8 @@ def advance(
         That came in on the way.
     """
     heat = 0.0
+    held = counts.size > 0
+    lead = np.empty((counts.size, squares.shape[1], 3))
     while at < kinds.size:
         kind, dt = kinds[at], dts[at]
         if kind == KICK:
@@ -149,10 +191,21 @@ def advance(
                 break
             _kick(p, forces[which[at]], dt)
         elif kind == DRIFT:
+            if held:
+                bonds_of(q[0], pairs, images, counts, lead)
             _drift(q, p, m, omega, dt)
+            if held:
+                shake(q[0], p[0], m, dt, lead, pairs, squares, images, shared, counts)
+                rattle(q[0], p[0], m, pairs, images, shared, counts)
             known[:] = False
+        elif decay.size:
+            heat += _coloured(p, m, kT, decay, spread, extra, noise[draw])
         else:
-            heat += _thermostat(p, m, kT, friction, noise[draw], dt)
+            heat += _thermostat(p, m, kT, friction, noise[draw, 0], dt)
+        if held and kind != DRIFT:
+            lost = rattle(q[0], p[0], m, pairs, images, shared, counts)
+            if kind == THERMOSTAT:
+                heat -= lost
         if fixcom and kind != DRIFT:
             heat -= _stop(p[0], m)
         if kind == THERMOSTAT:

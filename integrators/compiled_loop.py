@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from integrators.compiled_kernel import DRIFT, KICK, THERMOSTAT, advance, weigh
+from integrators.constraints import Constraints
+from integrators.gle import ColouredNoise
 from integrators.splitting import OU, Drift, Kick, Splitting
 
 Found = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -37,6 +39,8 @@ class Taken:
         Energy that thermostat and centre of mass have brought in.
     twice_kinetic : ndarray, shape (n, G)
         Σ p²/m of every group, over all beads, behind every thermostat step.
+    extra : ndarray, shape (k, P, N, 3)
+        Extra momenta of coloured noise, over √m.
     """
 
     positions: np.ndarray
@@ -44,6 +48,7 @@ class Taken:
     evaluations: dict[str, Found]
     heat: float
     twice_kinetic: np.ndarray
+    extra: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,12 @@ class Loop:
     add_up : callable, optional
         Where other processes have the other atoms: replaces an array by its sum over all. What is
         taken then has this process's share of heat and kinetic energy.
+    coloured : ColouredNoise, optional
+        In the place of ``friction``, on all normal modes; in units of one over those of time.
+    extra : ndarray, shape (k, P, N, 3), optional
+        Its extra momenta, over √m.
+    constraints : Constraints, optional
+        Distances that are held, of one bead; the start is on their manifold.
     """
 
     def __init__(
@@ -143,6 +154,9 @@ class Loop:
         fixcom: bool = False,
         ring: Ring | None = None,
         add_up: Callable[[np.ndarray], None] | None = None,
+        coloured: ColouredNoise | None = None,
+        extra: np.ndarray | None = None,
+        constraints: Constraints | None = None,
     ) -> None:
         self._add_up = add_up if fixcom else None
         self._potentials, self._kT, self._fixcom, self._ring = potentials, kT, fixcom, ring
@@ -150,6 +164,9 @@ class Loop:
         self._friction = np.zeros((len(positions), 0)) if friction is None else friction
         self._cells = cell[None].repeat(len(positions), axis=0)
         self._omega = np.zeros(1) if ring is None else ring.frequencies
+        self._coloured = coloured
+        self._extra = np.zeros((0, *positions.shape)) if extra is None else extra.copy()
+        self._held = _arrays(constraints)
         self._place = {level: k for k, level in enumerate(potentials)}
         self._forces = np.zeros((len(potentials), *positions.shape))
         self._known = np.zeros(len(potentials), bool)
@@ -172,13 +189,16 @@ class Loop:
             With levels that there are potentials for.
         timestep : float
             Of the whole splitting.
-        noise : ndarray, shape (n, P, N, 3)
-            Standard normal numbers of its n thermostat steps, in normal modes.
+        noise : ndarray, shape (n, P, N, 3), or (n, k + 1, P, N, 3)
+            Standard normal numbers of its n thermostat steps, in normal modes; of coloured noise
+            those of momenta first.
         """
         kinds, dts = program.kinds, program.weights * timestep
         which = np.array([self._place[level] for level in program.levels])[program.which]
         seen = np.zeros((int((kinds == THERMOSTAT).sum()), len(self._groups)))
         at, draw, heat = 0, 0, 0.0
+        noise = noise[:, None] if noise.ndim == 4 else noise
+        matrices = self._matrices(dts[kinds == THERMOSTAT])
         while True:
             before = at
             end = len(kinds) if self._add_up is None else at + 1
@@ -186,6 +206,7 @@ class Loop:
                 *(at, draw, kinds[:end], which, dts, self._known, self._forces, self._q, self._p),
                 *(self._m, self._kT, self._friction, noise, self._omega),
                 *(self._fixcom and self._add_up is None, self._groups, seen),
+                *(*matrices, self._extra, *self._held),
             )
             heat += more
             if self._add_up is not None and at > before and kinds[before] != DRIFT:
@@ -204,7 +225,16 @@ class Loop:
         else:
             q, p = self._ring.beads(self._q), self._ring.beads(self._p)
             self._set(q, p)
-        return Taken(q, p, dict(self._found), heat, seen)
+        return Taken(q, p, dict(self._found), heat, seen, self._extra.copy())
+
+    def _matrices(self, dts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the matrices of coloured noise for the thermostat steps, empty without it."""
+        if self._coloured is None or not len(dts):
+            return np.zeros((0, 0)), np.zeros((0, 0))
+        if not np.allclose(dts, dts[0], rtol=1e-12):
+            raise ValueError("coloured noise needs thermostat steps of one length")
+        decay, spread = self._coloured.propagator(float(dts[0]))
+        return decay.copy(), spread.copy()  # what cannot be written to is another type
 
     def _stop_together(self, add_up: Callable[[np.ndarray], None]) -> float:
         """Stop the centre of mass of all processes, and return this one's share of its energy."""
@@ -222,3 +252,16 @@ class Loop:
         k = self._place[level]
         self._forces[k] = found[1] if self._ring is None else self._ring.modes(found[1])
         self._known[k] = True
+
+
+def _arrays(constraints: Constraints | None) -> tuple[np.ndarray, ...]:
+    """Return constraints as the kernel takes them."""
+    if constraints is None or not constraints.count:
+        return (
+            *(np.zeros((0, 0, 2), np.int64), np.zeros((0, 0)), np.zeros((0, 0, 3))),
+            *(np.zeros((0, 0, 0)), np.zeros(0, np.int64)),
+        )
+    c = constraints
+    return tuple(
+        np.ascontiguousarray(a) for a in (c.pairs, c.squares, c.images, c.inverse_masses, c.counts)
+    )

@@ -6,16 +6,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
 from torch import Tensor
 
 from integrators.bath import Bath, Noise, counter_noise
+from integrators.constraints import Constraints
 from integrators.levels import FULL, Levels
 from integrators.propagators import (
     drift,
+    generalised_langevin,
     kick,
     kinetic_energy,
     ornstein_uhlenbeck,
+    project,
     still_center,
+    thermal_extra,
 )
 from integrators.splitting import OU, Drift, Kick, Operation, Splitting
 from integrators.state import MDState
@@ -36,6 +41,7 @@ def step(
     noise: Noise | None = None,
     on_op: OpObserver | None = None,
     fixcom: bool = False,
+    constraints: Constraints | None = None,
 ) -> MDState:
     """Advance one outer step, applying the splitting from left to right.
 
@@ -55,6 +61,8 @@ def step(
         Sees the state after each operation; a thermometer belongs here, behind the OU steps.
     fixcom : bool
         Whether the centre of mass is kept still, after every kick and every OU step as in i-PI.
+    constraints : Constraints, optional
+        Distances that are held; the state is on their manifold.
 
     Returns
     -------
@@ -68,17 +76,28 @@ def step(
                 state = levels.evaluate(state, level)
                 state = kick(state, dt, state.evaluations[level])
             case Drift():
-                state = drift(state, dt)
+                state = drift(state, dt, constraints)
             case OU():
                 if bath is None or noise is None:
                     raise ValueError("the splitting has a thermostat: give bath= and noise=")
-                xi = noise(state.step, k, state.velocities)
-                state = ornstein_uhlenbeck(state, dt, bath, xi)
+                state = _thermostat(state, dt, bath, noise, k, len(splitting))
+        if constraints is not None and not isinstance(op, Drift):
+            state = project(state, constraints, thermostat=isinstance(op, OU))
         if fixcom and not isinstance(op, Drift):
             state = still_center(state)
         if on_op is not None:
             on_op(k, op, state)
     return replace(state, step=state.step + 1)
+
+
+def _thermostat(state: MDState, dt: float, bath: Bath, noise: Noise, k: int, start: int) -> MDState:
+    if bath.coloured is None:
+        return ornstein_uhlenbeck(state, dt, bath, noise(state.step, k, state.velocities))
+    like = state.velocities.new_empty((bath.coloured.extra + 1, *state.velocities.shape))
+    if state.extra is None:
+        # no operation has this number
+        state = thermal_extra(state, bath, noise(state.step, start, like[1:]))
+    return generalised_langevin(state, dt, bath, noise(state.step, k, like))
 
 
 def run(
@@ -92,6 +111,7 @@ def run(
     seed: int | None = None,
     on_step: StepObserver | None = None,
     on_op: OpObserver | None = None,
+    constraints: Constraints | None = None,
 ) -> MDState:
     """Advance ``steps`` outer steps and return the last state.
 
@@ -102,7 +122,8 @@ def run(
     ------
     ValueError
         If the levels are not those of the splitting, the time step is not positive, the splitting
-        has a thermostat and ``bath`` or ``seed`` is missing, or it has none and ``bath`` is given.
+        has a thermostat and ``bath`` or ``seed`` is missing, or it has none and ``bath`` is given;
+        or atoms whose distance is held have baths that differ.
     """
     if set(splitting.levels) != set(levels.names):
         raise ValueError(
@@ -121,9 +142,19 @@ def run(
     if bath is not None and not splitting.has_ou:
         raise ValueError(f"splitting {splitting.name!r} has no thermostat: leave bath out")
     noise = None if seed is None else counter_noise(seed)
+    if constraints is not None and bath is not None:
+        friction = np.broadcast_to(np.asarray(bath.friction, float), state.masses.shape)
+        constraints.require_one_bath(friction, coloured=bath.coloured is not None)
     for _ in range(steps):
         state = step(
-            state, levels, splitting, timestep=timestep, bath=bath, noise=noise, on_op=on_op
+            state,
+            levels,
+            splitting,
+            timestep=timestep,
+            bath=bath,
+            noise=noise,
+            on_op=on_op,
+            constraints=constraints,
         )
         if on_step is not None:
             on_step(state)

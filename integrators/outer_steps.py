@@ -6,6 +6,7 @@ in place: the loop does not see them, the models do.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ import torch
 from integrators.bath import Noise
 from integrators.compiled_kernel import THERMOSTAT
 from integrators.compiled_loop import Evaluate, Found, Loop, Program
+from integrators.constraints import Constraints, Distances
+from integrators.gle import ColouredNoise
 from integrators.levels import difference
 from integrators.splitting import FAST, SLOW, baoab, respa_baoab
 from integrators.state import Evaluation
@@ -34,6 +37,8 @@ class Stepped:
         Energy that thermostat and centre of mass have brought in.
     twice_kinetic : ndarray, shape (n, G)
         Σ p²/m of every group behind every thermostat step.
+    extra : ndarray, shape (k, N, 3)
+        Extra momenta of coloured noise, over √m; for the next step.
     """
 
     positions: np.ndarray
@@ -42,6 +47,7 @@ class Stepped:
     student: Found
     heat: float
     twice_kinetic: np.ndarray
+    extra: np.ndarray
 
     @property
     def force_difference(self) -> np.ndarray:
@@ -75,11 +81,16 @@ class OuterSteps:
         Bound on the norm of teacher - student of an atom; None for no bound.
     fixcom : bool
         Whether the centre of mass is kept still, after every kick and every thermostat step.
+    coloured : ColouredNoise, optional
+        In the place of ``friction``, which is then zero.
+    distances : Distances, optional
+        Distances that are held, between atoms of which none has an infinite mass.
 
     Raises
     ------
     ValueError
-        If a mass is not positive, or there are inner steps and no student.
+        If a mass is not positive, there are inner steps and no student, or distances cannot be
+        held beside such a thermostat.
     """
 
     def __init__(
@@ -95,6 +106,8 @@ class OuterSteps:
         groups: np.ndarray,
         clip: float | None,
         fixcom: bool,
+        coloured: ColouredNoise | None = None,
+        distances: Distances | None = None,
     ) -> None:
         if not (masses > 0).all():
             raise ValueError(f"masses must be positive; the smallest is {masses.min():g}")
@@ -110,6 +123,13 @@ class OuterSteps:
         self._friction = friction[None, self._moves].astype(float)
         self._groups = np.ascontiguousarray(groups[:, self._moves])
         self._at = np.zeros((1, len(masses), 3))
+        self.coloured = coloured
+        self._distances: Distances | None = None
+        if distances is not None and len(distances.pairs):
+            check = Constraints.of(distances, masses, self._at[0], np.zeros((3, 3)))
+            check.require_one_bath(friction, coloured=coloured is not None)
+            among_moving = (np.cumsum(self._moves) - 1)[distances.pairs]
+            self._distances = Distances(among_moving, distances.lengths)
 
     @property
     def thermostat_steps(self) -> np.ndarray:
@@ -118,8 +138,9 @@ class OuterSteps:
         return places
 
     def draw(self, noise: Noise, step: int) -> np.ndarray:
-        """Draw what `take` needs from a counter-based noise, shape (n, N, 3)."""
-        like = torch.empty(self._at.shape[1:], dtype=torch.float64)
+        """Draw what `take` needs from a counter-based noise, (n, N, 3) or (n, k + 1, N, 3)."""
+        several = () if self.coloured is None else (self.coloured.extra + 1,)
+        like = torch.empty((*several, *self._at.shape[1:]), dtype=torch.float64)
         return np.stack([noise(step, int(op), like).numpy() for op in self.thermostat_steps])
 
     def look(self, positions: np.ndarray, cell: np.ndarray) -> tuple[Found, Found]:
@@ -127,8 +148,21 @@ class OuterSteps:
         cells = cell[None]
         return self._teacher(positions[None], cells), self._student(positions[None], cells)
 
+    def draw_extra(self, noise: Noise, step: int) -> np.ndarray:
+        """Draw extra momenta (k, N, 3) at equilibrium for the first step of coloured noise."""
+        if self.coloured is None:
+            return np.zeros((0, *self._at.shape[1:]))
+        like = torch.empty((self.coloured.extra, *self._at.shape[1:]), dtype=torch.float64)
+        drawn: np.ndarray = noise(step, len(self._program.kinds), like).numpy()
+        return math.sqrt(self._kT) * drawn
+
     def take(
-        self, positions: np.ndarray, momenta: np.ndarray, cell: np.ndarray, noise: np.ndarray
+        self,
+        positions: np.ndarray,
+        momenta: np.ndarray,
+        cell: np.ndarray,
+        noise: np.ndarray,
+        extra: np.ndarray | None = None,
     ) -> Stepped:
         """Take one outer step.
 
@@ -138,8 +172,15 @@ class OuterSteps:
             Left as they are.
         cell : ndarray, shape (3, 3)
             Rows are lattice vectors; zeros for an isolated system.
-        noise : ndarray, shape (n, N, 3)
+        noise : ndarray, shape (n, N, 3) or (n, k + 1, N, 3)
             Standard normal numbers of the thermostat steps.
+        extra : ndarray, shape (k, N, 3), optional
+            Of the step before, or `draw_extra`, with coloured noise.
+
+        Raises
+        ------
+        ValueError
+            If distances that are held are not found again: the trajectory blew up.
         """
         moves = self._moves
         self._at[0] = positions
@@ -150,13 +191,23 @@ class OuterSteps:
             friction=self._friction,
             groups=self._groups,
             fixcom=self._fixcom,
+            coloured=self.coloured,
+            extra=None if extra is None else np.ascontiguousarray(extra[:, None, moves]),
+            constraints=self._constraints(positions[moves], cell),
         )
-        drawn = np.ascontiguousarray(noise[:, None, moves])
+        drawn = np.ascontiguousarray(noise[..., None, moves, :])
         taken = loop.take(self._program, timestep=self._timestep, noise=drawn)
         after, moving = positions.copy(), np.zeros_like(momenta)
         after[moves], moving[moves] = taken.positions[0], taken.momenta[0]
         teacher, student = self.look(after, cell)
-        return Stepped(after, moving, teacher, student, taken.heat, taken.twice_kinetic)
+        left = np.zeros((len(taken.extra), *momenta.shape))
+        left[:, moves] = taken.extra[:, 0]
+        return Stepped(after, moving, teacher, student, taken.heat, taken.twice_kinetic, left)
+
+    def _constraints(self, moving: np.ndarray, cell: np.ndarray) -> Constraints | None:
+        if self._distances is None:
+            return None
+        return Constraints.of(self._distances, self._masses, moving, cell)
 
     def _whole(self, positions: np.ndarray) -> np.ndarray:
         """Positions of all atoms, from those that the loop moves."""

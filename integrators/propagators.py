@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from integrators.bath import Bath
+from integrators.constraints import Constraints
 from integrators.state import Evaluation, MDState
 
 
@@ -29,9 +30,12 @@ def kick(state: MDState, dt: float, evaluation: Evaluation) -> MDState:
     return replace(state, velocities=velocities)
 
 
-def drift(state: MDState, dt: float) -> MDState:
-    """Apply ``x <- x + dt v`` and forget the forces of the old positions."""
-    return replace(state, positions=state.positions + dt * state.velocities, evaluations={})
+def drift(state: MDState, dt: float, constraints: Constraints | None = None) -> MDState:
+    """Apply ``x <- x + dt v``, along the manifold of constraints, and forget the old forces."""
+    if constraints is None:
+        return replace(state, positions=state.positions + dt * state.velocities, evaluations={})
+    x, v = constraints.drift(state.positions, state.velocities, state.masses, dt)
+    return replace(state, positions=x, velocities=v, evaluations={})
 
 
 def ornstein_uhlenbeck(state: MDState, dt: float, bath: Bath, noise: Tensor) -> MDState:
@@ -51,6 +55,38 @@ def ornstein_uhlenbeck(state: MDState, dt: float, bath: Bath, noise: Tensor) -> 
     velocities = c * v + width * noise
     gained = kinetic_energy(velocities, state.masses) - kinetic_energy(v, state.masses)
     return replace(state, velocities=velocities, heat=state.heat + gained)
+
+
+def generalised_langevin(state: MDState, dt: float, bath: Bath, noise: Tensor) -> MDState:
+    """Apply ``(v, s) <- T (v, s) + S sqrt(kT / m) xi`` of coloured noise, `integrators.gle`.
+
+    Parameters
+    ----------
+    noise : Tensor, shape (k + 1, ..., N, 3)
+        The standard normal numbers xi, those of v first.
+    """
+    assert bath.coloured is not None and state.extra is not None
+    both = torch.cat([state.velocities[None], state.extra])
+    decay, spread = (torch.tensor(a).to(both) for a in bath.coloured.propagator(dt))
+    width = torch.sqrt(bath.kT / state.masses[:, None])
+    found = torch.tensordot(decay, both, 1) + width * torch.tensordot(spread, noise, 1)
+    gained = kinetic_energy(found[0], state.masses) - kinetic_energy(both[0], state.masses)
+    return replace(state, velocities=found[0], extra=found[1:], heat=state.heat + gained)
+
+
+def thermal_extra(state: MDState, bath: Bath, noise: Tensor) -> MDState:
+    """Give a state the extra velocities of coloured noise at equilibrium, from ``noise``."""
+    return replace(state, extra=torch.sqrt(bath.kT / state.masses[:, None]) * noise)
+
+
+def project(state: MDState, constraints: Constraints, *, thermostat: bool) -> MDState:
+    """Take from velocities what would change a held length; behind a thermostat that is heat."""
+    velocities = constraints.tangent(state.positions, state.velocities, state.masses)
+    heat = state.heat
+    if thermostat:
+        heat = heat + kinetic_energy(velocities, state.masses)
+        heat = heat - kinetic_energy(state.velocities, state.masses)
+    return replace(state, velocities=velocities, heat=heat)
 
 
 def decay_and_width(state: MDState, dt: float, bath: Bath) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,8 @@ class MDState:
         Energy that the thermostat has put in, eV: kinetic + teacher energy - heat is conserved.
     step : int
         Outer steps done; together with the seed it determines the noise.
+    extra : Tensor, shape (k, ..., N, 3), or None
+        Extra velocities of coloured noise, Å/fs; None before its first step.
     clip_events : Tensor, shape (), int64
         How many per-atom slow forces have been clipped.
     max_force_difference : Tensor, shape ()
@@ -79,6 +81,7 @@ class MDState:
     max_force_difference: Tensor
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     step: int = 0
+    extra: Tensor | None = None
 
 
 def initial_state(
