@@ -10,7 +10,7 @@ X-H bonds that is a heavy atom with its hydrogens, for rigid water all three dis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -90,21 +90,13 @@ class Constraints:
             If a pair names an atom that there is not, twice the same, or one that is named before;
             a length is not positive; or both atoms are held.
         """
-        pairs = np.asarray(distances.pairs, int).reshape(-1, 2)
-        lengths = np.asarray(distances.lengths, float)
-        _check(pairs, lengths, masses)
-        members = _clusters(tuple(map(tuple, pairs.tolist())))
-        most = max(map(len, members), default=0)
-        place = np.full((len(members), most), -1)
-        for row, numbers in zip(place, members, strict=True):
-            row[: len(numbers)] = numbers
-        there = place >= 0
-        which = np.where(there[..., None], pairs[place], pairs[place[:, :1], :1])
-        squares = np.where(there, lengths[place] ** 2, 0.0)
-        apart = positions[which[..., 0]] - positions[which[..., 1]]
-        images = np.rint(apart @ np.linalg.pinv(cell)) @ cell
-        counts = there.sum(axis=1)
-        return cls(which, squares, images, _shared(which, there, 1.0 / masses), counts)
+        pairs = np.ascontiguousarray(distances.pairs, dtype=np.int64).reshape(-1, 2)
+        lengths = np.ascontiguousarray(distances.lengths, dtype=float)
+        masses = np.ascontiguousarray(masses, dtype=float)
+        made = _made(pairs.tobytes(), lengths.tobytes(), masses.tobytes())
+        i, j = made.pairs[..., 0], made.pairs[..., 1]
+        apart = positions[i] - positions[j]
+        return replace(made, images=np.rint(apart @ np.linalg.pinv(cell)) @ cell)
 
     @property
     def count(self) -> int:
@@ -284,17 +276,34 @@ def _check(pairs: np.ndarray, lengths: np.ndarray, masses: np.ndarray) -> None:
 
 
 @lru_cache(maxsize=16)  # the same in every outer step of a run
-def _clusters(pairs: tuple[tuple[int, int], ...]) -> list[list[int]]:
+def _made(pair_bytes: bytes, length_bytes: bytes, mass_bytes: bytes) -> Constraints:
+    """Return all that does not depend on where the atoms are."""
+    pairs = np.frombuffer(pair_bytes, np.int64).reshape(-1, 2)
+    lengths, masses = np.frombuffer(length_bytes), np.frombuffer(mass_bytes)
+    _check(pairs, lengths, masses)
+    members = _clusters(pairs)
+    most = max(map(len, members), default=0)
+    place = np.full((len(members), most), -1)
+    for row, numbers in zip(place, members, strict=True):
+        row[: len(numbers)] = numbers
+    there = place >= 0
+    which = np.where(there[..., None], pairs[place], pairs[place[:, :1], :1])
+    squares = np.where(there, lengths[place] ** 2, 0.0)
+    shared = _shared(which, there, 1.0 / masses)
+    return Constraints(which, squares, np.zeros((*place.shape, 3)), shared, there.sum(axis=1))
+
+
+def _clusters(pairs: np.ndarray) -> list[list[int]]:
     """Return the numbers of pairs that are connected, by cluster."""
     owner: dict[int, int] = {}
     members: dict[int, list[int]] = {}
-    for number, pair in enumerate(pairs):
+    for number, pair in enumerate(pairs.tolist()):
         joined = sorted({owner[atom] for atom in pair if atom in owner})
         cluster = [one for key in joined for one in members.pop(key)]
         key = min([number, *joined])
         members[key] = sorted([*cluster, number])
         for one in members[key]:
-            for atom in pairs[one]:
+            for atom in pairs[one].tolist():
                 owner[atom] = key
     return list(members.values())
 

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from integrators.constraints import Distances
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, first_difference, replacing
 
@@ -38,6 +39,10 @@ class Checkpoint:
     step: int
     arrays: dict[str, np.ndarray]
     values: dict[str, Any]
+
+    def distances(self) -> Distances:
+        """Return those that are held."""
+        return Distances(self.arrays["held_pairs"], self.arrays["held_lengths"])
 
 
 class CheckpointFile:

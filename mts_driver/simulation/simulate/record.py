@@ -67,7 +67,7 @@ class Record:
         moves = np.isfinite(start.masses)
         hydrogen = start.atoms.numbers == 1
         groups = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
-        each = of_atoms(start.masses_Da, moves, fixcom=fixcom)
+        each = of_atoms(start.masses_Da, moves, fixcom=fixcom) - start.lost_degrees
         self._dof = of_groups(groups, each)
         self.groups = {name: groups[name] & moves for name in self._dof}
         self._columns = (*ALWAYS, *(NAMES[name] for name in self._dof))

@@ -1,6 +1,7 @@
 """A trajectory in this process: `simulate`."""
 
 import time
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from integrators.bath import counter_noise
+from integrators.constraints import Distances
 from integrators.levels import DEFAULT_CLIP
 from integrators.outer_steps import OuterSteps
 from integrators.state import Potential
@@ -17,14 +19,17 @@ from mts_driver.errors import UserError
 from mts_driver.potentials.load import as_potential, student_spec
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
+from mts_driver.simulation.bond_lengths import average_lengths
 from mts_driver.simulation.simulate.checkpoint import Checkpoint, CheckpointFile
 from mts_driver.simulation.simulate.progress import StepBar
 from mts_driver.simulation.simulate.record import Record
 from mts_driver.simulation.simulate.result import SimulationResult, Timings
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
-from mts_driver.simulation.simulate.timed_model import TimedModel
+from mts_driver.simulation.simulate.timed_model import BLOWN_UP, TimedModel
 from mts_driver.simulation.simulate.trajectory_file import TrajectoryFile
+from mts_driver.structures.held_bonds import distances, held_pairs
+from mts_driver.thermostats import chosen, high_pass_noise
 from mts_driver.units import BOLTZMANN_EV_K
 
 Model = str | BaseCalculator | Potential
@@ -43,6 +48,10 @@ def simulate(
     temperature_K: float = 300.0,
     friction_per_ps: float = 1.0,
     hydrogen_friction_per_ps: float | None = None,
+    thermostat: str = "auto",
+    constrain_hydrogens: bool = False,
+    rigid_water: bool = False,
+    bond_lengths_A: Mapping[str, float] | None = None,
     hydrogen_mass_Da: float = 4.0,
     seed: int = 20260,
     trajectory: str | Path | None = None,
@@ -80,7 +89,17 @@ def simulate(
     friction_per_ps : float
         Of the thermostat, 1/ps; 0 for constant energy.
     hydrogen_friction_per_ps : float, optional
-        The same for hydrogens; 10 to 50 for outer steps of 10 fs.
+        The same for hydrogens; high friction on them slows diffusion.
+    thermostat : str
+        ``langevin``: white noise. ``high-pass``: coloured noise with 50/ps more friction on motion
+        above 1500 1/cm and none more on slow motion, for outer steps of 8 to 10 fs. ``auto``: the
+        second beyond 6 fs, unless something else is given that takes its place.
+    constrain_hydrogens, rigid_water : bool
+        Whether bonds to hydrogen are held at their lengths, and the distance of both hydrogens of
+        a water molecule as well; for outer steps of 12 fs, with inner ones of 2.
+    bond_lengths_A : mapping of str to float, optional
+        Lengths by elements or kind, such as ``{"O-H": 0.98}``, Å; by default their averages over
+        1 ps of the student (or the teacher, without one) at ``temperature_K``.
     hydrogen_mass_Da : float
         Mass of hydrogens, Da, taken from the heavy atoms that they are bonded to; 0: natural.
     seed : int
@@ -135,6 +154,14 @@ def simulate(
     >>> run.temperatures_K["H"], run.ns_per_day  # doctest: +SKIP
     """
     spec = student_spec(student)[0] if isinstance(student, str) else student
+    thermostat = chosen(
+        thermostat,
+        outer_fs=outer_fs,
+        student=spec is not None,
+        friction_per_ps=friction_per_ps,
+        hydrogen_friction=hydrogen_friction_per_ps is not None,
+        constrained=constrain_hydrogens or rigid_water,
+    )
     settings = SimulationSettings(
         outer_fs=outer_fs,
         inner_fs=outer_fs if spec is None else inner_fs,
@@ -148,6 +175,10 @@ def simulate(
         stride=stride,
         checkpoint_stride=checkpoint_stride,
         seed=seed,
+        high_pass=thermostat == "high-pass",
+        constrain_hydrogens=constrain_hydrogens,
+        rigid_water=rigid_water,
+        bond_lengths_A=dict(bond_lengths_A or {}),
     )
     start = Start.of(atoms, settings)
     file, saved = None, None
@@ -166,6 +197,10 @@ def simulate(
     if spec is not None:
         fast = TimedModel(as_potential(spec, start.atoms, name="student", **made), "the student")
     keep_memory()
+    if settings.constrained:
+        held = saved.distances() if saved is not None else None
+        model = slow if fast is None else fast
+        start = start.held(_distances(start, settings, model.potential, held))
     run = _Run(start, settings, slow, fast)
     if saved is not None:
         run.restore(saved)
@@ -174,6 +209,24 @@ def simulate(
         return run.to_the_end(None, file, progress=progress)
     with TrajectoryFile(Path(trajectory), continue_at=known) as frames:
         return run.to_the_end(frames, file, progress=progress)
+
+
+def _distances(
+    start: Start, settings: SimulationSettings, potential: Potential, saved: Distances | None
+) -> Distances:
+    """Return distances to hold: those of a checkpoint, those given, or averages."""
+    if saved is not None:
+        return saved
+    pairs = held_pairs(start.atoms, rigid_water=settings.rigid_water)
+    lengths_A = settings.bond_lengths_A or average_lengths(
+        start.atoms,
+        start.masses_Da,
+        potential,
+        pairs,
+        temperature_K=settings.temperature_K,
+        seed=settings.seed,
+    )
+    return distances(pairs, lengths_A)
 
 
 def _identity(
@@ -186,8 +239,9 @@ def _identity(
 ) -> dict[str, Any]:
     """Return what a checkpoint must have been written with, by the names of parameters."""
     names = ("outer_fs", "inner_fs", "temperature_K", "friction_per_ps", "hydrogen_mass_Da")
-    more = ("hydrogen_friction_per_ps", "seed", "stride")
-    found: dict[str, Any] = {name: getattr(settings, name) for name in (*names, *more)}
+    more = ("hydrogen_friction_per_ps", "high_pass", "seed", "stride")
+    bonds = ("constrain_hydrogens", "rigid_water", "bond_lengths_A")
+    found: dict[str, Any] = {name: getattr(settings, name) for name in (*names, *more, *bonds)}
     found["atoms"] = start.fingerprint()
     found["teacher"], found["student"] = _called(teacher), _called(student)
     found["dtype"] = dtype
@@ -224,6 +278,7 @@ class _Run:
         self._friction_per_ps = np.where(
             hydrogen, settings.hydrogen_friction_per_ps, settings.friction_per_ps
         )
+        white = 0.0 if settings.high_pass else 1e-3
         self._outer = OuterSteps(
             teacher,
             student,
@@ -231,11 +286,14 @@ class _Run:
             n=settings.n_inner,
             timestep=settings.outer_fs,
             kT=BOLTZMANN_EV_K * settings.temperature_K,
-            friction=1e-3 * self._friction_per_ps,
+            friction=white * self._friction_per_ps,
             groups=np.array(list(self._record.groups.values()), bool).reshape(-1, len(hydrogen)),
             clip=DEFAULT_CLIP,
             fixcom=fixcom,
+            coloured=high_pass_noise(settings.friction_per_ps) if settings.high_pass else None,
+            distances=start.distances,
         )
+        self._extra: np.ndarray | None = None
         self._step = 0
         self._positions, self._momenta = start.atoms.positions.copy(), start.momenta
         self._spent = np.zeros(5)
@@ -245,6 +303,7 @@ class _Run:
         """Go on from a checkpoint."""
         self._saved, self._step = saved, saved.step
         self._positions, self._momenta = saved.arrays["positions"], saved.arrays["momenta"]
+        self._extra = saved.arrays.get("extra")
         self._spent = saved.arrays["spent"]
         self._record.restore(saved.arrays, saved.values)
         self._start.random.skip(saved.step)
@@ -271,12 +330,17 @@ class _Run:
             for step in range(self._step + 1, settings.steps + 1):
                 seed = self._start.random.seed()
                 noise = self._outer.draw(counter_noise(seed), 0) if thermostat else still
-                stepped = self._outer.take(self._positions, self._momenta, cell, noise)
+                if self._extra is None:
+                    self._extra = self._outer.draw_extra(counter_noise(seed), 0)
+                try:
+                    stepped = self._outer.take(
+                        self._positions, self._momenta, cell, noise, self._extra
+                    )
+                except ValueError as error:  # of bonds that are held
+                    raise UserError(f"outer step {step}: {error}: {BLOWN_UP}") from error
                 self._record.see(step, stepped)
-                self._step, self._positions, self._momenta = (
-                    *(step, stepped.positions),
-                    stepped.momenta,
-                )
+                self._step, self._extra = step, stepped.extra
+                self._positions, self._momenta = stepped.positions, stepped.momenta
                 if step % settings.stride == 0:
                     self._write(frames, stepped.teacher)
                 self._spent = before + self._now()
@@ -310,6 +374,10 @@ class _Run:
         arrays, values = self._record.saved()
         teacher, student = self._outer.look(self._positions, self._start.cell)
         arrays |= {"positions": self._positions, "momenta": self._momenta, "spent": self._spent}
+        if self._extra is not None:
+            arrays["extra"] = self._extra
+        if (held := self._start.distances) is not None:
+            arrays |= {"held_pairs": held.pairs, "held_lengths": held.lengths}
         arrays |= {"teacher_forces": teacher[1], "student_forces": student[1]}
         values["trajectory_bytes"] = None if frames is None else frames.size()
         file.save(Checkpoint(self._step, arrays, values))

@@ -1,7 +1,8 @@
 """The choices that a trajectory is made of, checked before any work."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mts_driver.errors import UserError
 from mts_driver.time_steps import TimeSteps
@@ -25,6 +26,12 @@ class SimulationSettings:
         Outer steps in all, between frames and records, and between checkpoints.
     seed : int
         Of velocities and thermostat.
+    high_pass : bool
+        Whether the noise is coloured; then no friction is of hydrogens alone.
+    constrain_hydrogens, rigid_water : bool
+        Whether bonds to hydrogen are held, and both hydrogens of a water too.
+    bond_lengths_A : mapping of str to float
+        By kind or elements, Å; empty for averages.
 
     Raises
     ------
@@ -42,6 +49,10 @@ class SimulationSettings:
     stride: int
     checkpoint_stride: int
     seed: int
+    high_pass: bool = False
+    constrain_hydrogens: bool = False
+    rigid_water: bool = False
+    bond_lengths_A: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         TimeSteps(self.outer_fs, self.inner_fs)
@@ -52,10 +63,24 @@ class SimulationSettings:
                 raise UserError(
                     f"{name}={getattr(self, name)!r}: give a finite number, 0 or above."
                 )
+        if self.bond_lengths_A and not self.constrained:
+            raise UserError(
+                "bond_lengths_A without constrain_hydrogens: no bond is held; give both, or none."
+            )
+        if self.constrained and self.hydrogen_friction_per_ps != self.friction_per_ps:
+            raise UserError(
+                "hydrogen_friction_per_ps with constrained hydrogens: atoms whose bond is held "
+                "must have one friction; leave it out."
+            )
         for name, least in (("steps", 1), ("stride", 1), ("checkpoint_stride", 1), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"{name}={value!r}: give a whole number, {least} or above.")
+
+    @property
+    def constrained(self) -> bool:
+        """Whether any bond is held."""
+        return self.constrain_hydrogens or self.rigid_water
 
     @property
     def n_inner(self) -> int:

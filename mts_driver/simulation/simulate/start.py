@@ -1,18 +1,21 @@
 """From what a user gives to atoms, masses and velocities that a trajectory starts from."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from integrators.constraints import Distances
 from mts_driver.simulation.simulate.random_numbers import RandomNumbers
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.structures.files import fingerprint, read_atoms, read_structure
+from mts_driver.structures.held_bonds import on_manifold
 from mts_driver.structures.masses import PHYSICAL, repartitioned_masses
 from mts_driver.structures.tensors import cell_of, inertial_masses
 
@@ -35,6 +38,10 @@ class Start:
         eV fs/Å.
     random : RandomNumbers
         As it is after the velocities.
+    distances : Distances, optional
+        That are held.
+    lost_degrees : ndarray, shape (N,), or 0
+        Degrees of freedom that atoms have lost to them.
     """
 
     atoms: Atoms
@@ -43,6 +50,8 @@ class Start:
     cell: np.ndarray
     momenta: np.ndarray
     random: RandomNumbers
+    distances: Distances | None = None
+    lost_degrees: np.ndarray | float = 0.0
 
     @classmethod
     def of(cls, given: Atoms | str | Path, settings: SimulationSettings) -> "Start":
@@ -68,6 +77,25 @@ class Start:
             velocities = random.velocities(masses, settings.temperature_K)
         momenta = np.where(moves, velocities * np.where(moves, masses[:, None], 0.0), 0.0)
         return cls(atoms, masses_Da, masses, cell_of(atoms).numpy(), momenta, random)
+
+    def held(self, distances: Distances) -> "Start":
+        """Return the same start with distances that are held: on their manifold, and tangent to it.
+
+        Raises
+        ------
+        UserError
+            If the start is too far from them.
+        """
+        positions, constraints = on_manifold(self.atoms, self.masses, self.cell, distances)
+        masses, x = torch.tensor(self.masses), torch.tensor(positions)
+        moves = torch.isfinite(masses)[:, None]
+        velocities = torch.tensor(self.momenta) / masses[:, None]
+        tangent = constraints.tangent(x, velocities, masses)
+        momenta = torch.where(moves, tangent * masses[:, None], 0.0).numpy()
+        atoms = self.atoms.copy()
+        atoms.set_positions(positions, apply_constraint=False)
+        lost = constraints.lost_degrees(x, masses).numpy()
+        return replace(self, atoms=atoms, momenta=momenta, distances=distances, lost_degrees=lost)
 
     def fingerprint(self) -> str:
         """Return a digest of all that the trajectory depends on."""

@@ -30,12 +30,14 @@ class TimedModel:
 
     Attributes
     ----------
+    potential : Potential
+        As given.
     calls, seconds : int, float
         Since the last `reset`.
     """
 
     def __init__(self, potential: Potential, name: str) -> None:
-        self._potential, self._name = potential, name
+        self.potential, self._name = potential, name
         self.reset()
 
     def reset(self) -> None:
@@ -66,9 +68,9 @@ class TimedModel:
 
     def _evaluate(self, positions: np.ndarray, cells: np.ndarray) -> Found:
         """Ask the potential; it may keep what it gets."""
-        if isinstance(self._potential, ArrayPotential):
-            energy, forces, virial = self._potential.evaluate(positions, cells)
+        if isinstance(self.potential, ArrayPotential):
+            energy, forces, virial = self.potential.evaluate(positions, cells)
         else:
-            found = self._potential(torch.from_numpy(positions[0]), torch.from_numpy(cells[0]))
+            found = self.potential(torch.from_numpy(positions[0]), torch.from_numpy(cells[0]))
             energy, forces, virial = (part.detach().cpu().numpy()[None] for part in found)
         return energy.astype(float), forces.astype(float), virial.astype(float)
