@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ipi.engine.thermostats import ThermoLangevin, ThermoPILE_L
+from ipi.engine.thermostats import ThermoGLE, ThermoLangevin, ThermoPILE_L
 from ipi.utils.depend import dstrip
 from ipi.utils.messages import info, verbosity
 from ipi.utils.nmtransform import mk_nm_matrix
@@ -57,6 +57,10 @@ class Handover:
         """Noise (n, P, N, 3) of normal modes, drawn in the order in which i-PI's steps draw it."""
         of, prng, extra = self._of, self._of.prng, self._of.hydrogen_friction
         beads, natoms = of.beads.nbeads, of.beads.natoms
+        if type(of.thermostat) is ThermoGLE:
+            shape = dstrip(of.thermostat.s).shape
+            drawn = [prng.gvec(shape).reshape(-1, beads, natoms, 3) for _ in range(n)]
+            return np.stack(drawn)
         noise = np.empty((n, beads, natoms, 3))
         for one in noise:
             for mode in one:
@@ -82,6 +86,8 @@ def request(of, n: int, timestep: float) -> tuple[dict[str, Any], dict[str, np.n
         "masses": np.array(dstrip(beads.m)),
         "cell": np.array(dstrip(of.forces.cell.h)).T,
         "friction": _friction(of) if hasattr(of, "tstep") else np.zeros(0),
+        **_coloured(of),
+        **({} if of.held is None else {"held": of.held.pairs, "lengths": of.held.lengths}),
         "groups": np.array(list(of.monitor.groups.values()), bool).reshape(-1, beads.natoms),
         "modes": mk_nm_matrix(beads.nbeads) if several else np.zeros(0),
         "omega": np.array(dstrip(of.nm.omegak)) if several else np.zeros(0),
@@ -95,13 +101,18 @@ def take_over(of, found: dict[str, np.ndarray]) -> None:
     of.beads.q[:] = found["q"].reshape(nbeads, -1)
     of.beads.p[:] = found["p"].reshape(nbeads, -1)
     of.ensemble.eens -= float(found["heat"])
+    if "extra" in found:
+        extra = of.thermostat.s
+        extra[1:] = found["extra"].reshape(len(extra) - 1, -1)
     for values in found["twice_kinetic"]:
         of.monitor.record(dict(zip(of.monitor.groups, values, strict=True)))
 
 
 def _friction(of) -> np.ndarray:
-    """Friction (P, N) of every normal mode of every atom."""
+    """Friction (P, N) of every normal mode of every atom; none with coloured noise."""
     thermostat, natoms = of.thermostat, of.beads.natoms
+    if type(thermostat) is ThermoGLE:
+        return np.zeros(0)
     friction = np.full((of.beads.nbeads, natoms), local_friction(thermostat))
     if len(friction) > 1:
         friction[1:] = 1.0 / np.array(dstrip(thermostat.tauk))[:, None]
@@ -110,19 +121,35 @@ def _friction(of) -> np.ndarray:
     return friction
 
 
+def _coloured(of) -> dict[str, np.ndarray]:
+    """Drift matrix and extra momenta of coloured noise; nothing without it."""
+    thermostat: Any = of.thermostat if hasattr(of, "tstep") else None
+    if type(thermostat) is not ThermoGLE:
+        return {}
+    extra = np.array(dstrip(thermostat.s))[1:].reshape(-1, of.beads.nbeads, of.beads.natoms, 3)
+    return {"drift": np.array(dstrip(thermostat.A)), "extra": extra}
+
+
 def obstacle(integrator) -> str | None:
     """Return what a driver cannot do, in words."""
     nm, nbeads = integrator.nm, integrator.beads.nbeads
-    known = ThermoLangevin if nbeads == 1 else ThermoPILE_L
-    thermostat = getattr(integrator, "thermostat", None) if hasattr(integrator, "tstep") else None
+    known = (ThermoLangevin, ThermoGLE) if nbeads == 1 else (ThermoPILE_L,)
+    thermostat: Any = None
+    if hasattr(integrator, "tstep"):
+        thermostat = getattr(integrator, "thermostat", None)
     modes = nm.mode == "rpmd" and nm.propagator == "exact"
+    names = "'langevin' or 'gle'" if nbeads == 1 else "'pile_l'"
     checks: list[tuple[Any, str]] = [
         (len(integrator.nmts) != 2, "there are not two levels"),
         (integrator.enstype not in ("nve", "nvt"), f"the ensemble is {integrator.enstype}"),
         (len(integrator.fixatoms_dof) > 0, "there are fixed atoms"),
         (
-            thermostat is not None and type(thermostat) is not known,
-            f"the thermostat is not '{'langevin' if nbeads == 1 else 'pile_l'}'",
+            thermostat is not None and type(thermostat) not in known,
+            f"the thermostat is not {names}",
+        ),
+        (
+            type(thermostat) is ThermoGLE and thermostat._C._func is None,
+            "the coloured noise has a covariance of its own",
         ),
         (
             nbeads > 1 and getattr(thermostat, "pilect", 0.0) > 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ipi.engine.motion.dynamics import (
@@ -36,6 +37,9 @@ from integrators.ipi.monitor import Monitor
 from integrators.ipi.run_ahead import RunAhead
 from integrators.splitting import OU, SLOW, Drift, Kick, Operation, Splitting
 
+if TYPE_CHECKING:
+    from integrators.ipi.constrained import HeldDistances
+
 DEFAULT_CLIP = 6.5046 * unit_to_internal("force", "ev/ang", 1.0)
 """150 kcal/mol/Å in i-PI's units."""
 DEFAULT_THRESHOLD = HOLE_EV_A * unit_to_internal("force", "ev/ang", 1.0)
@@ -46,6 +50,7 @@ class RespaMixin(NVEIntegrator):
 
     force_clip: float
     hydrogen_friction: HydrogenFriction | None
+    held: HeldDistances | None
     monitor: Monitor
     guard: Guard
     handover: Handover | None
@@ -70,8 +75,19 @@ class RespaMixin(NVEIntegrator):
             check_weights(self.forces.mforces)
         self.guard = Guard(motion.on_hole, motion.hole_threshold)
         self.hydrogen_friction = self._own_bath_of_hydrogens(motion.hydrogen_friction)
+        # imports what only inputs that ask for it need
+        self.held = None
+        if motion.constrain:
+            from integrators.ipi.constrained import HeldDistances
+
+            self.held = HeldDistances(self, motion.constrain)
         self._seen_first_force = False
-        self.monitor = Monitor(self.beads, self.nm, fixcom=self.fixcom, fixed_dof=self.fixatoms_dof)
+        self.monitor = Monitor(
+            *(self.beads, self.nm),
+            fixcom=self.fixcom,
+            fixed_dof=self.fixatoms_dof,
+            lost_degrees=0.0 if self.held is None else self.held.lost_degrees,
+        )
         self.run_ahead = RunAhead.of(self, motion.device_steps)
         self.handover = Handover.of(self)
 
@@ -162,6 +178,8 @@ class RespaMixin(NVEIntegrator):
 
     def step(self, step=None) -> None:
         """Advance one outer step, applying the splitting from left to right."""
+        if self.held is not None:
+            self.held.begin()
         self.guard.before_step()
         self._slow_kicks = 0
         if self.run_ahead is None or not self.run_ahead.step():
@@ -185,14 +203,22 @@ class RespaMixin(NVEIntegrator):
                 case Kick(level=level):
                     self.pstep(self._level[level])
                     self.pconstraints()
+                    if self.held is not None:
+                        self.held.project()
                 case Drift():
+                    if self.held is not None:
+                        self.held.before_drift()
                     self.qcstep()
                     self.nm.free_qstep()
+                    if self.held is not None:
+                        self.held.behind_drift(float(self.qdt))
                 case OU():
                     self.tstep()
                     if self.hydrogen_friction is not None:
                         self.hydrogen_friction.step()
                     self.pconstraints()
+                    if self.held is not None:
+                        self.ensemble.eens += self.held.project()
                     self.monitor.record_temperature()
 
 
@@ -233,6 +259,7 @@ class RespaDynamics(Dynamics):
         on_hole="log",
         hole_threshold=DEFAULT_THRESHOLD,
         device_steps=0,
+        constrain="",
         **options,
     ) -> None:
         super().__init__(timestep, mode=mode, splitting=splitting, **options)
@@ -242,6 +269,9 @@ class RespaDynamics(Dynamics):
         if device_steps < 0:
             raise ValueError(f"<device_steps> is {device_steps}; give 1 or more, or 0 for none")
         self.device_steps = device_steps
+        self.constrain = constrain.strip()
+        if self.constrain and splitting != SPLITTING:
+            raise ValueError(f"<constrain> is for splitting='{SPLITTING}', not '{splitting}'")
         if splitting == SPLITTING:
             if mode not in _INTEGRATORS:
                 raise ValueError(

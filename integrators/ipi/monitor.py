@@ -33,7 +33,7 @@ class Monitor:
         Temperatures after the last thermostat step, K.
     """
 
-    def __init__(self, beads, nm, *, fixcom: bool, fixed_dof) -> None:
+    def __init__(self, beads, nm, *, fixcom: bool, fixed_dof, lost_degrees=0.0) -> None:
         self._nm = nm
         self._scale = 1.0 / (
             beads.nbeads * Constants.kb * unit_to_internal("temperature", "kelvin", 1.0)
@@ -45,6 +45,7 @@ class Monitor:
         moves[np.asarray(fixed_dof, dtype=int)] = False
         masses = np.array(dstrip(beads.m))
         each = of_atoms(masses, moves.reshape(-1, 3), beads=beads.nbeads, fixcom=fixcom)
+        each = each - lost_degrees
         self._dof = of_groups(groups, each)
         self.groups = {name: groups[name] for name in self._dof}
         self._masks = {name: np.repeat(mask, 3) for name, mask in self.groups.items()}

@@ -32,7 +32,12 @@ from integrators.ipi.integrator import (
     RespaMixin,
 )
 from integrators.ipi.monitor import Monitor
-from integrators.ipi.replacements import leave_mpi_in_order, offer_splitting, offer_unit
+from integrators.ipi.replacements import (
+    count_held_degrees,
+    leave_mpi_in_order,
+    offer_splitting,
+    offer_unit,
+)
 from integrators.ipi.versions import is_supported, requirement
 
 INVERSE_PS = "inverseps"
@@ -112,6 +117,17 @@ class InputRespaDynamics(native_input.InputDynamics):
         },
     )
 
+    fields["constrain"] = (
+        InputValue,
+        {
+            "dtype": str,
+            "default": "",
+            "help": f"For splitting='{SPLITTING}': file of distances that are held, two atoms "
+            "(counted from 0) and angstroms a line, e.g. all bonds to hydrogen. The default is "
+            "none.",
+        },
+    )
+
     def store(self, dyn) -> None:
         """Take the data of a dynamics object, for checkpoints."""
         if dyn == {}:
@@ -122,6 +138,7 @@ class InputRespaDynamics(native_input.InputDynamics):
         self.on_hole.store(dyn.on_hole)
         self.hole_threshold.store(dyn.hole_threshold)
         self.device_steps.store(dyn.device_steps)
+        self.constrain.store(dyn.constrain)
 
 
 def register() -> None:
@@ -135,7 +152,14 @@ def register() -> None:
     check_version(ipi.__version__)
     offer_splitting(SPLITTING, RespaDynamics, InputRespaDynamics)
     leave_mpi_in_order()
+    count_held_degrees(_lost_degrees)
     offer_unit("frequency", INVERSE_PS, 1.0 / unit_to_internal("time", "picosecond", 1.0))
+
+
+def _lost_degrees(motion):
+    """Return the degrees of freedom that atoms (N,) have lost to distances that are held."""
+    held = getattr(getattr(motion, "integrator", None), "held", None)
+    return None if held is None else held.lost_degrees
 
 
 def integrators(simulation) -> list[RespaMixin]:

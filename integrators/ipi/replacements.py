@@ -22,6 +22,7 @@ import ipi.inputs.motion.dynamics as dynamics_input
 import ipi.inputs.motion.motion as motion_input
 import ipi.utils.inputvalue as input_values
 from ipi.engine.outputs import CheckpointOutput
+from ipi.engine.properties import Properties
 from ipi.interfaces.sockets import DriverSocket, Status
 from ipi.utils.softexit import softexit
 from ipi.utils.units import UnitMap
@@ -67,6 +68,37 @@ def offer_splitting(name: str, dynamics: type, dynamics_tag: type) -> None:
 def offer_unit(dimension: str, name: str, in_atomic_units: float) -> None:
     """Let ``units=NAME`` be understood."""
     UnitMap[dimension][name] = in_atomic_units
+
+
+def count_held_degrees(lost_degrees: Callable[[Any], Any]) -> None:
+    """Have the property ``temperature`` know of distances that are held; once.
+
+    i-PI divides by 3N and gives degrees of freedom that are fixed the target temperature; those
+    that a bond of fixed length takes would be missing, and two thirds of 300 K be printed.
+
+    Parameters
+    ----------
+    lost_degrees : callable
+        Takes the motion of a system; returns what each atom has lost, (N,), or None.
+    """
+    by_ipi = native(Properties, "get_temp", "self", "atom", "bead", "nm")
+    if hasattr(by_ipi, "replaced"):
+        return
+
+    def temperature(self: Any, atom: str = "", bead: str = "", nm: str = "") -> Any:
+        found, lost = by_ipi(self, atom, bead, nm), lost_degrees(self.motion)
+        if lost is None:
+            return found
+        if atom == "":
+            of_them = lost
+        elif atom.lstrip("-").isdigit():
+            of_them = lost[[int(atom)]]
+        else:
+            of_them = lost[[name == atom for name in self.beads.names]]
+        return found + self.ensemble.temp * float(of_them.sum()) / (3.0 * len(of_them))
+
+    temperature.replaced = True  # type: ignore[attr-defined]
+    Properties.get_temp = temperature
 
 
 def stop_polling(forcefield: Any) -> None:

@@ -137,7 +137,8 @@ class RunAhead:
             # the model failed on the way: what happens before is seen first
             self._seeds = deque(list(self._seeds)[:steps])
         elif self._in_vain == 0:
-            arrays = {**arrays, "q": found["q"][-1], "p": found["p"][-1]}
+            last = {name: found[name][-1] for name in ("q", "p", "extra") if name in found}
+            arrays = {**arrays, **last}
             self._begin(values, arrays, _seed(later), later)
             # else the message, and the driver, may wait for a core until i-PI rests
             time.sleep(YIELD_S)

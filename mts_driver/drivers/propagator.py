@@ -1,6 +1,7 @@
 """Steps of RESPA-BAOAB in the driver: one request for an inner loop, or for whole outer steps."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
@@ -13,15 +14,8 @@ from integrators.compiled_loop import Evaluate, Found, Loop, Program, Ring, Take
 from integrators.levels import difference
 from integrators.splitting import FAST, SLOW, fast_part, respa_baoab
 from integrators.state import Evaluation
+from mts_driver.drivers.step_requests import NEEDED, Arrays, beside, check, check_run
 from mts_driver.errors import UserError
-
-Arrays = Mapping[str, np.ndarray]
-
-MOST_STEPS = 10_000
-"""Of one request; more is a mistake."""
-MOST_IN_ALL = 100_000
-"""Inner steps of all outer ones of a request; others wait so long."""
-NEEDED = ("q", "p", "masses", "cell", "friction", "groups", "modes", "omega")
 
 
 class Mine(NamedTuple):
@@ -48,8 +42,11 @@ class Propagator:
     Both ways take ``arrays`` with ``q``, ``p`` (P, N, 3), of P beads; ``masses`` (N,); ``cell``
     (3, 3), rows are lattice vectors; ``friction`` (P, N) on normal modes, empty without a
     thermostat; ``groups`` (G, N), bool; ``modes`` (P, P) and ``omega`` (P,), the normal modes of
-    the free ring polymer and their frequencies, empty for one bead. ``timestep`` is that of the
-    splitting, ``kT`` that of one bead times P; ``fixcom`` keeps the centre of mass still.
+    the free ring polymer and their frequencies, empty for one bead. Two things may be beside them
+    for one bead: coloured noise in the place of ``friction``, with its ``drift`` matrix (k + 1,
+    k + 1) and ``extra`` momenta over √m (k, P, N, 3); and distances that are held, with ``held``
+    pairs of atoms (M, 2) and ``lengths`` (M,). ``timestep`` is that of the splitting, ``kT`` that
+    of one bead times P; ``fixcom`` keeps the centre of mass still.
 
     Parameters
     ----------
@@ -80,25 +77,28 @@ class Propagator:
         """Take ``n`` inner steps between two slow kicks.
 
         ``arrays`` also has ``noise`` (n, P, N, 3), standard normal numbers in normal modes, empty
-        without a thermostat.
+        without a thermostat; of coloured noise (n, k + 1, P, N, 3).
 
         Returns
         -------
         dict
             ``q``, ``p``, the student's ``energy`` (P,), ``forces`` (P, N, 3) and ``virial``
             (P, 3, 3) at ``q``; ``heat`` () that went into the atoms; ``twice_kinetic`` (n, G),
-            Σ m v² of every group behind every thermostat step.
+            Σ m v² of every group behind every thermostat step; with coloured noise ``extra``, and
+            with distances that are held ``held`` (), how many.
 
         Raises
         ------
         UserError
             If an array is missing or has another shape, or the model fails.
         """
-        thermostat = _check(arrays, n, self._natoms, "noise")
+        thermostat = check(arrays, n, self._natoms, "noise")
         program = _program(n, 0, thermostat=thermostat)
         loop = self._loop(arrays, {FAST: self._student}, kT, fixcom)
-        noise = np.array(arrays["noise"]) if thermostat else self._noise(0, program, arrays["q"])
-        return _results(loop.take(program, timestep=timestep, noise=noise))
+        noise = np.array(arrays["noise"]) if thermostat else self._noise(0, program, arrays)
+        with _blow_ups_said():
+            taken = loop.take(program, timestep=timestep, noise=noise)
+        return _results(taken, arrays)
 
     def run(
         self,
@@ -146,15 +146,16 @@ class Propagator:
         loop = self._loop(arrays, {FAST: fast, SLOW: slow}, kT, fixcom)
         cells = arrays["cell"][None].repeat(len(arrays["q"]), axis=0)
         for seed in seeds:
-            noise = self._noise(seed, program, arrays["q"])
+            noise = self._noise(seed, program, arrays)
             try:
-                taken = loop.take(program, timestep=timestep, noise=noise)
+                with _blow_ups_said():
+                    taken = loop.take(program, timestep=timestep, noise=noise)
             except UserError:
                 if not steps:
                     raise
                 break  # the steps before are good, and show what led there; the next request fails
             full = _named("teacher_", teacher(taken.positions, cells))
-            steps.append({**_results(taken), **full})
+            steps.append({**_results(taken, arrays), **full})
         return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
     def _loop(
@@ -163,6 +164,7 @@ class Propagator:
         # buffers that came over the wire are read-only, which is another type to compiled code
         a = {name: np.ascontiguousarray(arrays[name]).copy() for name in NEEDED}
         several = len(a["q"]) > 1
+        coloured, extra, constraints = beside(arrays)
         return Loop(
             *(a["q"], a["p"], a["masses"], a["cell"]),
             potentials,
@@ -172,38 +174,47 @@ class Propagator:
             fixcom=fixcom,
             ring=Ring(a["modes"], a["omega"]) if several else None,
             add_up=self._mine.add_up if self._mine else None,
+            coloured=coloured,
+            extra=extra,
+            constraints=constraints,
         )
 
-    def _noise(self, seed: int, program: Program, like: np.ndarray) -> np.ndarray:
+    def _noise(self, seed: int, program: Program, arrays: Arrays) -> np.ndarray:
         """Draw the noise of all thermostat steps of a splitting, the same on all processes."""
         natoms = self._mine.natoms if self._mine else self._natoms
-        shape = torch.empty((len(like), natoms, 3), dtype=torch.float64)
+        drift = arrays.get("drift", np.zeros(0))
+        several = drift.shape[:1] if drift.size else ()
+        shape = torch.empty((*several, len(arrays["q"]), natoms, 3), dtype=torch.float64)
         draw, ops = counter_noise(seed), (program.kinds == THERMOSTAT).nonzero()[0]
-        noise = np.empty((len(ops), *like.shape))
+        noise = np.empty((len(ops), *several, *arrays["q"].shape))
         for one, op in zip(noise, ops, strict=True):
             drawn = draw(0, int(op), shape).numpy()
-            one[:] = drawn[:, self._mine.atoms] if self._mine else drawn
+            one[:] = drawn[..., self._mine.atoms, :] if self._mine else drawn
         return noise
-
-
-def check_run(arrays: Arrays, seeds: Sequence[int], n: int, natoms: int) -> bool:
-    """Check a request for whole outer steps, and return whether there is a thermostat."""
-    thermostat = _check(arrays, n, natoms)
-    if not 1 <= len(seeds) <= MOST_STEPS or len(seeds) * n > MOST_IN_ALL:
-        raise UserError(
-            f"a request to run has {len(seeds)} seeds and {n} inner steps for each: give 1 to "
-            f"{MOST_STEPS} seeds, and {MOST_IN_ALL} steps in all."
-        )
-    return thermostat
 
 
 def _evaluation(found: Found) -> Evaluation:
     return Evaluation(*map(torch.from_numpy, found))
 
 
-def _results(taken: Taken) -> dict[str, np.ndarray]:
-    """Return what both kinds of requests share."""
+@contextmanager
+def _blow_ups_said() -> Iterator[None]:
+    """Say in words what ends a trajectory with distances that are held."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"{error}.") from error
+
+
+def _results(taken: Taken, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Return what both kinds of requests share; also a sign that was seen what lies beside."""
+    more = {}
+    if len(taken.extra):
+        more["extra"] = taken.extra
+    if "held" in arrays and arrays["held"].size:
+        more["held"] = np.array(len(arrays["held"]))
     return {
+        **more,
         "q": taken.positions,
         "p": taken.momenta,
         **_named("", taken.evaluations[FAST]),
@@ -220,46 +231,3 @@ def _named(prefix: str, found: Found) -> dict[str, np.ndarray]:
 def _program(n: int, outer: int, *, thermostat: bool) -> Program:
     found = respa_baoab(n) if outer else fast_part(n)
     return Program.of(found if thermostat else found.without_ou())
-
-
-def _check(arrays: Arrays, n: int, natoms: int, *more: str) -> bool:
-    """Check the arrays of a request and return whether there is a thermostat."""
-    if missing := [name for name in (*NEEDED, *more) if name not in arrays]:
-        raise UserError(f"a request to propagate lacks {', '.join(missing)}.")
-    if not (isinstance(n, int) and 1 <= n <= MOST_STEPS):
-        raise UserError(f"a request to propagate has n={n!r} inner steps: give 1 to {MOST_STEPS}.")
-    if arrays["q"].ndim != 3 or len(arrays["q"]) == 0 or arrays["groups"].ndim != 2:
-        raise UserError(
-            f"a request to propagate has q of shape {arrays['q'].shape} and groups of shape "
-            f"{arrays['groups'].shape}: give (P, N, 3) and (G, N)."
-        )
-    beads, bath = len(arrays["q"]), arrays["friction"].size > 0
-    shapes = {
-        "q": (beads, natoms, 3),
-        "p": (beads, natoms, 3),
-        "masses": (natoms,),
-        "cell": (3, 3),
-        "friction": (beads, natoms) if bath else (0,),
-        "noise": (n, beads, natoms, 3) if bath else (0,),
-        "groups": (len(arrays["groups"]), natoms),
-        "modes": (beads, beads) if beads > 1 else (0,),
-        "omega": (beads,) if beads > 1 else (0,),
-    }
-    for name in (*NEEDED, *more):
-        if arrays[name].shape != shapes[name]:
-            raise UserError(
-                f"a request to propagate has {name} of shape {arrays[name].shape} where "
-                f"{shapes[name]} is expected: --structure has {natoms} atoms, and must be the one "
-                "that runs."
-            )
-    _check_values(arrays, *more)
-    return bath
-
-
-def _check_values(arrays: Arrays, *more: str) -> None:
-    """Refuse numbers with which steps would be wrong, or go on for ever."""
-    for name in (*NEEDED, *more):
-        if not np.isfinite(arrays[name].sum()):
-            raise UserError(f"a request to propagate has {name} that is not finite.")
-    if not (arrays["masses"] > 0).all() or not (arrays["friction"] >= 0).all():
-        raise UserError("a request to propagate has masses below or at 0, or frictions below it.")

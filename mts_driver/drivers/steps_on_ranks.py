@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mts_driver.drivers.mpi import Team
 
 Arrays = Mapping[str, np.ndarray]
-OF_ATOMS = {"q": 1, "p": 1, "masses": 0, "friction": 1, "groups": 1}
+OF_ATOMS = {"q": 1, "p": 1, "masses": 0, "friction": 1, "groups": 1, "extra": 2}
 """Along which axis of an array the atoms are."""
 KEPT = 50
 """Requests after which atoms are shared out anew; they drift apart, and halos grow."""
@@ -128,7 +128,7 @@ class OwnSteps:
         whole = []
         for name, part in found.items():
             array = part
-            if name in ("q", "p") or name.endswith("forces"):
+            if name in ("q", "p", "extra") or name.endswith("forces"):
                 array = np.zeros((*part.shape[:-2], arrays["masses"].size, 3))
                 array[..., self._own, :] = part
             whole.append(array)
@@ -157,6 +157,11 @@ class SharedPropagator(Propagator):
     ) -> dict[str, np.ndarray]:
         """Take whole outer steps; see `Propagator.run`."""
         check_run(arrays, seeds, n, self._both[0].natoms)
+        if "held" in arrays and arrays["held"].size:
+            raise UserError(
+                "several ranks share the atoms, and a distance that is held may be between those "
+                "of two: run the driver on one rank, or without <constrain>."
+            )
         start = arrays["q"], arrays["cell"]
         goes_on = self._end is not None and all(map(np.array_equal, self._end, start))
         self._requests = (self._requests + 1) % KEPT if goes_on else 0

@@ -7,7 +7,7 @@ import pytest
 import zmq
 from analytic import Analytic
 from ipi.utils.depend import dstrip
-from ipi_input import BAROSTAT, HERE, LANGEVIN, PILE, advance, forcefield
+from ipi_input import BAROSTAT, GLE, HELD, HERE, LANGEVIN, PILE, advance, forcefield
 from zmq_serving import serving
 
 from mts_driver.drivers.counters import Stats
@@ -59,6 +59,9 @@ CASES = {
     "fixcom": {"fixcom": True},
     "hydrogen friction": {"dynamics": LANGEVIN + FRICTION, "fixcom": True},
     "two outer steps": {"nmts": "[2, 2]"},
+    "coloured noise": {"dynamics": GLE, "fixcom": True},
+    "constraints": {"dynamics": LANGEVIN + HELD, "fixcom": True, "timestep_fs": 1.0},
+    "constraints, nve": {"mode": "nve", "dynamics": HELD, "timestep_fs": 1.0},
     "beads": {"beads": 4, "dynamics": PILE},
     "three beads, nve": {"beads": 3, "mode": "nve", "dynamics": ""},
     "contraction": {"beads": 4, "dynamics": PILE, "weights": RPC, "nbeads": (2, 2, 4)},

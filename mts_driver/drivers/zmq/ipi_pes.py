@@ -160,5 +160,10 @@ def _results(structures: int, natoms: int) -> Shapes:
 def _steps(arrays: dict[str, np.ndarray]) -> Shapes:
     """Shapes of the answer to a request to take steps."""
     moved = arrays["q"].shape
-    beside = {"heat": (), "twice_kinetic": (None, len(arrays["groups"]))}
+    beside: Shapes = {"heat": (), "twice_kinetic": (None, len(arrays["groups"]))}
+    # a driver of an older version would leave out what it does not know
+    if "drift" in arrays and arrays["drift"].size:
+        beside["extra"] = arrays["extra"].shape
+    if "held" in arrays and arrays["held"].size:
+        beside["held"] = ()
     return {"q": moved, "p": moved, **_results(*moved[:2]), **beside}
