@@ -20,6 +20,7 @@ PANELS = {
     "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --follow-fs --inner-fs "
     "--friction-outer-fs --hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "
+    "--thermostat --constrain-hydrogens --rigid-water --bond-lengths-A "
     "--pressure-bar --beads --teacher-beads --exchange-K",
     "Start": "--restart --velocities --minimise --equilibrate-ps --seed",
     "Molecules": "--only --spice --subset --count --conformations",

@@ -36,6 +36,31 @@ def prepare(
         float | None,
         typer.Option(help="The same for hydrogens, 10 to 50 for 10 fs (default: as all atoms)."),
     ] = None,
+    thermostat: Annotated[
+        str,
+        typer.Option(
+            help="langevin: white noise; high-pass: coloured, damps fast vibrations only; auto: "
+            "the second beyond 6 fs."
+        ),
+    ] = "auto",
+    constrain_hydrogens: Annotated[
+        bool,
+        typer.Option(
+            "--constrain-hydrogens",
+            help="Hold bonds to hydrogen, for 12 fs (with --inner-fs 2).",
+        ),
+    ] = False,
+    rigid_water: Annotated[
+        bool,
+        typer.Option("--rigid-water", help="The same, and the angles of water molecules."),
+    ] = False,
+    bond_lengths_A: Annotated[
+        str,
+        typer.Option(
+            "--bond-lengths-A",
+            help="To hold bonds at, Å: O-H=0.98,C-H=1.09 (default: averages of 1 ps).",
+        ),
+    ] = "",
     pressure_bar: Annotated[
         float | None, typer.Option(help="For constant pressure, bar (default: constant volume).")
     ] = None,
@@ -102,6 +127,7 @@ def prepare(
     """
     from mts_driver.cli.stages import StageProgress
     from mts_driver.runs.prepare import prepare as write
+    from mts_driver.structures.held_bonds import parse_lengths
     from mts_driver.time_steps import TimeSteps
 
     console = plain_console(stderr=True, quiet=quiet)
@@ -117,6 +143,10 @@ def prepare(
             temperature_K=temperature_K,
             friction_per_ps=friction_per_ps,
             hydrogen_friction_per_ps=hydrogen_friction_per_ps,
+            thermostat=thermostat,
+            constrain_hydrogens=constrain_hydrogens,
+            rigid_water=rigid_water,
+            bond_lengths_A=parse_lengths(bond_lengths_A),
             pressure_bar=pressure_bar,
             beads=beads,
             teacher_beads=teacher_beads,

@@ -1,6 +1,6 @@
 """From a structure to the folder of a run: `prepare`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from mts_driver.errors import UserError
 from mts_driver.files import require_writable
 from mts_driver.progress import Progress
 from mts_driver.runs.input.mode import MODES, fastest
+from mts_driver.thermostats import CUTOFF_PER_CM, HIGH_FRICTION_PER_PS, chosen
 
 Tell = Callable[[str], None]
 
@@ -54,6 +55,10 @@ def prepare(
     temperature_K: float = 300.0,
     friction_per_ps: float = 1.0,
     hydrogen_friction_per_ps: float | None = None,
+    thermostat: str = "auto",
+    constrain_hydrogens: bool = False,
+    rigid_water: bool = False,
+    bond_lengths_A: Mapping[str, float] | None = None,
     pressure_bar: float | None = None,
     beads: int = 1,
     teacher_beads: int | None = None,
@@ -96,6 +101,16 @@ def prepare(
         K.
     friction_per_ps, hydrogen_friction_per_ps : float
         Of the Langevin thermostat, of all atoms and of hydrogens, 1/ps.
+    thermostat : str
+        ``langevin``: white noise. ``high-pass``: coloured noise that damps fast vibrations and
+        leaves slow motion alone, for outer steps of 8 to 10 fs. ``auto``: the second beyond 6 fs,
+        where nothing else takes its place.
+    constrain_hydrogens, rigid_water : bool
+        Whether bonds to hydrogen are held, and the distance of both hydrogens of a water molecule
+        as well; for outer steps of 12 fs, with inner ones of 2.
+    bond_lengths_A : mapping of str to float, optional
+        Lengths by elements or kind, such as ``{"O-H": 0.98}``, Å; by default their averages over
+        1 ps of the student (of the teacher, without one).
     pressure_bar : float, optional
         For constant pressure, bar.
     beads, teacher_beads : int
@@ -160,6 +175,20 @@ def prepare(
             "another teacher and mode='unix', and remove `model` from the <parameters> of the "
             "<ffsocket> that the program connects to."
         )
+    constrained = constrain_hydrogens or rigid_water
+    if bond_lengths_A and not constrained:
+        raise UserError(
+            "bond_lengths_A without constrain_hydrogens: no bond is held; give both, or none."
+        )
+    thermostat = chosen(
+        thermostat,
+        outer_fs=outer_fs,
+        student=student != "none",
+        friction_per_ps=friction_per_ps,
+        hydrogen_friction=hydrogen_friction_per_ps is not None,
+        constrained=constrained,
+        beads=beads,
+    )
     if velocities not in ("redraw", "keep"):
         raise UserError(f"velocities={velocities!r}: use redraw or keep.")
     if not equilibrate_ps >= 0:
@@ -171,10 +200,13 @@ def prepare(
     from mts_driver.potentials.virial import gives_virial
     from mts_driver.runs.input.settings import RunSettings
     from mts_driver.runs.run_folder import write_run_folder
+    from mts_driver.simulation.bond_lengths import average_lengths
     from mts_driver.simulation.settle import settle
     from mts_driver.structures.files import read_atoms, read_structure
     from mts_driver.structures.fixed import held_atoms, moving_atoms
+    from mts_driver.structures.held_bonds import distances, held_pairs, on_manifold
     from mts_driver.structures.masses import repartitioned_masses
+    from mts_driver.structures.tensors import cell_of, inertial_masses
 
     keep = velocities == "keep"
     name = "the atoms" if isinstance(structure, Atoms) else str(structure)
@@ -221,7 +253,12 @@ def prepare(
         keep_velocities=keep,
         store_for_superres=store_for_superres,
         hydrogens=int((moving_atoms(atoms) & (atoms.numbers == 1)).sum()),
+        high_pass=thermostat == "high-pass",
+        constrained=constrained,
     )
+    pairs = held_pairs(atoms, rigid_water=rigid_water) if constrained else {}
+    if bond_lengths_A:
+        distances(pairs, bond_lengths_A)  # refused before any work
     where = ""
     if mode == "auto":
         protocol, where = fastest(protocol)
@@ -251,10 +288,33 @@ def prepare(
         tell=tell,
         report=report,
     )
+    held = None
+    if constrained:
+        lengths_A = bond_lengths_A or average_lengths(
+            atoms,
+            masses_Da,
+            fast or slow,
+            pairs,
+            temperature_K=temperature_K,
+            seed=seed,
+            report=lambda step, of: report("average bond lengths", step, of),
+        )
+        held = distances(pairs, lengths_A)
+        masses, cell = inertial_masses(atoms, masses_Da).numpy(), cell_of(atoms).numpy()
+        atoms.positions, _ = on_manifold(atoms, masses, cell, held)
+        kinds = ", ".join(f"{kind} {length:.4f} Å" for kind, length in lengths_A.items())
+        tell(f"{len(held.pairs)} distances are held: {kinds}")
+    if protocol.high_pass:
+        tell(
+            f"coloured noise (--thermostat high-pass): {friction_per_ps:g}/ps on slow motion, "
+            f"{HIGH_FRICTION_PER_PS:g}/ps more above {CUTOFF_PER_CM:g}/cm"
+        )
     modules = [found for one in (teacher, spec) if one and (found := module_here(one))]
     for module in dict.fromkeys(modules):
         tell(f"{module.name} is copied into the folder of the run, where its driver looks for it")
-    made = write_run_folder(output, atoms, masses_Da, protocol, student_file=file, modules=modules)
+    made = write_run_folder(
+        output, atoms, masses_Da, protocol, student_file=file, modules=modules, held=held
+    )
     if where:
         tell(where)
     return PreparedRun(made, atoms, outer_fs, protocol.inner_fs, steps)

@@ -8,8 +8,16 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from integrators.constraints import Distances
+from integrators.distances_file import written
 from mts_driver.runs.input.settings import RunSettings
-from mts_driver.runs.input.write import VELOCITIES_FILE, ZMQ_FILE, ZMQ_TEXT, input_xml
+from mts_driver.runs.input.write import (
+    CONSTRAINTS_FILE,
+    VELOCITIES_FILE,
+    ZMQ_FILE,
+    ZMQ_TEXT,
+    input_xml,
+)
 from mts_driver.structures.files import write_start, write_velocities
 
 INPUT_FILE, START_FILE = "input.xml", "start.extxyz"
@@ -23,6 +31,7 @@ def write_run_folder(
     *,
     student_file: Path | None = None,
     modules: Iterable[Path] = (),
+    held: Distances | None = None,
     edit: Callable[[str], str] = lambda text: text,
 ) -> Path:
     """Write the input, the start and what else they need.
@@ -41,6 +50,8 @@ def write_run_folder(
         A file that the input names without its folder.
     modules : iterable of Path
         Python files that drivers import, which run in the folder.
+    held : Distances, optional
+        That are held, Å; of a protocol that says so.
     edit : callable
         Returns another text of the input.
 
@@ -55,6 +66,8 @@ def write_run_folder(
         (scratch / INPUT_FILE).write_text(edit(input_xml(protocol, folder)))
         if protocol.keep_velocities:
             write_velocities(scratch / VELOCITIES_FILE, atoms)
+        if held is not None:
+            (scratch / CONSTRAINTS_FILE).write_text(written(held.pairs, held.lengths))
         if protocol.mode == "zmq" and protocol.student:
             (scratch / ZMQ_FILE).write_text(ZMQ_TEXT)
         for file in (student_file, *modules):

@@ -1,8 +1,7 @@
-"""Bonds to hydrogen that are held at a fixed length: which, how long, and the file that says so."""
+"""Bonds to hydrogen that are held at a fixed length: which, and how long."""
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
@@ -10,14 +9,12 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from integrators.constraints import Constraints, Distances
 from mts_driver.errors import UserError
-from mts_driver.files import replacing
 from mts_driver.structures.bonds import bonded_pairs
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import hydrogen_bonds_to_heavy
 
 LONGEST_A = 2.5
 """Å; longer is no bond to a hydrogen, nor the distance of two in a water molecule."""
-HEADER = "# atoms (from 0) whose distance is held, and the distance in angstrom\n"
 Lengths = Mapping[str, float]
 
 
@@ -146,16 +143,6 @@ def on_manifold(
             "relax the structure, or give other bond_lengths_A."
         ) from error
     return moved, constraints
-
-
-def write_distances(path: Path, held: Distances) -> None:
-    """Write distances that are held, one a line, for ``<constrain>``."""
-    lines = [
-        f"{i} {j} {length:.9f}\n"
-        for (i, j), length in zip(held.pairs.tolist(), held.lengths.tolist(), strict=True)
-    ]
-    with replacing(path) as part:
-        part.write_text(HEADER + "".join(lines))
 
 
 def element_kinds(numbers: np.ndarray, held: Distances) -> dict[str, float]:

@@ -22,6 +22,9 @@ OPTIONS = {
     "one_device_step": "give device_steps=1",
     "hydrogen_friction": "hydrogen_friction_per_ps",
     "no_hydrogen_friction": "leave hydrogen_friction_per_ps out",
+    "constrained": "constrain_hydrogens or rigid_water",
+    "not_constrained": "leave constrain_hydrogens and rigid_water out",
+    "white_noise": "give thermostat='langevin'",
     "on_hole": "on_hole='{on_hole}'",
     "no_on_hole": "leave on_hole out",
     "no_student": "student='none'",
@@ -42,6 +45,9 @@ TAGS = {
     "one_device_step": "write <device_steps> 1",
     "hydrogen_friction": "<hydrogen_friction>",
     "no_hydrogen_friction": "remove <hydrogen_friction>",
+    "constrained": "<constrain>",
+    "not_constrained": "remove <constrain>",
+    "white_noise": "write <thermostat mode='langevin'>",
     "on_hole": "<on_hole> {on_hole}",
     "no_on_hole": "remove <on_hole>",
     "no_student": "no student",
@@ -85,6 +91,8 @@ class Asked:
         Whether mass has been moved to them.
     hydrogen_friction : bool
         Whether they have a friction of their own.
+    constrained : bool
+        Whether distances are held.
     on_hole : str
         ``log``, ``stop`` or ``shorten``.
     mode : str
@@ -123,6 +131,7 @@ class Asked:
     hydrogens: int | None = None
     heavy_hydrogens: bool = False
     hydrogen_friction: bool = False
+    constrained: bool = False
     on_hole: str = "log"
     mode: str = "unix"
     both_in_one: bool = False
@@ -187,6 +196,7 @@ class Asked:
                     for node in system.iter(tag)
                 ),
                 hydrogen_friction=float(dynamics.findtext("hydrogen_friction") or 0) != 0,
+                constrained=bool((dynamics.findtext("constrain") or "").strip()),
                 on_hole=(dynamics.findtext("on_hole") or "log").strip(),
                 device_steps=int(dynamics.findtext("device_steps") or 0),
                 bias=system.find("ensemble/bias/force") is not None,

@@ -109,6 +109,46 @@ REFUSED = (
         "{hydrogen_friction} without a hydrogen that moves: {no_hydrogen_friction}.",
     ),
     Refused(
+        "hydrogen friction, coloured noise",
+        lambda a: a.ours and a.hydrogen_friction and a.thermostat in ("gle", "nm_gle", "nm_gle_g"),
+        "{hydrogen_friction} with coloured noise, which has a friction for every frequency: "
+        "{no_hydrogen_friction}, or {white_noise}.",
+    ),
+    Refused(
+        "held distances, path integrals",
+        lambda a: a.constrained and a.beads > 1,
+        "{constrained} with {beads}: nuclei that are quantum have no bonds of a fixed length; "
+        "{not_constrained}.",
+    ),
+    Refused(
+        "held distances, constant pressure",
+        lambda a: a.constrained and a.constant_pressure,
+        "{constrained} with {pressure}: every change of the cell would change their lengths; "
+        "{not_constrained}, or {no_pressure}.",
+    ),
+    Refused(
+        "held distances, held atoms",
+        lambda a: a.constrained and a.held,
+        "{constrained} with {held}: i-PI cannot do both; {not_constrained}, or let all atoms go.",
+    ),
+    Refused(
+        "held distances, hydrogen friction",
+        lambda a: a.constrained and a.hydrogen_friction,
+        "{constrained} with {hydrogen_friction}: atoms whose distance is held must have one "
+        "friction; {no_hydrogen_friction}.",
+    ),
+    Refused(
+        "held distances, another thermostat",
+        lambda a: a.constrained and a.thermostat not in ("", "langevin", "svr"),
+        "{constrained} with <thermostat mode='{thermostat}'>: velocities along bonds that are held "
+        "would not stay as they must; {white_noise}, or {not_constrained}.",
+    ),
+    Refused(
+        "held distances, three levels",
+        lambda a: a.constrained and a.levels > 2,
+        "{constrained} with three levels: they are held with two; {not_constrained}.",
+    ),
+    Refused(
         "what to do about a student, no student",
         lambda a: a.ours and a.on_hole != "log" and not a.student,
         "{on_hole} with {no_student}, which could be wrong: {no_on_hole}.",
@@ -175,10 +215,10 @@ REFUSED = (
         lambda a: (
             a.device_steps > 0
             and a.ensemble == "nvt"
-            and a.thermostat != ("pile_l" if a.beads > 1 else "langevin")
+            and a.thermostat not in (("pile_l",) if a.beads > 1 else ("langevin", "gle"))
         ),
-        "{device_steps} with <thermostat mode='{thermostat}'>: a driver has 'langevin', and "
-        "'pile_l' for several beads; {no_device_steps}.",
+        "{device_steps} with <thermostat mode='{thermostat}'>: a driver has 'langevin' and 'gle', "
+        "and 'pile_l' for several beads; {no_device_steps}.",
     ),
     Refused(
         "velocities that are kept, path integrals",

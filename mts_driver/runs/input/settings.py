@@ -57,6 +57,10 @@ class RunSettings:
         Whether positions, velocities and forces of every outer step are stored.
     hydrogens : int or None
         How many hydrogens move; None: not known.
+    high_pass : bool
+        Whether the noise is coloured; `mts_driver.thermostats` says how.
+    constrained : bool
+        Whether distances are held, those of a file.
     """
 
     teacher: str
@@ -83,6 +87,8 @@ class RunSettings:
     keep_velocities: bool = False
     store_for_superres: bool = False
     hydrogens: int | None = None
+    high_pass: bool = False
+    constrained: bool = False
 
     def __post_init__(self) -> None:
         TimeSteps(self.outer_fs, self.inner_fs)
@@ -119,6 +125,11 @@ class RunSettings:
                 "nothing else can be filled in: leave it out, or beads, exchange_K and "
                 "pressure_bar."
             )
+        if self.store_for_superres and self.constrained:
+            raise UserError(
+                "store_for_superres=True with bonds that are held: what fills in frames lets them "
+                "vibrate; leave one of the two out."
+            )
         if self.on_hole not in ("log", "stop", "shorten"):
             raise UserError(f"on_hole={self.on_hole!r}: use log, stop or shorten.")
         for name, spec in (("teacher", self.teacher), ("student", self.student or "")):
@@ -146,6 +157,13 @@ class RunSettings:
         return TimeSteps(self.outer_fs, self.inner_fs).n_inner
 
     @property
+    def thermostat(self) -> str:
+        """Its mode in i-PI."""
+        if self.high_pass:
+            return "gle"
+        return "pile_l" if self.beads > 1 else "langevin"
+
+    @property
     def slow_beads(self) -> int:
         """Beads on which the teacher is evaluated."""
         return self.beads if self.teacher_beads is None else self.teacher_beads
@@ -158,7 +176,7 @@ class RunSettings:
             words=OPTIONS,
             ensemble="npt" if constant_pressure else "nvt",
             pressure=self.pressure_bar,
-            thermostat="pile_l" if self.beads > 1 else "langevin",
+            thermostat=self.thermostat,
             barostat="isotropic" if constant_pressure else "",
             student=self.student is not None,
             levels=1 if self.student is None else 2,
@@ -172,6 +190,7 @@ class RunSettings:
             hydrogens=self.hydrogens,
             heavy_hydrogens=bool(self.hydrogen_mass),
             hydrogen_friction=self.hydrogen_friction_per_ps is not None,
+            constrained=self.constrained,
             on_hole=self.on_hole,
             mode=self.mode,
             both_in_one=self.mode == "zmq",

@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import numpy as np
+
 from mts_driver.drivers.ipi_socket.transport import UNIX_PREFIX
 from mts_driver.runs.input.settings import RunSettings
-from mts_driver.units import KCAL_MOL_EV
+from mts_driver.thermostats import CUTOFF_PER_CM, HIGH_FRICTION_PER_PS, high_pass_noise
+from mts_driver.units import KCAL_MOL_EV, LIGHT_CM_FS
 
 CLIP_EV_A = 150.0 * KCAL_MOL_EV
 """Bound on |F_teacher − F_student| of an atom (Cattin et al.)."""
@@ -86,10 +89,8 @@ _SYSTEM = """\
         <timestep units='femtosecond'> {outer_fs:g} </timestep>
         <nmts> {nmts} </nmts>
         <force_clip units='ev/ang'> {clip:.4f} </force_clip>{on_hole}\
-{hydrogen_friction}{device_steps}
-        <thermostat mode='{thermostat}'>
-          <tau units='femtosecond'> {tau_fs:g} </tau>
-        </thermostat>{barostat}
+{hydrogen_friction}{constrain}{device_steps}
+        {thermostat}{barostat}
       </dynamics>
     </motion>
   </system>"""
@@ -103,6 +104,21 @@ _HELD = """
 
 _HYDROGEN_FRICTION = """
         <hydrogen_friction units='inverseps'> {friction:g} </hydrogen_friction>"""
+
+CONSTRAINTS_FILE = "constraints.txt"
+_CONSTRAIN = f"""
+        <constrain> {CONSTRAINTS_FILE} </constrain>"""
+
+_WHITE = """<thermostat mode='{mode}'>
+          <tau units='femtosecond'> {tau_fs:g} </tau>
+        </thermostat>"""
+_COLOURED = """\
+<!-- friction of {low:g}/ps on slow motion, {high:g}/ps more on motion above {cutoff:g}/cm -->
+        <thermostat mode='gle'>
+          <A shape='({size}, {size})' units='inversecm'>
+            [ {matrix} ]
+          </A>
+        </thermostat>"""
 
 _BAROSTAT = """
         <barostat mode='isotropic'>
@@ -230,7 +246,21 @@ def _system(protocol: RunSettings, number: int, temperature_K: float) -> str:
         device_steps=f"\n        <device_steps> {protocol.device_steps} </device_steps>"
         if protocol.device_steps
         else "",
-        thermostat="pile_l" if protocol.beads > 1 else "langevin",
-        tau_fs=1000.0 / protocol.friction_per_ps,
+        constrain=_CONSTRAIN if protocol.constrained else "",
+        thermostat=_thermostat(protocol),
         barostat="" if pressure is None else _BAROSTAT.format(tau_fs=PISTON_FS),
+    )
+
+
+def _thermostat(protocol: RunSettings) -> str:
+    if not protocol.high_pass:
+        return _WHITE.format(mode=protocol.thermostat, tau_fs=1000.0 / protocol.friction_per_ps)
+    per_fs = np.array(high_pass_noise(protocol.friction_per_ps).drift_matrix)
+    matrix = per_fs / (2.0 * math.pi * LIGHT_CM_FS)
+    return _COLOURED.format(
+        low=protocol.friction_per_ps,
+        high=HIGH_FRICTION_PER_PS,
+        cutoff=CUTOFF_PER_CM,
+        size=len(matrix),
+        matrix=", ".join(repr(float(value)) for value in matrix.ravel()),
     )

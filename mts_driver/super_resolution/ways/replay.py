@@ -77,6 +77,8 @@ def read_physics(file: Path) -> Physics:
     mode = "" if dynamics is None else dynamics.get("mode", "").strip()
     thermostat = root.find(".//thermostat")
     kind = "" if thermostat is None else thermostat.get("mode", "").strip()
+    if (root.findtext(".//constrain") or "").strip():
+        raise UserError(f"{file} cannot be replayed: it holds distances (<constrain>).")
     nmts = _numbers(root, ".//nmts")
     if mode not in ("nve", "nvt") or (mode == "nvt" and kind != "langevin") or len(nmts) != 2:
         raise UserError(
