@@ -53,6 +53,12 @@ class Walk:
     bath: Bath | None
     seed: int | None
 
+    def __post_init__(self) -> None:
+        if self.bath is not None and self.bath.coloured is not None:
+            raise ValueError(
+                "steps with coloured noise are not walked back: give a bath of white noise"
+            )
+
     @property
     def noise(self) -> Noise | None:
         """The same numbers on both ways."""
