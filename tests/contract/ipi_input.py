@@ -30,6 +30,15 @@ REFERENCE_CELL = BAROSTAT.replace("isotropic", "anisotropic").replace(
 # two additional momenta, coupled to damp between 1/(20 fs) and 1/(5 fs)
 GLE = """<thermostat mode='gle'><A shape='(3,3)'>
   [ 1e-3, 2e-3, 0.0, -2e-3, 4e-3, 1e-3, 0.0, -1e-3, 8e-3 ]</A></thermostat>"""
+# the same for each of four normal modes
+NM_GLE = (
+    GLE.replace("'gle'", "'nm_gle'")
+    .replace("(3,3)", "(4,3,3)")
+    .replace(
+        "[ 1e-3, 2e-3, 0.0, -2e-3, 4e-3, 1e-3, 0.0, -1e-3, 8e-3 ]",
+        "[" + ", ".join(["1e-3, 2e-3, 0.0, -2e-3, 4e-3, 1e-3, 0.0, -1e-3, 8e-3"] * 4) + "]",
+    )
+)
 # five distances in two clusters of three atoms, the first of which is rigid
 HELD = f"<constrain> {HERE / 'held.txt'} </constrain>"
 TWO_LEVELS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))

@@ -19,6 +19,7 @@ from ase.build import molecule
 from mts_driver.cli import main
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.run_folder import write_run_folder
+from mts_driver.structures.held_bonds import distances, held_pairs
 from mts_driver.structures.masses import repartitioned_masses
 
 HERE = Path(__file__).parent
@@ -58,7 +59,8 @@ def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(),
     atoms = toy_water(n)
     masses = repartitioned_masses(atoms, options["hydrogen_mass"])
     shutil.copy(HERE / "toy_calculators.py", folder)
-    return write_run_folder(folder, atoms, masses, protocol, edit=edit)
+    held = distances(held_pairs(atoms), {"O-H": 0.97}) if protocol.constrained else None
+    return write_run_folder(folder, atoms, masses, protocol, edit=edit, held=held)
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ from ipi.inputs.simulation import InputSimulation
 from ipi_input import (
     BAROSTAT,
     GLE,
+    HELD,
     LANGEVIN,
     ONE_LEVEL,
     PILE,
@@ -95,6 +96,8 @@ ENSEMBLES = {
     "hydrogen friction": {"dynamics": LANGEVIN + FRICTION},
     "svr": {"dynamics": LANGEVIN.replace("langevin", "svr")},
     "gle": {"dynamics": GLE},
+    "constraints": {"dynamics": LANGEVIN + HELD, "fixcom": True},
+    "constraints, nve": {"mode": "nve", "dynamics": HELD},
     "npt": {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT},
     "flexible": {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT.replace("isotropic", "flexible")},
     "nst": {"mode": "nst", "dynamics": LANGEVIN + REFERENCE_CELL},

@@ -9,7 +9,17 @@ from ipi.engine import barostats
 from ipi.inputs.motion import motion as motion_input
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants, unit_to_internal
-from ipi_input import BAROSTAT, FS, LANGEVIN, ONE_LEVEL, PILE, REFERENCE_CELL, advance
+from ipi_input import (
+    BAROSTAT,
+    FS,
+    GLE,
+    LANGEVIN,
+    NM_GLE,
+    ONE_LEVEL,
+    PILE,
+    REFERENCE_CELL,
+    advance,
+)
 
 from integrators.bath import Bath
 from integrators.engine import step
@@ -73,13 +83,27 @@ def test_plugin_equals_algorithm_1_and_the_torch_engine_on_the_same_noise(load, 
         {"mode": "nvt"},
         {"mode": "nvt", "fixcom": True},
         {"mode": "nvt", "beads": 4, "dynamics": PILE, "fixcom": True},
+        {"mode": "nvt", "dynamics": GLE, "fixcom": True},
+        {"mode": "nvt", "dynamics": NM_GLE, "beads": 4, "fixcom": True},
         {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT},
         {"mode": "npt", "dynamics": PILE + BAROSTAT, "beads": 4},
         {"mode": "npt", "dynamics": LANGEVIN + BAROSTAT.replace("isotropic", "flexible")},
         {"mode": "npt", "dynamics": LANGEVIN + REFERENCE_CELL},
         {"mode": "nst", "dynamics": LANGEVIN + REFERENCE_CELL},
     ],
-    ids=["nve", "nvt", "fixcom", "pimd", "npt", "npt-pimd", "flexible", "anisotropic", "nst"],
+    ids=[
+        "nve",
+        "nvt",
+        "fixcom",
+        "pimd",
+        "gle",
+        "nm_gle",
+        "npt",
+        "npt-pimd",
+        "flexible",
+        "anisotropic",
+        "nst",
+    ],
 )
 @pytest.mark.parametrize(
     "levels", [{"nmts": "[1]", "weights": ONE_LEVEL}, {"nmts": "[1, 1]"}], ids=["[1]", "[1,1]"]
