@@ -149,6 +149,13 @@ def test_an_input_with_held_distances_at_constant_pressure_is_refused_before_it_
         read_input(run)
 
 
+def test_pressures_without_the_forces_that_hold_distances_are_not_written(tmp_path):
+    run = make_run(tmp_path / "run", constrained=True, steps=2)
+    run.write_text(run.read_text().replace("step, time", "step, pressure_md{bar}, time", 1))
+    with pytest.raises(UserError, match="<constrain> with an <output> of pressures"):
+        read_input(run)
+
+
 def test_prepare_says_and_writes_what_is_held(tmp_path):
     start = tmp_path / "start.extxyz"
     toy_water().write(start)

@@ -31,6 +31,7 @@ PLAIN = {
     "hydrogens": 4,
 }
 PRESSURE, DEVICE = {"pressure_bar": 1.0}, {"mode": "zmq", "device_steps": 5}
+HELD = {"constrained": True}
 SINGLE = {"student": None, "outer_fs": 1.0}
 FEW = {"beads": 8, "teacher_beads": 2}
 BY_PREPARE = {
@@ -41,6 +42,18 @@ BY_PREPARE = {
     "hydrogen friction, no hydrogens": (
         {"hydrogen_friction_per_ps": 20.0, "hydrogens": 0},
         "leave hydrogen_friction_per_ps out",
+    ),
+    "fixed bonds, path integrals": (HELD | {"beads": 4}, "no bonds of a fixed length"),
+    "fixed bonds, constant pressure": (HELD | PRESSURE, "would change their lengths"),
+    "fixed bonds, held atoms": (HELD | {"held": (1,)}, "or let all atoms go"),
+    "fixed bonds, hydrogen friction": (
+        HELD | {"hydrogen_friction_per_ps": 20.0},
+        "must have one friction",
+    ),
+    "fixed bonds, another thermostat": (HELD | {"high_pass": True}, "thermostat='langevin'"),
+    "hydrogen friction, coloured noise": (
+        {"high_pass": True, "hydrogen_friction_per_ps": 20.0},
+        "a friction for every frequency",
     ),
     "what to do about a student, no student": (
         SINGLE | {"on_hole": "stop"},
@@ -70,6 +83,8 @@ BY_PREPARE = {
     "exchange of equal replicas": ({"exchange_K": (310.0, 300.0)}, "temperature (300 K)"),
 }
 NOT_BY_OPTIONS = {
+    "fixed bonds, pressures",
+    "fixed bonds, three levels",
     "constant pressure, teacher without a virial",
     "constant pressure, student without a virial",
     "constant pressure without a barostat",
@@ -94,6 +109,12 @@ WORKS = {
     "pressure, hydrogen friction": PRESSURE | {"hydrogen_friction_per_ps": 20.0},
     "pressure, shorten": PRESSURE | {"on_hole": "shorten"},
     "pressure, zmq": PRESSURE | {"mode": "zmq"},
+    "pressure, noise": PRESSURE | {"high_pass": True},
+    "noise, device": DEVICE | {"high_pass": True},
+    "noise, exchange": {"high_pass": True, "exchange_K": (310.0,)},
+    "fixed bonds, device": DEVICE | HELD,
+    "fixed bonds, exchange": HELD | {"exchange_K": (310.0,)},
+    "fixed bonds, no student": HELD | SINGLE,
     "pressure, shm": PRESSURE | {"mode": "shm"},
     "isolated, beads": {"periodic": False, "beads": 4},
     "isolated, exchange": {"periodic": False, "exchange_K": (310.0,)},
@@ -195,6 +216,8 @@ MIDDLE = (
     ("<nmts> [ 1, 4 ]", "<nmts> [ 1, 2, 2 ]"),
 )  # fmt: skip
 BAROSTAT = "<barostat mode='isotropic'><tau> 100 </tau></barostat></dynamics>"
+FIXED = "<fixatoms>[0]</fixatoms>"
+CONSTRAIN = ("<force_clip", "<constrain> c.txt </constrain><force_clip")
 BY_RUN = {
     "constant pressure, isolated system": (
         PRESSURE,
@@ -228,6 +251,37 @@ BY_RUN = {
         {"hydrogen_friction_per_ps": 20.0},
         [NVE, ("<thermostat mode='langevin'", "<thermostat mode=''")],
         "<hydrogen_friction> is for ensembles",
+    ),
+    "fixed bonds, path integrals": ({}, [CONSTRAIN, ("nbeads='1'", "nbeads='4'")], "<constrain>"),
+    "fixed bonds, constant pressure": (PRESSURE, [CONSTRAIN], "<constrain> with constant"),
+    "fixed bonds, held atoms": (
+        {},
+        [
+            CONSTRAIN,
+            ("<motion mode='dynamics'>", "<motion mode='dynamics'><fixatoms>[0]</fixatoms>"),
+        ],
+        "<constrain> with <fixatoms>",
+    ),
+    "fixed bonds, hydrogen friction": (
+        {"hydrogen_friction_per_ps": 20.0},
+        [CONSTRAIN],
+        "<constrain> with <hydrogen_friction>",
+    ),
+    "fixed bonds, another thermostat": (
+        {"high_pass": True},
+        [CONSTRAIN],
+        "write <thermostat mode='langevin'>",
+    ),
+    "fixed bonds, pressures": (
+        {},
+        [CONSTRAIN, ("conserved{", "pressure_cv{bar}, conserved{")],
+        "pressures, stresses or virials",
+    ),
+    "fixed bonds, three levels": ({}, [CONSTRAIN, *MIDDLE], "with three levels"),
+    "hydrogen friction, coloured noise": (
+        {"high_pass": True},
+        [("<force_clip", "<hydrogen_friction> 1 </hydrogen_friction><force_clip")],
+        "<hydrogen_friction> with coloured noise",
     ),
     "what to do about a student, no student": (
         SINGLE,

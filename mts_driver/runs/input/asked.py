@@ -93,6 +93,8 @@ class Asked:
         Whether they have a friction of their own.
     constrained : bool
         Whether distances are held.
+    pressures : bool
+        Whether pressures, stresses or virials are written.
     on_hole : str
         ``log``, ``stop`` or ``shorten``.
     mode : str
@@ -132,6 +134,7 @@ class Asked:
     heavy_hydrogens: bool = False
     hydrogen_friction: bool = False
     constrained: bool = False
+    pressures: bool = False
     on_hole: str = "log"
     mode: str = "unix"
     both_in_one: bool = False
@@ -197,6 +200,10 @@ class Asked:
                 ),
                 hydrogen_friction=float(dynamics.findtext("hydrogen_friction") or 0) != 0,
                 constrained=bool((dynamics.findtext("constrain") or "").strip()),
+                pressures=any(
+                    re.search(r"\b(pressure|k?stress|virial)", node.text or "")
+                    for node in root.iterfind("output/*")
+                ),
                 on_hole=(dynamics.findtext("on_hole") or "log").strip(),
                 device_steps=int(dynamics.findtext("device_steps") or 0),
                 bias=system.find("ensemble/bias/force") is not None,

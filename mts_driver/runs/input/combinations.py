@@ -115,36 +115,42 @@ REFUSED = (
         "{no_hydrogen_friction}, or {white_noise}.",
     ),
     Refused(
-        "held distances, path integrals",
+        "fixed bonds, path integrals",
         lambda a: a.constrained and a.beads > 1,
         "{constrained} with {beads}: nuclei that are quantum have no bonds of a fixed length; "
         "{not_constrained}.",
     ),
     Refused(
-        "held distances, constant pressure",
+        "fixed bonds, constant pressure",
         lambda a: a.constrained and a.constant_pressure,
         "{constrained} with {pressure}: every change of the cell would change their lengths; "
         "{not_constrained}, or {no_pressure}.",
     ),
     Refused(
-        "held distances, held atoms",
+        "fixed bonds, held atoms",
         lambda a: a.constrained and a.held,
         "{constrained} with {held}: i-PI cannot do both; {not_constrained}, or let all atoms go.",
     ),
     Refused(
-        "held distances, hydrogen friction",
+        "fixed bonds, hydrogen friction",
         lambda a: a.constrained and a.hydrogen_friction,
         "{constrained} with {hydrogen_friction}: atoms whose distance is held must have one "
         "friction; {no_hydrogen_friction}.",
     ),
     Refused(
-        "held distances, another thermostat",
+        "fixed bonds, another thermostat",
         lambda a: a.constrained and a.thermostat not in ("", "langevin", "svr"),
         "{constrained} with <thermostat mode='{thermostat}'>: velocities along bonds that are held "
         "would not stay as they must; {white_noise}, or {not_constrained}.",
     ),
     Refused(
-        "held distances, three levels",
+        "fixed bonds, pressures",
+        lambda a: a.constrained and a.pressures,
+        "{constrained} with an <output> of pressures, stresses or virials, in which i-PI leaves "
+        "out the forces that hold the distances: remove it, or {not_constrained}.",
+    ),
+    Refused(
+        "fixed bonds, three levels",
         lambda a: a.constrained and a.levels > 2,
         "{constrained} with three levels: they are held with two; {not_constrained}.",
     ),
