@@ -6,7 +6,6 @@ in place: the loop does not see them, the models do.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,14 +147,6 @@ class OuterSteps:
         cells = cell[None]
         return self._teacher(positions[None], cells), self._student(positions[None], cells)
 
-    def draw_extra(self, noise: Noise, step: int) -> np.ndarray:
-        """Draw extra momenta (k, N, 3) at equilibrium for the first step of coloured noise."""
-        if self.coloured is None:
-            return np.zeros((0, *self._at.shape[1:]))
-        like = torch.empty((self.coloured.extra, *self._at.shape[1:]), dtype=torch.float64)
-        drawn: np.ndarray = noise(step, len(self._program.kinds), like).numpy()
-        return math.sqrt(self._kT) * drawn
-
     def take(
         self,
         positions: np.ndarray,
@@ -175,7 +166,7 @@ class OuterSteps:
         noise : ndarray, shape (n, N, 3) or (n, k + 1, N, 3)
             Standard normal numbers of the thermostat steps.
         extra : ndarray, shape (k, N, 3), optional
-            Of the step before, or `draw_extra`, with coloured noise.
+            With coloured noise: of the step before, or √kT times standard normal numbers.
 
         Raises
         ------

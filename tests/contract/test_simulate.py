@@ -50,9 +50,19 @@ def same(a, b):
     assert len(a.holes.frames) == len(b.holes.frames)
 
 
-def test_the_trajectory_is_that_of_mts_run_with_the_same_seed(tmp_path):
+HELD = {"constrain_hydrogens": True, "bond_lengths_A": {"O-H": 0.97}}
+ALIKE = {
+    "friction of hydrogens": ({"hydrogen_friction_per_ps": 5.0},) * 2,
+    "coloured noise": ({"high_pass": True}, {"thermostat": "high-pass"}),
+    "held bonds": ({"constrained": True}, HELD),
+}
+
+
+@pytest.mark.parametrize("case", ALIKE)
+def test_the_trajectory_is_that_of_mts_run_with_the_same_seed(tmp_path, case):
     """Velocities, noise, friction of hydrogens, clip and temperatures: all are i-PI's."""
-    file = make_run(tmp_path / "run", mode="zmq", device_steps=3, hydrogen_friction_per_ps=5.0)
+    choices, options = ALIKE[case]
+    file = make_run(tmp_path / "run", mode="zmq", device_steps=3, **choices)
     assert mts("run", file, "--baseline-steps", 0).returncode == 0
     summary = json.loads((file.parent / "summary.json").read_text())
     theirs = read(file.parent / "simulation.pos_0.xyz", index=":")
@@ -61,13 +71,14 @@ def test_the_trajectory_is_that_of_mts_run_with_the_same_seed(tmp_path):
         teacher=TEACHER,
         student=STUDENT,
         steps=20,
-        hydrogen_friction_per_ps=5.0,
         trajectory=tmp_path / "ours.extxyz",
+        **options,
         **OPTIONS | {"stride": 1},
     )
     frames = read(tmp_path / "ours.extxyz", index=":")
     assert len(theirs) == len(frames) == 21
-    for a, b in zip(theirs, frames, strict=True):
+    # i-PI moves a start onto held bonds with its first step
+    for a, b in list(zip(theirs, frames, strict=True))[1 if case == "held bonds" else 0 :]:
         np.testing.assert_allclose(a.positions, b.positions, rtol=0, atol=1e-5)  # i-PI's digits
     assert ours.temperatures_K == pytest.approx(summary["temperatures_K"], rel=1e-5)
     for name in ("clip_events", "max_force_difference_eV_A"):
@@ -88,6 +99,22 @@ class Mortal(ToyWater):
         if self.calls >= self.lives:
             raise Killed
         super().calculate(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"thermostat": "high-pass"}, HELD, {**HELD, "rigid_water": True}]
+)
+def test_noise_and_held_bonds_go_on_from_a_checkpoint(tmp_path, options):
+    if "rigid_water" in options:  # at averages, which a checkpoint keeps
+        options = {"rigid_water": True}
+    whole, file = toy(**options), {"checkpoint": tmp_path / "c.safetensors"}
+    toy(steps=9, **file, **options)
+    same(toy(**file, **options), whole)
+    if options != {"thermostat": "high-pass"}:
+        bonds = whole.atoms.get_distances(0, [1, 2], mic=True)
+        assert abs(bonds[0] - bonds[1]) < 1e-9
+        with pytest.raises(UserError, match="rigid_water=|constrain_hydrogens="):
+            toy(**file)
 
 
 @pytest.mark.parametrize("lives", [2, 9, 17, 20])
@@ -301,6 +328,11 @@ def test_a_trajectory_that_blows_up_ends_in_a_sentence(tmp_path):
         ({"temperature_K": 0.0}, "temperature_K=0.0"),
         ({"friction_per_ps": -1.0}, "friction_per_ps=-1.0"),
         ({"hydrogen_mass_Da": 12.0}, "hydrogen_mass_Da"),
+        ({"thermostat": "low-pass"}, "thermostat='low-pass'"),
+        ({"thermostat": "high-pass", "friction_per_ps": 0.0}, "constant energy"),
+        ({"bond_lengths_A": {"O-H": 1.0}}, "without constrain_hydrogens"),
+        ({"constrain_hydrogens": True, "bond_lengths_A": {"S-H": 1.0}}, "names 'S-H'"),
+        ({"rigid_water": True, "hydrogen_friction_per_ps": 9.0}, "must have one friction"),
         ({"steps": 0}, "steps=0"),
         ({"steps": 2.5}, "steps=2.5"),
         ({"stride": 0}, "stride=0"),

@@ -28,6 +28,15 @@ class RandomNumbers:
         velocities: np.ndarray = spread[:, None] * normal
         return velocities
 
+    def extra_momenta(self, extra: int, natoms: int, kT: float) -> np.ndarray:
+        """Draw those of coloured noise at equilibrium, over √m, shape (extra, N, 3).
+
+        i-PI draws the momenta themselves with them, and leaves these alone.
+        """
+        normal = self._generator.standard_normal((extra + 1, 3 * natoms))[1:]
+        momenta: np.ndarray = np.sqrt(kT) * normal.reshape(extra, natoms, 3)
+        return momenta
+
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Draw standard normal numbers."""
         return self._generator.standard_normal(shape)

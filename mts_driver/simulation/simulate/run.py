@@ -239,9 +239,11 @@ def _identity(
 ) -> dict[str, Any]:
     """Return what a checkpoint must have been written with, by the names of parameters."""
     names = ("outer_fs", "inner_fs", "temperature_K", "friction_per_ps", "hydrogen_mass_Da")
-    more = ("hydrogen_friction_per_ps", "high_pass", "seed", "stride")
-    bonds = ("constrain_hydrogens", "rigid_water", "bond_lengths_A")
-    found: dict[str, Any] = {name: getattr(settings, name) for name in (*names, *more, *bonds)}
+    more = ("hydrogen_friction_per_ps", "seed", "stride")
+    found: dict[str, Any] = {name: getattr(settings, name) for name in (*names, *more)}
+    for name in ("high_pass", "constrain_hydrogens", "rigid_water", "bond_lengths_A"):
+        if value := getattr(settings, name):  # checkpoints of before these were there go on
+            found[name] = value
     found["atoms"] = start.fingerprint()
     found["teacher"], found["student"] = _called(teacher), _called(student)
     found["dtype"] = dtype
@@ -278,6 +280,7 @@ class _Run:
         self._friction_per_ps = np.where(
             hydrogen, settings.hydrogen_friction_per_ps, settings.friction_per_ps
         )
+        coloured = high_pass_noise(settings.friction_per_ps) if settings.high_pass else None
         white = 0.0 if settings.high_pass else 1e-3
         self._outer = OuterSteps(
             teacher,
@@ -290,10 +293,13 @@ class _Run:
             groups=np.array(list(self._record.groups.values()), bool).reshape(-1, len(hydrogen)),
             clip=DEFAULT_CLIP,
             fixcom=fixcom,
-            coloured=high_pass_noise(settings.friction_per_ps) if settings.high_pass else None,
+            coloured=coloured,
             distances=start.distances,
         )
         self._extra: np.ndarray | None = None
+        if coloured is not None:
+            kT = BOLTZMANN_EV_K * settings.temperature_K
+            self._extra = start.random.extra_momenta(coloured.extra, len(hydrogen), kT)
         self._step = 0
         self._positions, self._momenta = start.atoms.positions.copy(), start.momenta
         self._spent = np.zeros(5)
@@ -303,7 +309,7 @@ class _Run:
         """Go on from a checkpoint."""
         self._saved, self._step = saved, saved.step
         self._positions, self._momenta = saved.arrays["positions"], saved.arrays["momenta"]
-        self._extra = saved.arrays.get("extra")
+        self._extra = saved.arrays.get("extra", self._extra)
         self._spent = saved.arrays["spent"]
         self._record.restore(saved.arrays, saved.values)
         self._start.random.skip(saved.step)
@@ -330,8 +336,6 @@ class _Run:
             for step in range(self._step + 1, settings.steps + 1):
                 seed = self._start.random.seed()
                 noise = self._outer.draw(counter_noise(seed), 0) if thermostat else still
-                if self._extra is None:
-                    self._extra = self._outer.draw_extra(counter_noise(seed), 0)
                 try:
                     stepped = self._outer.take(
                         self._positions, self._momenta, cell, noise, self._extra
