@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mts_driver.analysis import panels
+from mts_driver.analysis.dynamics.motion import Motion
 from mts_driver.analysis.panels import REFERENCE, RUN
 from mts_driver.analysis.results import Run
-from mts_driver.analysis.vdos import Motion
 
 
 def draw(

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mts_driver.analysis.bonds import BROKEN_A
+from mts_driver.analysis.dynamics.motion import Motion
 from mts_driver.analysis.results import Run
 from mts_driver.analysis.statistics import BlockAverage, block_means
-from mts_driver.analysis.vdos import Motion
 
 RUN, REFERENCE, MEASURED = "#1f5fa8", "#d2691e", "0.25"
 _TRACE_BLOCKS = 40

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from mts_driver.analysis.dynamics.motion import Motion
 from mts_driver.analysis.figure import draw
 from mts_driver.analysis.rdf import available, longest_r
 from mts_driver.analysis.results import analyse, compare, finite
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import read_trajectory
-from mts_driver.analysis.vdos import Motion
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, replacing, write_json
 

@@ -1,13 +1,9 @@
-"""Diffusion coefficients with their errors (the only module that imports kinisi).
+"""Diffusion coefficients with their errors.
 
 Of every kind of molecule that there are enough of, from the mean squared displacement of centres of
-mass, relative to that of the whole system: MSD(t) = 6 D t + c where it has become a straight line.
-kinisi fits the line by Bayesian regression with the covariances that mean squared displacements of
-Brownian motion have (McCluskey et al., J. Chem. Theory Comput. 2025, 21, 79): points of one MSD are
-strongly correlated, and the errors of a plain fit are far too small.
+mass, relative to that of the whole system.
 """
 
-import importlib.util
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -16,24 +12,19 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from mts_driver.analysis.trajectory import Trajectory
+from mts_driver.analysis.dynamics.mean_squares import available, line, mean_squares, straight_from
+from mts_driver.analysis.trajectory import Trajectory, displacements
 from mts_driver.structures.bonds import molecules
 from mts_driver.units import BOLTZMANN_EV_K, EV_J
 
 FEWEST = 8
 """Molecules of a kind."""
 LEAST_FRAMES = 40
-LAGS = 40
-"""On a logarithmic scale, up to half of the run."""
-FARTHEST = 0.4
-"""Of the narrowest width of the cell, between frames; beyond a half the image is not known."""
-STRAIGHT = 0.1
-"""An MSD that grows as t^1 within this much is a straight line."""
 GOOD = 0.10
 """Relative error of a D that is worth having."""
+DIFFERENT = 2.0
+"""Standard errors between the two halves of a run."""
 YEH_HUMMER = 2.837297
-_A2_PS = 10.0
-"""1 Å²/ps in 1e-5 cm²/s."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +39,9 @@ class Diffusion:
         Self-diffusion coefficient in the periodic cell, with its standard error, 1e-5 cm²/s.
     interval : tuple of float
         95 %, 1e-5 cm²/s.
+    halves : tuple of float
+        D of the first and the second half of the run, 1e-5 cm²/s. Where they differ, the error is
+        that of two blocks, since molecules are not as independent as kinisi takes them for.
     offset_A2 : float
         Of the straight line at lag 0.
     start_ps : float
@@ -62,6 +56,7 @@ class Diffusion:
     D: float
     stderr: float
     interval: tuple[float, float]
+    halves: tuple[float, float]
     offset_A2: float
     start_ps: float
     lags_ps: np.ndarray
@@ -76,6 +71,7 @@ class Diffusion:
             "diffusion_1e5_cm2_s": self.D,
             "stderr_1e5_cm2_s": self.stderr,
             "interval_95_1e5_cm2_s": list(self.interval),
+            "halves_1e5_cm2_s": list(self.halves),
             "fitted_from_ps": self.start_ps,
             "lags_ps": self.lags_ps.tolist(),
             "msd_A2": self.msd_A2.tolist(),
@@ -103,7 +99,7 @@ def diffusion(
     if why is not None:
         return {}, why
     assert step_ps is not None
-    moves = unwrapped_displacements(trajectory)
+    moves = displacements(trajectory)
     if isinstance(moves, str):
         return {}, moves
     held = ~moves.any(axis=(0, 2))
@@ -125,7 +121,7 @@ def diffusion(
 
 
 def _unfit(trajectory: Trajectory, step_ps: float | None) -> str | None:
-    if importlib.util.find_spec("kinisi") is None:
+    if not available():
         return "diffusion coefficients need kinisi: pip install kinisi"
     if step_ps is None:
         return "the run does not print its time: add time to <properties>"
@@ -137,31 +133,6 @@ def _unfit(trajectory: Trajectory, step_ps: float | None) -> str | None:
     if (apart != apart[0]).any():
         return "frames are not evenly apart in time"
     return None
-
-
-def unwrapped_displacements(trajectory: Trajectory) -> np.ndarray | str:
-    """Return displacements from the first frame, (F, N, 3), Å, or why they cannot be known.
-
-    Each frame is wrapped into its own cell, and steps between frames go to the nearest image, so
-    that cells may fluctuate (von Bülow et al., J. Chem. Phys. 2020, 153, 021101).
-    """
-    cells = trajectory.cells
-    inverse = np.linalg.inv(cells)
-    # widths of a cell are the inverse lengths of the columns of its inverse
-    limit = FARTHEST / np.linalg.norm(inverse, axis=1).max()
-    scaled = (trajectory.positions @ inverse) % 1.0
-    apart = np.diff(scaled, axis=0)
-    steps = (apart - np.round(apart)) @ cells[1:]
-    farthest = float(np.linalg.norm(steps, axis=2).max())
-    if farthest > limit:
-        return (
-            f"an atom moves {farthest:.1f} Å between two stored frames, in a cell of "
-            f"{limit / FARTHEST:.1f} Å, and may have moved by an image: store frames more often "
-            "(mts prepare --stride)"
-        )
-    moved = np.zeros_like(trajectory.positions)
-    np.cumsum(steps, axis=0, out=moved[1:])
-    return moved
 
 
 def _kinds(atoms: Atoms, member: np.ndarray, held: np.ndarray) -> dict[str, np.ndarray]:
@@ -182,85 +153,40 @@ def _kinds(atoms: Atoms, member: np.ndarray, held: np.ndarray) -> dict[str, np.n
 
 def _fit(moved: np.ndarray, frame_ps: float, apart_A: float) -> Diffusion:
     """Fit the line of displacements (F, M, 3) of M molecules that are apart_A apart."""
-    import scipp as sc
-    from kinisi.diffusion import Diffusion as Regression
-    from kinisi.displacement import calculate_msd
-    from kinisi.parser import Parser
-
-    longest = len(moved) - 1
-    lags = np.unique(np.geomspace(1, longest // 2, LAGS).round().astype(int))
-    # in a box so large that kinisi has nothing to unwrap
-    box = 10.0 * (np.abs(moved).max() + 1.0)
-    parsed = Parser(
-        coords=sc.array(dims=["time", "particle", "dimension"], values=moved / box),
-        latt=sc.array(
-            dims=["time", "row", "column"],
-            values=np.broadcast_to(box * np.eye(3), (len(moved), 3, 3)).copy(),
-            unit="angstrom",
-        ),
-        time_step=sc.scalar(frame_ps, unit="ps"),
-        step_skip=sc.scalar(1),
-        dt=sc.array(dims=["time interval"], values=frame_ps * lags, unit="ps"),
-        specie_indices=sc.arange("particle", moved.shape[1]),
-        drift_indices=sc.array(dims=["particle"], values=np.zeros(0, int)),
-    )
-    found = calculate_msd(parsed, progress=False)
-    # kinisi takes the longest lag for the length of the run when it counts independent samples
-    missed = longest / lags[-1]
-    found["da"].variances = found["da"].variances / missed
-    found["da"].coords["n_samples"] = found["da"].coords["n_samples"] * missed
+    found = mean_squares(moved, frame_ps)
     msd, error = found["da"].values, np.sqrt(found["da"].variances)
     times = found["da"].coords["time interval"].values
-    start, exponent = _straight_from(times, msd, error)
-    line = Regression(found)
-    state = np.random.get_state()  # which kinisi sets
-    try:
-        line.bayesian_regression(
-            start_dt=sc.scalar(times[start] * (1 - 1e-9), unit="ps"),
-            progress=False,
-            random_state=np.random.RandomState(1),
-        )
-    finally:
-        np.random.set_state(state)
-    D = line.gradient.values * _A2_PS / 6
-    low, high = np.percentile(D, [2.5, 97.5])
+    start, exponent = straight_from(times, msd, error)
+    D, offset = line(found, times[start])
     mean, stderr = float(D.mean()), float(D.std())
+    interval = np.percentile(D, [2.5, 97.5])
+    halves = []
+    for half in np.array_split(moved, 2):
+        of_half = mean_squares(half - half[0], frame_ps)
+        lags = of_half["da"].coords["time interval"].values
+        halves.append(line(of_half, min(times[start], 0.5 * lags[-1]))[0])
+    (one, s1), (other, s2) = ((float(h.mean()), float(h.std())) for h in halves)
+    uneven = abs(one - other) > DIFFERENT * math.hypot(s1, s2)
+    if uneven and 0.5 * abs(one - other) > stderr:
+        # molecules are not as independent as in Brownian motion: two blocks know it better
+        interval = mean + (interval - mean) * 0.5 * abs(one - other) / stderr
+        stderr = 0.5 * abs(one - other)
+    warnings = _warnings(mean, stderr, exponent, math.sqrt(msd[-1]), apart_A)
+    if uneven:
+        warnings.insert(0, f"the halves of the run have {one:.2g} and {other:.2g}: too short")
     return Diffusion(
         count=moved.shape[1],
         D=mean,
         stderr=stderr,
-        interval=(float(low), float(high)),
-        offset_A2=float(line.intercept.values.mean()),
+        interval=(max(0.0, float(interval[0])), float(interval[1])),
+        halves=(one, other),
+        offset_A2=offset,
         start_ps=float(times[start]),
         lags_ps=times,
         msd_A2=msd,
         msd_stderr_A2=error,
-        warnings=tuple(_warnings(mean, stderr, exponent, math.sqrt(msd[-1]), apart_A)),
+        warnings=tuple(warnings),
     )
-
-
-def _straight_from(
-    times: np.ndarray, msd: np.ndarray, error: np.ndarray
-) -> tuple[int, float | None]:
-    """Return the lag from which the MSD is straight, and the exponent where it never becomes so.
-
-    The exponent of t between a lag and its double is 1 where molecules diffuse, 2 where they fly
-    and less than 1 in their cages; between the last two it passes 1, so that what counts is that it
-    stays 1 from there on.
-    """
-    double = np.searchsorted(times, 2 * times * (1 - 1e-9))
-    count = int((double < len(times)).sum())
-    near, far = np.arange(count), double[:count]
-    growth = np.log(times[far] / times[near])
-    exponent = np.log(msd[far] / msd[near]) / growth
-    relative = (error / msd) ** 2
-    # of Brownian motion, whose MSDs are correlated
-    noise = np.sqrt(np.maximum(relative[far] - relative[near], 0.0)) / growth
-    bent = np.flatnonzero(np.abs(exponent - 1.0) > np.maximum(STRAIGHT, 3 * noise))
-    if not len(bent):
-        return 0, None
-    start = int(bent[-1]) + 1
-    return (start, None) if start < count else (count - 1, float(exponent[-1]))
 
 
 def _warnings(
