@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.io import read
 
 from mts_driver.analysis.dynamics.motion import Motion, motion
-from mts_driver.analysis.properties import read_properties
+from mts_driver.analysis.properties import step_fs
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import last_frames
 from mts_driver.errors import UserError
@@ -45,7 +45,7 @@ def motion_as_stored(folder: RunFolder, *, picoseconds: float) -> Motion:
         raise UserError("velocities of the beads of a path integral are not those of atoms.")
     file = folder.velocities[0]
     symbols, steps = _first_frames(file)
-    interval_fs = _step_fs(folder) * (steps[1] - steps[0])
+    interval_fs = step_fs(folder.properties) * (steps[1] - steps[0])
     if interval_fs > LONGEST_INTERVAL_FS:
         raise UserError(
             f"the run stores velocities every {interval_fs:.3g} fs, and vibrations of up to "
@@ -94,16 +94,6 @@ def _by_step(file: Path, natoms: int, last: int) -> dict[int, np.ndarray]:
         if step is not None:
             found[int(step.group(1))] = vectors
     return found
-
-
-def _step_fs(folder: RunFolder) -> float:
-    printed = read_properties(folder.properties)
-    if "time" not in printed or printed["step"][-1] <= 0:
-        raise UserError(
-            f"{folder.properties} does not say at what time a step was: add time to <properties>, "
-            "as `mts prepare` does."
-        )
-    return float(1e3 * printed["time"][-1] / printed["step"][-1])
 
 
 def _masses(folder: Path, symbols: np.ndarray) -> np.ndarray:

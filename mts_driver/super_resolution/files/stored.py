@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.io import iread
 
-from mts_driver.analysis.properties import read_properties
+from mts_driver.analysis.properties import step_fs
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import last_frames
 from mts_driver.errors import UserError
@@ -231,14 +231,7 @@ def outer_step_fs(path: Path) -> float:
     UserError
         If there is no run, or it has not printed it.
     """
-    file = RunFolder.find(path).properties
-    printed = read_properties(file)
-    if "time" not in printed or printed["step"][-1] <= 0:
-        raise UserError(
-            f"{file} does not say at what time a step was: add time to <properties>, as `mts "
-            "prepare` does."
-        )
-    return float(1e3 * printed["time"][-1] / printed["step"][-1])
+    return step_fs(RunFolder.find(path).properties)
 
 
 def _models_of(path: Path) -> tuple[str | None, str | None]:
