@@ -16,6 +16,7 @@ PADDING = 8
 ATOMS_AT_ONCE = 32
 LEAST_PEAK = 0.02
 """Of the highest."""
+CLEAR = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,11 @@ class DensityOfStates:
         shift = 0.5 * (y[0] - y[2]) / (y[0] - 2.0 * y[1] + y[2])
         found: np.ndarray = self.wavenumbers_cm[1] * (places + shift)
         return found
+
+    def clearest_peaks_cm(self) -> np.ndarray:
+        """Return the peaks that rise by a tenth of the highest above what is around, 1/cm."""
+        places, _ = find_peaks(self.density, prominence=CLEAR * self.density.max())
+        return np.asarray(self.wavenumbers_cm[places])
 
     def overlap(self, other: "DensityOfStates") -> float:
         """Return the area below both, 0 to 1; 1 if they are the same."""
@@ -175,7 +181,8 @@ def density_of_states(
     elements, kinds = np.unique(
         np.full(len(masses), "all") if symbols is None else symbols, return_inverse=True
     )
-    total, blocks, wavenumbers = 0.0, [], np.empty(0)
+    total: np.ndarray | float = 0.0
+    blocks, wavenumbers = list[np.ndarray](), np.empty(0)
     for v in long:
         wavenumbers, own = _spectra(v, masses, kinds, segment, interval_fs)
         total = total + len(v) * own

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from scipy.sparse import coo_matrix
 
 from mts_driver.analysis.dynamics.mean_squares import available, line, mean_squares, straight_from
 from mts_driver.analysis.trajectory import Trajectory, displacements
@@ -102,15 +103,14 @@ def diffusion(
     moves = displacements(trajectory)
     if isinstance(moves, str):
         return {}, moves
-    held = ~moves.any(axis=(0, 2))
+    held = np.asarray(~moves.any(axis=(0, 2)))
     atoms = trajectory.first()
     masses, member = atoms.get_masses(), molecules(atoms)
     if not held.any():  # a thermostat pushes the whole system about
         moves = moves - np.average(moves, axis=1, weights=masses)[:, None]
     total = np.bincount(member, weights=masses)
-    centres = np.zeros((len(moves), len(total), 3))
-    np.add.at(centres, (slice(None), member), moves * masses[:, None])
-    centres /= total[:, None]
+    share = coo_matrix((masses / total[member], (member, np.arange(len(masses)))))
+    centres = np.stack([share @ x for x in moves])
     kinds = _kinds(atoms, member, held)
     if not kinds:
         return {}, f"no kind of molecule occurs {FEWEST} times, or all are held"
@@ -173,7 +173,11 @@ def _fit(moved: np.ndarray, frame_ps: float, apart_A: float) -> Diffusion:
         stderr = 0.5 * abs(one - other)
     warnings = _warnings(mean, stderr, exponent, math.sqrt(msd[-1]), apart_A)
     if uneven:
-        warnings.insert(0, f"the halves of the run have {one:.2g} and {other:.2g}: too short")
+        warnings.insert(
+            0,
+            f"{one:.2g} in the first and {other:.2g} in the second half: too short a run, or not "
+            "equilibrated",
+        )
     return Diffusion(
         count=moved.shape[1],
         D=mean,

@@ -54,6 +54,7 @@ class Motion:
             "interval_fs": self.interval_fs,
             "picoseconds": self.picoseconds,
             "peaks_cm": states.peaks_cm().tolist(),
+            "clearest_peaks_cm": states.clearest_peaks_cm().tolist(),
             "wavenumbers_cm": states.wavenumbers_cm.tolist(),
             "density_cm": states.density.tolist(),
             "density_stderr_cm": states.stderr.tolist(),
@@ -101,8 +102,9 @@ def motion(
     )
     longest = int(min(LONGEST_LAG_FS, 0.5 * length_fs) / interval_fs)
     moving = [str(e) for e in np.unique(symbols) if masses[symbols == e].any()]
-    pieces = [v for part in parts for v in pieces(part, len(part) // max(1, len(states.blocks)))]
-    blocks = [autocorrelation([v], masses, longest=longest) for v in pieces if len(v) > longest]
+    count = max(1, len(states.blocks))
+    shorter = [v for part in parts for v in pieces(part, max(1, len(part) // count))]
+    blocks = [autocorrelation([v], masses, longest=longest) for v in shorter if len(v) > longest]
     return Motion(
         states,
         interval_fs * np.arange(longest + 1),
