@@ -39,7 +39,8 @@ def mean_squared_displacements(axes: Axes, run: Run, reference: Run | None) -> N
         place = (0.03, 0.96 - 0.075 * k)
         axes.text(*place, text, transform=axes.transAxes, va="top", color=color)
     if any(found.warnings for found in run.diffusion.values()):
-        text = _wrapped("; ".join(next(d for d in run.diffusion.values() if d.warnings).warnings))
+        doubtful = next(found for found in run.diffusion.values() if found.warnings)
+        text = "\n".join(_wrapped(warning) for warning in doubtful.warnings)
         axes.text(
             0.97, 0.03, text, transform=axes.transAxes, ha="right", color="C3", fontsize="small"
         )

@@ -9,7 +9,6 @@ from ase.geometry import find_mic
 from mts_driver.analysis.statistics import MIN_BLOCKS
 from mts_driver.analysis.trajectory import Trajectory
 from mts_driver.errors import UserError
-from mts_driver.structures.bonds import molecules
 
 BIN_WIDTH_A = 0.05
 LONGEST_A = 10.0
@@ -109,8 +108,7 @@ def radial_distribution(
     r_max : float
         Å, below half the smallest width of the cells; see `longest_r`.
     pair : str, optional
-        One of `pairs_of`, by default its first. With hydrogen, pairs in one molecule of the first
-        frame are left out.
+        One of `pairs_of`, by default its first. With hydrogen, pairs in one molecule are left out.
 
     Returns
     -------
@@ -171,8 +169,8 @@ def radial_distribution(
 def _pairs_in_molecules(
     trajectory: Trajectory, centre: np.ndarray, around: np.ndarray
 ) -> np.ndarray:
-    """Return the ordered pairs of atoms that are in one molecule of the first frame, (2, P)."""
-    member = molecules(trajectory.first())
+    """Return the ordered pairs of atoms that are in one molecule, (2, P)."""
+    member = trajectory.molecules()
     order = np.argsort(member, kind="stable")
     found = [np.empty((2, 0), int)]
     for part in np.split(order, np.flatnonzero(np.diff(member[order])) + 1):

@@ -14,11 +14,16 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.geometry import cellpar_to_cell
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from mts_driver.errors import UserError
+from mts_driver.structures.bonds import bonded_pairs
 from mts_driver.structures.reading.ipi_labels import element_of
 from mts_driver.units import BOHR_A
 
+BONDS_FROM = 5
+"""Frames."""
 FARTHEST = 0.4
 """Of the narrowest width of the cell, between frames; beyond a half the image is not known."""
 REPEATED = 10
@@ -60,7 +65,22 @@ class Trajectory:
 
     def first(self) -> Atoms:
         """Return the first frame as a periodic structure."""
-        return Atoms(self.symbols.tolist(), self.positions[0], cell=self.cells[0], pbc=True)
+        return self._atoms(0)
+
+    def molecules(self) -> np.ndarray:
+        """Return the number of the molecule of every atom, shape (N,).
+
+        By bonds that most of a few frames have: in a single one a bond may be stretched.
+        """
+        some = np.unique(np.linspace(0, len(self) - 1, BONDS_FROM).round().astype(int))
+        count = coo_matrix((len(self.symbols),) * 2)
+        for frame in some:
+            i, j, _ = bonded_pairs(self._atoms(frame))
+            count = count + coo_matrix((np.ones(len(i)), (i, j)), shape=count.shape)
+        return np.asarray(connected_components(count > 0.5 * len(some), directed=False)[1])
+
+    def _atoms(self, frame: int) -> Atoms:
+        return Atoms(self.symbols.tolist(), self.positions[frame], cell=self.cells[frame], pbc=True)
 
 
 def read_trajectory(paths: Iterable[Path]) -> Trajectory:

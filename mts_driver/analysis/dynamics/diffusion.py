@@ -15,7 +15,6 @@ from scipy.sparse import coo_matrix
 
 from mts_driver.analysis.dynamics.mean_squares import available, line, mean_squares, straight_from
 from mts_driver.analysis.trajectory import Trajectory, displacements
-from mts_driver.structures.bonds import molecules
 from mts_driver.units import BOLTZMANN_EV_K, EV_J
 
 FEWEST = 8
@@ -86,7 +85,7 @@ def diffusion(
 ) -> tuple[dict[str, Diffusion], str | None]:
     """Return the diffusion of every kind of at least 8 molecules, and why there is none.
 
-    Molecules are those of the first frame, kinds are chemical formulas. Atoms that never move are
+    Kinds of molecules are chemical formulas. Atoms that never move are
     held, and so are their molecules. Wrapped and unwrapped trajectories are the same.
 
     Parameters
@@ -105,7 +104,7 @@ def diffusion(
         return {}, moves
     held = np.asarray(~moves.any(axis=(0, 2)))
     atoms = trajectory.first()
-    masses, member = atoms.get_masses(), molecules(atoms)
+    masses, member = atoms.get_masses(), trajectory.molecules()
     if not held.any():  # a thermostat pushes the whole system about
         moves = moves - np.average(moves, axis=1, weights=masses)[:, None]
     total = np.bincount(member, weights=masses)
