@@ -115,14 +115,15 @@ def read_trajectory(paths: Iterable[Path]) -> Trajectory:
 def displacements(trajectory: Trajectory) -> np.ndarray | str:
     """Return displacements from the first frame, (F, N, 3), Å, or why they cannot be known.
 
-    Each frame is wrapped into its own cell, and steps between frames go to the nearest image, so
-    that cells may fluctuate (von Bülow et al., J. Chem. Phys. 2020, 153, 021101).
+    Steps between frames go to the nearest image, in coordinates scaled by the cell of each frame:
+    cells may fluctuate without moving what is many cells away (von Bülow et al., J. Chem. Phys.
+    2020, 153, 021101).
     """
     cells = trajectory.cells
     inverse = np.linalg.inv(cells)
     # widths of a cell are the inverse lengths of the columns of its inverse
     limit = FARTHEST / np.linalg.norm(inverse, axis=1).max()
-    scaled = (trajectory.positions @ inverse) % 1.0
+    scaled = trajectory.positions @ inverse
     apart = np.diff(scaled, axis=0)
     steps = (apart - np.round(apart)) @ cells[1:]
     farthest = float(np.linalg.norm(steps, axis=2).max())
