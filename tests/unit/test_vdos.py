@@ -168,7 +168,7 @@ def stored_run(folder, *, stride=1, step_fs=1.0, frames=3000, gap=False):
     (folder / "simulation.vel_0.xyz").write_text("".join(again) + texts[-1][:30])
     (folder / "simulation.pos_0.xyz").write_text(texts[0])
     (folder / "start.extxyz").write_text(
-        "2\nProperties=species:S:1:pos:R:3:masses:R:1\nH 0 0 0 1.0\nO 0 0 1 16.0\n"
+        "2\nProperties=species:S:1:pos:R:3:masses:R:1\nH 0 0 0 4.0\nO 0 0 1 16.0\n"
     )
     return RunFolder.find(folder)
 
@@ -181,9 +181,9 @@ def test_velocities_of_a_run_are_taken_as_they_are(tmp_path):
     assert found.picoseconds == pytest.approx(4.0)
     states = found.density_of_states
     np.testing.assert_allclose(np.sort(states.peaks_cm()), [1600.0, 3700.0], atol=2)
-    # with the masses of the start both have the same kinetic energy
+    # by the masses of the start, whose hydrogen is four times as heavy as that which was moved
     shares = [np.trapezoid(d, states.wavenumbers_cm) for d in states.by_element.values()]
-    np.testing.assert_allclose(shares, 0.5, atol=0.01)
+    np.testing.assert_allclose(shares, [0.8, 0.2], atol=0.01)
 
 
 def test_velocities_that_show_no_vibrations_are_refused(tmp_path):

@@ -15,6 +15,8 @@ LAGS = 40
 """On a logarithmic scale, up to half of the run."""
 STRAIGHT = 0.1
 """An MSD that grows as t^1 within this much is a straight line."""
+SAMPLES, BURNT = 400, 400
+"""By each of 32 walkers; two parameters need no more, and a sample takes kinisi a millisecond."""
 _A2_PS = 10.0
 """1 Å²/ps in 1e-5 cm²/s."""
 
@@ -65,6 +67,8 @@ def line(mean_squares: Any, start_ps: float) -> tuple[np.ndarray, float]:
     try:
         fitted.bayesian_regression(
             start_dt=sc.scalar(start_ps * (1 - 1e-9), unit="ps"),
+            n_samples=SAMPLES,
+            n_burn=BURNT,
             progress=False,
             random_state=np.random.RandomState(1),
         )
