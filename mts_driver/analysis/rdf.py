@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase.geometry import find_mic
+from scipy.signal import find_peaks
 
 from mts_driver.analysis.statistics import MIN_BLOCKS
 from mts_driver.analysis.trajectory import Trajectory
@@ -12,6 +13,7 @@ from mts_driver.errors import UserError
 
 BIN_WIDTH_A = 0.05
 LONGEST_A = 10.0
+CLEAR = 1 / 3
 MOST_PAIRS = 2e8
 """Over all frames, some seconds' work; pairs of hydrogens take fewer frames, evenly spread."""
 
@@ -38,12 +40,14 @@ class RDF:
     stderr: np.ndarray
 
     def first_peak(self) -> tuple[float, float, float]:
-        """Position (Å), height and standard error of the highest peak.
+        """Position (Å), height and standard error of the first clear peak, else of the highest.
 
-        In a liquid that is the first one. Position and height are those of the parabola through
-        the highest bin and its neighbours.
+        It rises by a third of the highest above what is around: that of hydrogen bonds in water may
+        be lower than the one behind it. Position and height are those of the parabola through its
+        highest bin and its neighbours.
         """
-        k = int(np.argmax(self.g))
+        clear, _ = find_peaks(self.g, prominence=CLEAR * self.g.max())
+        k = int(clear[0] if len(clear) else np.argmax(self.g))
         if 0 < k < len(self.g) - 1:
             left, top, right = self.g[k - 1 : k + 2]
             curvature = left - 2 * top + right

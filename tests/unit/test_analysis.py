@@ -107,6 +107,9 @@ def test_a_peak_is_found_between_bins_with_its_height():
     where, height, _ = RDF("O–O", r, g, np.zeros_like(r)).first_peak()
     assert where == pytest.approx(2.783, abs=0.003)
     assert height == pytest.approx(2.7, abs=0.01)
+    # the second is the higher, as between hydrogen and oxygen
+    g = 1.5 * np.exp(-(((r - 1.8) / 0.2) ** 2)) + 1.6 * np.exp(-(((r - 3.2) / 0.3) ** 2))
+    assert RDF("O–H", r, g, np.zeros_like(r)).first_peak()[0] == pytest.approx(1.8, abs=0.01)
 
 
 def test_the_longest_distance_fits_the_narrowest_cell():
