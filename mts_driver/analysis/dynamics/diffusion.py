@@ -116,7 +116,13 @@ def diffusion(
     volume = float(np.abs(np.linalg.det(trajectory.cells)).mean())
     apart_A = (volume / len(total)) ** (1 / 3)
     frame_ps = step_ps * float(np.diff(trajectory.steps)[0])
-    return {name: _fit(centres[:, of], frame_ps, apart_A) for name, of in kinds.items()}, None
+    found = {}
+    for name, of in kinds.items():
+        try:
+            found[name] = _fit(centres[:, of], frame_ps, apart_A)
+        except ValueError as error:  # of kinisi and numpy, for what no line fits
+            return {}, f"no line fits the mean squared displacements of {name} ({error})"
+    return found, None
 
 
 def _unfit(trajectory: Trajectory, step_ps: float | None) -> str | None:
