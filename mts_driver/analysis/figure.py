@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mts_driver.analysis import panels
+from mts_driver.analysis import dynamics_panels, panels
+from mts_driver.analysis.dynamics.motion import Motion
 from mts_driver.analysis.panels import REFERENCE, RUN
 from mts_driver.analysis.results import Run
-from mts_driver.analysis.vdos import Motion
 
 
 def draw(
@@ -20,7 +20,7 @@ def draw(
     path: Path,
     *,
     experiment: np.ndarray | None = None,
-    motion: Motion | None = None,
+    motions: tuple[Motion | None, Motion | None] = (None, None),
 ) -> None:
     """Write the picture.
 
@@ -34,22 +34,24 @@ def draw(
         A format that matplotlib knows by its suffix, such as .png.
     experiment : array, shape (2, M), optional
         Measured r (Å) and g(r).
-    motion : Motion, optional
-        For a fourth column.
+    motions : tuple of Motion or None
+        Of the run, for a fourth column, and of the reference.
     """
-    columns = 3 if motion is None else 4
-    figure = Figure(figsize=(13 * columns / 3, 7.6), layout="constrained")
+    columns = 3 if motions[0] is None else 4
+    figure = Figure(figsize=(13 * columns / 3, 11.4), layout="constrained")
     figure.suptitle(_title(run))
-    axes = figure.subplots(2, columns)
+    axes = figure.subplots(3, columns)
     _speed(axes[0, 0], results)
     _temperatures(axes[0, 1], run, reference)
-    panels.radial_distributions(axes[0, 2], run, reference, experiment)
-    panels.energies(axes[1, 0], run, reference, results)
-    panels.bond_histograms(axes[1, 1], run, reference, results)
-    panels.conserved_energy(axes[1, 2], run, results)
-    if motion is not None:
-        panels.density_of_states(axes[0, 3], motion)
-        panels.autocorrelation(axes[1, 3], motion)
+    panels.energies(axes[0, 2], run, reference, results)
+    panels.radial_distributions(axes[1, :3], run, reference, experiment)
+    panels.bond_histograms(axes[2, 0], run, reference, results)
+    panels.conserved_energy(axes[2, 1], run, results)
+    dynamics_panels.mean_squared_displacements(axes[2, 2], run, reference)
+    if motions[0] is not None:
+        dynamics_panels.density_of_states(axes[0, 3], motions[0], motions[1], results)
+        dynamics_panels.by_element(axes[1, 3], motions[0], motions[1])
+        dynamics_panels.autocorrelation(axes[2, 3], motions[0], motions[1])
     names = [(RUN, _name(run))] + ([(REFERENCE, _name(reference))] if reference else [])
     if len(names) > 1:
         handles = [axes[0, 0].plot([], [], color=color, lw=3)[0] for color, _ in names]

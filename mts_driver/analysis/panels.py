@@ -1,19 +1,18 @@
 """The panels of a report's picture that show the physics."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from mts_driver.analysis.bonds import BROKEN_A
+from mts_driver.analysis.rdf import RDF
 from mts_driver.analysis.results import Run
 from mts_driver.analysis.statistics import BlockAverage, block_means
-from mts_driver.analysis.vdos import Motion
 
 RUN, REFERENCE, MEASURED = "#1f5fa8", "#d2691e", "0.25"
 _TRACE_BLOCKS = 40
-HIGHEST_CM = 4500.0
-"""Of a density of states; nothing vibrates faster."""
 
 
 def absent(axes: Axes, reason: str) -> None:
@@ -23,30 +22,48 @@ def absent(axes: Axes, reason: str) -> None:
 
 
 def radial_distributions(
-    axes: Axes, run: Run, reference: Run | None, experiment: np.ndarray | None
+    row: Sequence[Axes], run: Run, reference: Run | None, experiment: np.ndarray | None
 ) -> None:
-    """Radial distributions with their errors, and a measured one of shape (2, M)."""
-    axes.set_title("Radial distribution")
-    if run.rdf is None:
+    """Radial distributions with their errors, the first beside a measured one of shape (2, M)."""
+    if not run.rdfs:
+        row[0].set_title("Radial distribution")
         isolated = run.folder.isolated
-        absent(axes, "an isolated molecule" if isolated else "fewer than two heavy atoms")
-        return
-    end = run.rdf.r[-1]
+        absent(row[0], "an isolated molecule" if isolated else "fewer than two heavy atoms")
+    for axes, (pair, found) in zip(row, run.rdfs.items(), strict=False):
+        _radial_distribution(
+            axes,
+            found,
+            reference.rdfs.get(pair) if reference else None,
+            experiment if found is run.rdf else None,
+        )
+    for axes in row[max(1, len(run.rdfs)) :]:
+        axes.set_axis_off()
+
+
+def _radial_distribution(
+    axes: Axes, run: RDF, reference: RDF | None, experiment: np.ndarray | None
+) -> None:
+    between = ", other molecules" if run.pair.endswith("–H") else ""
+    axes.set_title(f"Radial distribution, {run.pair}{between}")
     axes.axhline(1.0, color="0.85", lw=0.8)
     if experiment is not None:
-        r, g = experiment[:, experiment[0] <= end]
+        r, g = experiment[:, experiment[0] <= run.r[-1]]
         axes.plot(r, g, color=MEASURED, lw=1, ls="--", label="measured")
         axes.legend(frameon=False)
     for one, color in ((reference, REFERENCE), (run, RUN)):
-        if one is not None and one.rdf is not None:
-            rdf = one.rdf
+        if one is not None:
             axes.fill_between(
-                rdf.r, rdf.g - rdf.stderr, rdf.g + rdf.stderr, color=color, alpha=0.25, lw=0
+                one.r, one.g - one.stderr, one.g + one.stderr, color=color, alpha=0.25, lw=0
             )
-            axes.plot(rdf.r, rdf.g, color=color, lw=1.5)
-    axes.set(xlabel=f"r, {run.rdf.pair} (Å)", ylabel="g(r)", ylim=(0, None))
-    occupied = np.flatnonzero(run.rdf.g > 0)
-    axes.set_xlim(max(0.0, run.rdf.r[occupied[0]] - 0.5) if len(occupied) else 0.0, end)
+            axes.plot(one.r, one.g, color=color, lw=1.5)
+    r, height, error = run.first_peak()
+    text = f"{height:.2f} ± {error:.2f}" if np.isfinite(error) else f"{height:.2f}"
+    axes.text(
+        0.97, 0.97, f"peak {text}\nat {r:.2f} Å", transform=axes.transAxes, va="top", ha="right"
+    )
+    axes.set(xlabel="r (Å)", ylabel="g(r)", ylim=(0, 1.12 * max(axes.get_ylim()[1], 1.0) / 1.05))
+    occupied = np.flatnonzero(run.g > 0)
+    axes.set_xlim(max(0.0, run.r[occupied[0]] - 0.5) if len(occupied) else 0.0, run.r[-1])
 
 
 def energies(axes: Axes, run: Run, reference: Run | None, results: dict[str, Any]) -> None:
@@ -157,33 +174,6 @@ def conserved_energy(axes: Axes, run: Run, results: dict[str, Any]) -> None:
             fontsize="small",
         )
     axes.set(xlabel=_time_label(run), ylabel="change (meV/atom)")
-
-
-def density_of_states(axes: Axes, motion: Motion) -> None:
-    """Density of states, up to where nothing vibrates."""
-    axes.set_title("Density of states")
-    states = motion.density_of_states
-    axes.plot(states.wavenumbers_cm, 1e3 * states.density, color=RUN, lw=1)
-    axes.set(xlabel="wavenumber (1/cm)", ylabel="density (0.001 cm)", xlim=(0, HIGHEST_CM))
-    axes.set_ylim(0, None)
-    axes.text(
-        0.97,
-        0.97,
-        f"{motion.picoseconds:.3g} ps, {motion.frames}",
-        transform=axes.transAxes,
-        va="top",
-        ha="right",
-        color="0.4",
-        fontsize="small",
-    )
-
-
-def autocorrelation(axes: Axes, motion: Motion) -> None:
-    """Autocorrelation of velocities."""
-    axes.set_title("Velocities, correlated")
-    axes.axhline(0.0, color="0.85", lw=0.8)
-    axes.plot(motion.lags_fs, motion.autocorrelation, color=RUN, lw=1)
-    axes.set(xlabel="lag (fs)", ylabel="of mass-weighted velocities", xlim=(0, motion.lags_fs[-1]))
 
 
 def _time_label(run: Run) -> str:

@@ -64,6 +64,23 @@ def read_properties(path: Path) -> dict[str, np.ndarray]:
     }
 
 
+def step_fs(path: Path) -> float:
+    """Return the time of a step, as a run has printed it in its ``<properties>``.
+
+    Raises
+    ------
+    UserError
+        If it has not.
+    """
+    printed = read_properties(path)
+    if "time" not in printed or printed["step"][-1] <= 0:
+        raise UserError(
+            f"{path} does not say at what time a step was: add time to <properties>, as `mts "
+            "prepare` does."
+        )
+    return float(1e3 * printed["time"][-1] / printed["step"][-1])
+
+
 def _factor(name: str, unit: str | None) -> float:
     units = _UNITS.get(name)
     if units is None:

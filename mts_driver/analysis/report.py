@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from mts_driver.analysis.dynamics.motion import Motion, compare_motions
 from mts_driver.analysis.figure import draw
 from mts_driver.analysis.rdf import available, longest_r
 from mts_driver.analysis.results import analyse, compare, finite
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import read_trajectory
-from mts_driver.analysis.vdos import Motion
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, replacing, write_json
 
@@ -47,19 +47,22 @@ def report(
     json_file: Path | str | None = None,
     discard: float = DISCARD,
     motion: Motion | None = None,
+    reference_motion: Motion | None = None,
+    no_motion: str | None = None,
 ) -> Report:
     """Show what a run gained and whether its physics held, from what is stored.
 
-    Writes ``report.png`` and ``report.json``: speed, temperatures, g(r), potential energy and X-H
-    bonds with their errors.
+    Writes ``report.png`` and ``report.json``: speed, temperatures, g(r), diffusion, potential
+    energy and X-H bonds with their errors.
 
     Parameters, errors and what is returned are those of `mts_driver.report`.
 
     Parameters
     ----------
-    motion : Motion, optional
-        The density of states and the autocorrelation of velocities, of
-        `mts_driver.super_resolution.spectrum.motion_of_run`: they get panels and numbers, too.
+    motion, reference_motion : Motion, optional
+        Densities of states and autocorrelations of velocities: they get panels and numbers, too.
+    no_motion : str, optional
+        Why the run has none.
     """
     if not available():
         raise UserError("reports need freud for g(r): pip install freud-analysis")
@@ -78,9 +81,14 @@ def report(
         run = analyse(folder, discard=discard, r_max=r_max)
         other = analyse(found, discard=discard, r_max=r_max)
         results = run.as_dict() | compare(run, other)
-    results = finite(results | {"motion": motion and motion.as_dict()})
+    results |= {"motion": motion and motion.as_dict(), "motion_missing": no_motion}
+    if "reference" in results:
+        results["reference"]["motion"] = reference_motion and reference_motion.as_dict()
+    if motion and reference_motion:
+        results |= compare_motions(motion, reference_motion)
+    results = finite(results)
     with replacing(target) as part:
-        draw(run, other, results, part, experiment=measured, motion=motion)
+        draw(run, other, results, part, experiment=measured, motions=(motion, reference_motion))
     write_json(numbers, results)
     return Report(target, numbers, results)
 

@@ -7,8 +7,14 @@ from typing import Any
 import numpy as np
 
 from mts_driver.analysis.bonds import BondLengths, bond_lengths
+from mts_driver.analysis.dynamics.diffusion import (
+    Diffusion,
+    diffusion,
+    finite_size_term,
+    water_viscosity_mPa_s,
+)
 from mts_driver.analysis.properties import read_properties
-from mts_driver.analysis.rdf import RDF, longest_r, radial_distribution
+from mts_driver.analysis.rdf import RDF, longest_r, pairs_of, radial_distribution
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.statistics import BlockAverage, block_average, difference_in_stderr
 from mts_driver.analysis.trajectory import Trajectory, read_trajectory
@@ -51,8 +57,12 @@ class Run:
         Potential energy, eV.
     bonds : BondLengths or None
         To hydrogen.
-    rdf : RDF or None
-        Of oxygens or heavy atoms; None for fewer than two, and for isolated molecules.
+    rdfs : dict of str to RDF
+        By pair, that of oxygens or heavy atoms first; none for isolated molecules.
+    diffusion : dict of str to Diffusion
+        By the formula of the molecule.
+    no_diffusion : str or None
+        Why there is none.
     """
 
     folder: RunFolder
@@ -61,12 +71,19 @@ class Run:
     equilibrated: np.ndarray
     energy: BlockAverage | None
     bonds: BondLengths | None
-    rdf: RDF | None
+    rdfs: dict[str, RDF]
+    diffusion: dict[str, Diffusion]
+    no_diffusion: str | None
 
     @property
     def natoms(self) -> int:
         """Number of atoms."""
         return len(self.trajectory.symbols)
+
+    @property
+    def rdf(self) -> RDF | None:
+        """Of oxygens or heavy atoms; None for fewer than two, and for isolated molecules."""
+        return next((g for pair, g in self.rdfs.items() if not pair.endswith("–H")), None)
 
     @property
     def time_ps(self) -> np.ndarray:
@@ -95,12 +112,41 @@ class Run:
             "broken": bonds.broken,
         }
         found["rdf_pair"] = self.rdf.pair if self.rdf else None
-        found["rdf_first_peak"] = (
-            dict(zip(("r_A", "height", "height_stderr"), self.rdf.first_peak(), strict=True))
-            if self.rdf
-            else None
-        )
+        found["rdf_first_peak"] = _peak(self.rdf) if self.rdf else None
+        found["radial_distributions"] = {
+            pair: {
+                "first_peak": _peak(g),
+                "r_A": g.r.tolist(),
+                "g": g.g.tolist(),
+                "g_stderr": g.stderr.tolist(),
+            }
+            for pair, g in self.rdfs.items()
+        }
+        found["diffusion"] = {kind: d.as_dict() for kind, d in self.diffusion.items()}
+        found["diffusion_missing"] = self.no_diffusion
+        found["diffusion_finite_size"] = self._finite_size() if self.diffusion else None
         return found
+
+    def _finite_size(self) -> dict[str, Any] | None:
+        """Return Yeh and Hummer's term, which is not in any D; see `finite_size_term`."""
+        target = self.folder.target_K
+        term = finite_size_term(self.trajectory.cells, target)
+        if term is None or target is None:
+            return None
+        water = self.natoms == 3 * sum(
+            d.count for kind, d in self.diffusion.items() if kind == "H2O"
+        )
+        viscosity = water_viscosity_mPa_s(target) if water else None
+        return {
+            "formula": "D(infinite) = D + 2.837297 kT / (6 pi viscosity L)",
+            "term_at_1_mPa_s_1e5_cm2_s": term,
+            "viscosity_of_water_mPa_s": viscosity,
+            "term_at_that_viscosity_1e5_cm2_s": viscosity and term / viscosity,
+        }
+
+
+def _peak(rdf: RDF) -> dict[str, float]:
+    return dict(zip(("r_A", "height", "height_stderr"), rdf.first_peak(), strict=True))
 
 
 def analyse(folder: RunFolder, *, discard: float, r_max: float | None = None) -> Run:
@@ -136,6 +182,15 @@ def analyse(folder: RunFolder, *, discard: float, r_max: float | None = None) ->
     except UserError:
         # a start with unbound hydrogens has no bonds to follow
         bonds = None
+    # g(r) is relative to a density, of which an isolated molecule has none
+    pairs = [] if folder.isolated else list(pairs_of(kept.symbols))
+    end = r_max or longest_r(trajectory.cells)
+    rdfs = {pair: radial_distribution(kept, r_max=end, pair=pair) for pair in pairs}
+    diffuses, why = (
+        ({}, "an isolated molecule")
+        if folder.isolated
+        else diffusion(kept, step_ps=_step_ps(properties))
+    )
     return Run(
         folder=folder,
         trajectory=trajectory,
@@ -145,11 +200,18 @@ def analyse(folder: RunFolder, *, discard: float, r_max: float | None = None) ->
         if "potential" in properties
         else None,
         bonds=bonds,
-        # which is relative to a density, of which an isolated molecule has none
-        rdf=None
-        if folder.isolated
-        else radial_distribution(kept, r_max=r_max or longest_r(trajectory.cells)),
+        rdfs={pair: g for pair, g in rdfs.items() if g is not None},
+        diffusion=diffuses,
+        no_diffusion=why,
     )
+
+
+def _step_ps(properties: dict[str, np.ndarray]) -> float | None:
+    steps = properties["step"]
+    if "time" not in properties or steps[-1] <= steps[0]:
+        return None
+    time = properties["time"]
+    return float((time[-1] - time[0]) / (steps[-1] - steps[0]))
 
 
 def compare(run: Run, reference: Run) -> dict[str, Any]:
@@ -176,20 +238,42 @@ def compare(run: Run, reference: Run) -> dict[str, Any]:
         )
     if run.bonds and reference.bonds:
         found["xh_bond_mean_difference_A"] = run.bonds.mean.mean - reference.bonds.mean.mean
-    if run.rdf and reference.rdf:
-        difference = run.rdf.g - reference.rdf.g
-        error = np.hypot(run.rdf.stderr, reference.rdf.stderr)
-        k = int(np.argmax(np.abs(difference)))
-        found["rdf_max_deviation"] = {
-            "r_A": float(run.rdf.r[k]),
-            "difference": float(difference[k]),
-            "in_stderr": float(difference[k] / error[k]) if error[k] > 0 else math.nan,
+    deviations = {
+        pair: _deviation(g, reference.rdfs[pair])
+        for pair, g in run.rdfs.items()
+        if pair in reference.rdfs
+    }
+    if run.rdf and run.rdf.pair in deviations:
+        found["rdf_max_deviation"] = deviations[run.rdf.pair]
+    found["radial_distribution_deviations"] = deviations
+    found["diffusion_differences"] = {
+        kind: {
+            "difference_1e5_cm2_s": d.D - reference.diffusion[kind].D,
+            "in_stderr": (d.D - reference.diffusion[kind].D)
+            / max(math.hypot(d.stderr, reference.diffusion[kind].stderr), 1e-12),
         }
+        for kind, d in run.diffusion.items()
+        if kind in reference.diffusion
+    }
     return found
+
+
+def _deviation(run: RDF, reference: RDF) -> dict[str, float]:
+    """Return where two g(r) differ most."""
+    difference = run.g - reference.g
+    error = np.hypot(run.stderr, reference.stderr)
+    k = int(np.argmax(np.abs(difference)))
+    return {
+        "r_A": float(run.r[k]),
+        "difference": float(difference[k]),
+        "in_stderr": float(difference[k] / error[k]) if error[k] > 0 else math.nan,
+    }
 
 
 def finite(found: Any) -> Any:
     """Replace NaN and infinity, which JSON has no words for, by None."""
     if isinstance(found, dict):
         return {key: finite(value) for key, value in found.items()}
+    if isinstance(found, list):
+        return [finite(value) for value in found]
     return None if isinstance(found, float) and not math.isfinite(found) else found

@@ -28,6 +28,8 @@ class RunFolder:
         Output of ``<properties>``.
     positions : tuple of Path
         Outputs of ``<trajectory> positions``, one a bead.
+    velocities : tuple of Path
+        Outputs of ``<trajectory> velocities``, one a bead: those with the shortest stride.
     target_K : float or None
         Temperature of the ensemble, K; None where it has none, or one in a form
         that is not known here.
@@ -40,6 +42,7 @@ class RunFolder:
     path: Path
     properties: Path
     positions: tuple[Path, ...]
+    velocities: tuple[Path, ...]
     target_K: float | None
     isolated: bool
     summary: dict[str, Any]
@@ -64,7 +67,7 @@ class RunFolder:
             stem = f"{name}_{stem}"
         properties = next(root.iter("properties"), None)
         positions = next(
-            (node for node in root.iter("trajectory") if _prints_positions(node)),
+            (node for node in root.iter("trajectory") if _prints(node, "positions")),
             None,
         )
         if properties is None or positions is None:
@@ -72,8 +75,8 @@ class RunFolder:
                 f"{source} does not write <properties> and an xyz <trajectory> of positions: add "
                 "them as `mts prepare` does, and run again."
             )
-        pattern = glob.escape(str(folder / f"{stem}{positions.get('filename', 'traj').strip()}"))
-        files = tuple(Path(found) for found in sorted(glob.glob(f"{pattern}_*.xyz")))
+        velocities = [node for node in root.iter("trajectory") if _prints(node, "velocities")]
+        files = _files(folder, stem, positions)
         if len(systems) > 1:
             raise UserError(_several_systems(root, source))
         if not files:
@@ -83,6 +86,7 @@ class RunFolder:
             path=folder,
             properties=folder / f"{stem}{properties.get('filename', 'out').strip()}",
             positions=files,
+            velocities=_files(folder, stem, min(velocities, key=_stride)) if velocities else (),
             target_K=_temperature(root),
             isolated=any(_ISOLATED.search(node.text or "") for node in root.iter("parameters")),
             summary=read_json(summary, remedy="remove it, or put the one of `mts run` back.")
@@ -141,9 +145,22 @@ def _is_input(path: Path) -> bool:
         return False
 
 
-def _prints_positions(node: ET.Element) -> bool:
+def _files(folder: Path, stem: str, node: ET.Element) -> tuple[Path, ...]:
+    """Return what an output has written, one file a bead."""
+    pattern = glob.escape(str(folder / f"{stem}{node.get('filename', 'traj').strip()}"))
+    return tuple(Path(found) for found in sorted(glob.glob(f"{pattern}_*.xyz")))
+
+
+def _prints(node: ET.Element, quantity: str) -> bool:
     text = (node.text or "").strip()
-    return text.split("{")[0] == "positions" and node.get("format", "xyz").strip() == "xyz"
+    return text.split("{")[0] == quantity and node.get("format", "xyz").strip() == "xyz"
+
+
+def _stride(node: ET.Element) -> int:
+    try:
+        return int(node.get("stride", "1"))
+    except ValueError:
+        return 1
 
 
 def _temperature(root: ET.Element) -> float | None:

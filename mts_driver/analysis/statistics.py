@@ -88,6 +88,14 @@ def _standard_error(independent: np.ndarray) -> float:
     return float(independent.std(ddof=1) / math.sqrt(len(independent)))
 
 
+def with_error(value: float, stderr: float) -> str:
+    """Write a number to the second digit of its standard error."""
+    if not (math.isfinite(stderr) and stderr > 0):
+        return f"{value:.3g}"
+    digits = max(0, 1 - math.floor(math.log10(stderr)))
+    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+
+
 def difference_in_stderr(a: BlockAverage, b: BlockAverage) -> float:
     """Return (a - b) over the standard error of that difference; NaN if either error is unknown."""
     error = math.hypot(a.stderr, b.stderr)

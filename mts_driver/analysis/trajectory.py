@@ -5,18 +5,29 @@ step, so that the repeated frames of a restarted run cannot be told.
 """
 
 import re
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from ase.geometry import cellpar_to_cell
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from mts_driver.errors import UserError
+from mts_driver.structures.bonds import bonded_pairs
 from mts_driver.structures.reading.ipi_labels import element_of
 from mts_driver.units import BOHR_A
 
+BONDS_FROM = 5
+"""Frames."""
+FARTHEST = 0.4
+"""Of the narrowest width of the cell, between frames; beyond a half the image is not known."""
+REPEATED = 10
+"""Frames more than are asked for, since a kill may leave the last in some of the files only."""
 _CELL = re.compile(r"CELL\(abcABC\):((?:\s+[-+.\deE]+){6})")
 _STEP = re.compile(r"Step:\s*(\d+)")
 _UNIT = re.compile(r"(positions|cell)\{(\w+)\}")
@@ -54,7 +65,22 @@ class Trajectory:
 
     def first(self) -> Atoms:
         """Return the first frame as a periodic structure."""
-        return Atoms(self.symbols.tolist(), self.positions[0], cell=self.cells[0], pbc=True)
+        return self._atoms(0)
+
+    def molecules(self) -> np.ndarray:
+        """Return the number of the molecule of every atom, shape (N,).
+
+        By bonds that most of a few frames have: in a single one a bond may be stretched.
+        """
+        some = np.unique(np.linspace(0, len(self) - 1, BONDS_FROM).round().astype(int))
+        count = coo_matrix((len(self.symbols),) * 2)
+        for frame in some:
+            i, j, _ = bonded_pairs(self._atoms(frame))
+            count = count + coo_matrix((np.ones(len(i)), (i, j)), shape=count.shape)
+        return np.asarray(connected_components(count > 0.5 * len(some), directed=False)[1])
+
+    def _atoms(self, frame: int) -> Atoms:
+        return Atoms(self.symbols.tolist(), self.positions[frame], cell=self.cells[frame], pbc=True)
 
 
 def read_trajectory(paths: Iterable[Path]) -> Trajectory:
@@ -84,6 +110,32 @@ def read_trajectory(paths: Iterable[Path]) -> Trajectory:
         positions=np.array([f[3] for f in frames]),
         cells=np.array([f[4] for f in frames]),
     )
+
+
+def displacements(trajectory: Trajectory) -> np.ndarray | str:
+    """Return displacements from the first frame, (F, N, 3), Å, or why they cannot be known.
+
+    Steps between frames go to the nearest image, in coordinates scaled by the cell of each frame:
+    cells may fluctuate without moving what is many cells away (von Bülow et al., J. Chem. Phys.
+    2020, 153, 021101).
+    """
+    cells = trajectory.cells
+    inverse = np.linalg.inv(cells)
+    # widths of a cell are the inverse lengths of the columns of its inverse
+    limit = FARTHEST / np.linalg.norm(inverse, axis=1).max()
+    scaled = trajectory.positions @ inverse
+    apart = np.diff(scaled, axis=0)
+    steps = (apart - np.round(apart)) @ cells[1:]
+    farthest = float(np.linalg.norm(steps, axis=2).max())
+    if farthest > limit:
+        return (
+            f"an atom moves {farthest:.1f} Å between two stored frames, in a cell of "
+            f"{limit / FARTHEST:.1f} Å, and may have moved by an image: store frames more often "
+            "(mts prepare --stride)"
+        )
+    moved = np.zeros_like(trajectory.positions)
+    np.cumsum(steps, axis=0, out=moved[1:])
+    return moved
 
 
 _Frame = tuple[list[str], np.ndarray, np.ndarray]
@@ -124,3 +176,22 @@ def _read_frame(comment: str, rows: list[str], complete: bool) -> tuple[int, _Fr
     positions = np.array([word[1:4] for word in words], float).reshape(len(words), 3)
     positions *= _ANGSTROM[units.get("positions")]
     return int(step.group(1)), (symbols, positions, cellpar_to_cell([*lengths, *angles]))
+
+
+def last_frames(file: Path, natoms: int, last: int | None) -> Iterable[tuple[int, str, list[str]]]:
+    """Line, comment and rows of all complete frames of an xyz file, or of the last of them.
+
+    A few more than asked for, which a restart may have repeated.
+    """
+    frames = _complete_frames(file, natoms)
+    return frames if last is None else deque(frames, maxlen=last + REPEATED)
+
+
+def _complete_frames(file: Path, natoms: int) -> Iterator[tuple[int, str, list[str]]]:
+    with file.open(errors="replace") as stream:
+        start = 0
+        while len(lines := list(islice(stream, natoms + 2))) == natoms + 2:
+            if not lines[-1].endswith("\n"):
+                return
+            yield start, lines[1], lines[2:]
+            start += natoms + 2

@@ -21,7 +21,15 @@ from mts_driver.processes import free_memory_MB
 
 PACKAGES = (
     *("mts-driver", "torch", "ipi", "ase", "numpy", "scipy", "numba", "vesin", "safetensors"),
-    *("so3krates-torch", "torch-geometric", "pyzmq", "mpi4py", "freud-analysis", "openmm"),
+    *(
+        "so3krates-torch",
+        "torch-geometric",
+        "pyzmq",
+        "mpi4py",
+        "freud-analysis",
+        "kinisi",
+        "openmm",
+    ),
 )
 WATERS = 4
 """Along an edge of the box whose forces are timed: 192 atoms."""

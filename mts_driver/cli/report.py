@@ -1,11 +1,14 @@
 """``mts report``: one picture and one JSON file of what a run achieved."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from mts_driver.analysis.statistics import with_error
 from mts_driver.cli.console import plain_console
 
 
@@ -33,17 +36,17 @@ def report(
     spectrum_ps: Annotated[
         float,
         typer.Option(
-            help="Last part of a run with --store-for-superres that is filled in for its "
-            "density of states, ps; 0: none.",
+            help="Last part of the run whose velocities give the density of states, ps; 0: none.",
             min=0,
         ),
     ] = 10.0,
 ) -> None:
     """Show what a run gained and whether its physics held.
 
-    Speed, temperatures, g(r), potential energy and X-H bonds with their errors, beside those of a
-    reference if one is given; of a run with --store-for-superres also the density of states and
-    the autocorrelation of velocities, from frames that are filled in between the stored ones.
+    Speed, temperatures, g(r), potential energy, X-H bonds and diffusion with their errors, beside
+    those of a reference if one is given. Of a run that stores velocities also the density of states
+    and their autocorrelation: as stored, or from frames that are filled in between those of
+    --store-for-superres.
     Example: mts report run --reference single-step
     """
     from mts_driver.cli.stages import StageProgress
@@ -70,7 +73,7 @@ def _table(results: dict[str, Any]) -> Table:
     reference = results.get("reference")
     table = Table("", "run", *(["reference"] if reference else []))
     columns = [results] + ([reference] if reference else [])
-    rows = {
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
         "ns/day": lambda r: _form(r["ns_per_day"], ".3f"),
         "speed-up over 1 fs steps": lambda r: _form(r["speedup_vs_single_step"], ".2f"),
         "T at O, H (K)": lambda r: _form((r["temperatures_K"] or {}).get("H"), ".1f"),
@@ -85,28 +88,81 @@ def _table(results: dict[str, Any]) -> Table:
         "max |F_T-F_S| (eV/Å)": lambda r: _form(r["max_force_difference_eV_A"], ".2f"),
         "steps with a hole": lambda r: _form(r["holes"], "d"),
         "hard frames": lambda r: _form(r["hard_frames"], "d"),
-        f"g(r) peak, {results['rdf_pair']}": lambda r: (
-            f"{_form((r['rdf_first_peak'] or {}).get('height'), '.2f')} at "
-            f"{_form((r['rdf_first_peak'] or {}).get('r_A'), '.2f')} Å"
-        ),
     }
+    rows |= {f"g(r) peak, {pair}": partial(_peak, pair) for pair in results["radial_distributions"]}
+    rows |= {f"D, {kind} (1e-5 cm²/s)": partial(_diffusion, kind) for kind in results["diffusion"]}
+    if results["motion"]:
+        rows["spectrum's peaks (1/cm)"] = _spectrum
     for name, cell in rows.items():
         table.add_row(name, *(cell(column) for column in columns))
-    if reference:
-        deviation = results.get("rdf_max_deviation") or {}
+    if size := results["diffusion_finite_size"]:
         table.add_section()
-        table.add_row(
-            "energy difference",
-            f"{_form(results.get('potential_energy_difference_in_stderr'), '+.1f')} stderr",
-            "",
-        )
-        table.add_row(
-            "largest g(r) difference",
-            f"{_form(deviation.get('difference'), '+.3f')} at {_form(deviation.get('r_A'), '.2f')}"
-            f" Å, {_form(deviation.get('in_stderr'), '+.1f')} stderr",
-            "",
-        )
+        blanks = [""] * bool(reference)
+        table.add_row("D without images, estimated", _finite_size(size), *blanks)
+    if reference:
+        table.add_section()
+        for name, difference in _differences(results).items():
+            table.add_row(name, difference, "")
     return table
+
+
+def _differences(results: dict[str, Any]) -> dict[str, str]:
+    """Return what separates a run from its reference, by name."""
+    found = {
+        "energy difference": (
+            f"{_form(results.get('potential_energy_difference_in_stderr'), '+.1f')} stderr"
+        )
+    }
+    for pair, deviation in results["radial_distribution_deviations"].items():
+        found[f"g(r) difference, {pair}"] = (
+            f"{_form(deviation['difference'], '+.3f')} at {_form(deviation['r_A'], '.2f')}"
+            f" Å, {_form(deviation['in_stderr'], '+.1f')} stderr"
+        )
+    for kind, difference in results["diffusion_differences"].items():
+        found[f"D difference, {kind}"] = (
+            f"{_form(difference['difference_1e5_cm2_s'], '+.2g')}, "
+            f"{_form(difference['in_stderr'], '+.1f')} stderr"
+        )
+    if (overlap := results.get("density_of_states_overlap")) is not None:
+        error, noise = (
+            results[f"density_of_states_overlap{end}"] for end in ("_stderr", "_of_noise_alone")
+        )
+        found["overlap of the spectra"] = (
+            f"{overlap:.3f} ± {_form(error, '.3f')}, noise alone {_form(noise, '.3f')}"
+        )
+    return found
+
+
+def _peak(pair: str, results: dict[str, Any]) -> str:
+    peak = (results["radial_distributions"].get(pair) or {}).get("first_peak") or {}
+    return (
+        f"{_form(peak.get('height'), '.2f')} ± {_form(peak.get('height_stderr'), '.2f')} at "
+        f"{_form(peak.get('r_A'), '.2f')} Å"
+    )
+
+
+def _diffusion(kind: str, results: dict[str, Any]) -> str:
+    found = results["diffusion"].get(kind)
+    if found is None:
+        return "-"
+    low, high = found["interval_95_1e5_cm2_s"]
+    text = with_error(found["diffusion_1e5_cm2_s"], found["stderr_1e5_cm2_s"])
+    return f"{text}, 95 %: {low:.2g}–{high:.2g}" + (" (!)" if found["warnings"] else "")
+
+
+def _spectrum(results: dict[str, Any]) -> str:
+    """Return the clearest peaks, from the slowest up."""
+    if not results.get("motion"):
+        return "-"
+    return ", ".join(f"{peak:.0f}" for peak in results["motion"]["clearest_peaks_cm"])
+
+
+def _finite_size(size: dict[str, Any]) -> str:
+    viscosity = size["viscosity_of_water_mPa_s"]
+    if viscosity is None:
+        return f"D + {size['term_at_1_mPa_s_1e5_cm2_s']:.2g} / viscosity in mPa s"
+    term = size["term_at_that_viscosity_1e5_cm2_s"]
+    return f"D + {term:.2g} at {viscosity:.2f} mPa s of real water"
 
 
 def _form(value: Any, form: str) -> str:

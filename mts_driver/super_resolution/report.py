@@ -1,10 +1,13 @@
 """A report with what the frames between stored ones tell: `report`."""
 
 from pathlib import Path
+from typing import Any
 
+from mts_driver.analysis.dynamics.motion import Motion
+from mts_driver.analysis.dynamics.velocities import motion_as_stored
 from mts_driver.analysis.report import DISCARD, Report
 from mts_driver.analysis.report import report as of_what_is_stored
-from mts_driver.analysis.run_folder import stores_for_superres
+from mts_driver.analysis.run_folder import RunFolder, stores_for_superres
 from mts_driver.errors import UserError
 from mts_driver.progress import Progress
 from mts_driver.runs.prepare import Tell
@@ -26,9 +29,10 @@ def report(
 ) -> Report:
     """Show what a run gained and whether its physics held; `mts report` calls this.
 
-    Writes ``report.png`` and ``report.json``: speed, temperatures, g(r), potential energy and X-H
-    bonds with their errors; of a run with ``--store-for-superres`` also the density of states and
-    the autocorrelation of velocities, from frames that are filled in between the stored ones.
+    Writes ``report.png`` and ``report.json``: speed, temperatures, g(r), potential energy, X-H
+    bonds and diffusion with their errors; of a run that stores velocities also the density of
+    states and their autocorrelation: as they are where they are stored every 3.7 fs or more often,
+    else, with ``--store-for-superres``, from frames that are filled in between the stored ones.
 
     Parameters
     ----------
@@ -43,9 +47,9 @@ def report(
     discard : float
         Share of the steps, of either run, that averages leave out as equilibration.
     spectrum_ps : float
-        Last part of the run that is filled in, ps; 0: none.
+        Last part of a run whose velocities are looked at, ps; 0: none.
     tell : callable
-        Takes sentences about how frames were filled in, and why they could not be.
+        Takes sentences about how frames were filled in, and what is not to be trusted, and why.
     report : callable
         ``report(stage, done, total)``, for a progress bar.
 
@@ -61,23 +65,54 @@ def report(
     """
     if not spectrum_ps >= 0:
         raise UserError(f"spectrum_ps={spectrum_ps:g}: give 0 or more.")
-    folder, motion = Path(run_dir), None
-    if spectrum_ps and stores_for_superres(folder):
-        # what it needs takes seconds to load
-        from mts_driver.super_resolution.spectrum import motion_of_run
-
+    motions: list[Motion | None] = [None, None]
+    why = "not asked for"
+    for k, path in enumerate([run_dir, reference] if spectrum_ps else []):
+        if path is None:
+            continue
+        name = "" if k == 0 else " of the reference"
         try:
-            motion = motion_of_run(folder, picoseconds=spectrum_ps, tell=tell, report=report)
-            told = f"{motion.picoseconds:.3g} ps, frames {motion.frames}, every"
-            tell(f"density of states: {told} {motion.interval_fs:g} fs")
+            found = _motion(Path(path), spectrum_ps, tell, report)
+            told = f"{found.picoseconds:.3g} ps, frames {found.frames}, every"
+            tell(f"density of states{name}: {told} {found.interval_fs:g} fs")
+            motions[k] = found
         except UserError as error:  # a report never fails for what is beside it
-            tell(f"no density of states: {error}")
-    return of_what_is_stored(
-        folder,
+            why = why if k else str(error)
+            tell(f"no density of states{name}: {error}")
+    made = of_what_is_stored(
+        run_dir,
         reference=reference,
         experiment=experiment,
         picture=picture,
         json_file=json_file,
         discard=discard,
-        motion=motion,
+        motion=motions[0],
+        reference_motion=motions[1],
+        no_motion=None if motions[0] else why,
     )
+    for sentence in _about_diffusion(made.results):
+        tell(sentence)
+    return made
+
+
+def _motion(path: Path, picoseconds: float, tell: Tell, report: Progress) -> Motion:
+    """Return what velocities tell: as stored where that is often enough, else filled in."""
+    folder = RunFolder.find(path)
+    try:
+        return motion_as_stored(folder, picoseconds=picoseconds)
+    except UserError:
+        if not stores_for_superres(path):
+            raise
+    # what it needs takes seconds to load
+    from mts_driver.super_resolution.spectrum import motion_of_run
+
+    return motion_of_run(path, picoseconds=picoseconds, tell=tell, report=report)
+
+
+def _about_diffusion(results: dict[str, Any]) -> list[str]:
+    why = results["diffusion_missing"]
+    found = [f"no diffusion coefficient: {why}"] if why else []
+    for name, of in (("", results), (" of the reference", results.get("reference") or {})):
+        for kind, d in (of.get("diffusion") or {}).items():
+            found += [f"diffusion of {kind}{name}: {warning}" for warning in d["warnings"]]
+    return found

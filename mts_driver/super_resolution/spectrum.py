@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mts_driver.analysis.vdos import Motion, autocorrelation, density_of_states
+from mts_driver.analysis.dynamics.motion import Motion, motion
 from mts_driver.errors import UserError
 from mts_driver.progress import Progress
 from mts_driver.super_resolution.apply import replayed
@@ -14,9 +14,6 @@ from mts_driver.super_resolution.files.stored import Stored, outer_step_fs, read
 from mts_driver.super_resolution.fillers import REPLAY, Filler, filler
 
 LONGEST_INTERVAL_FS = 1.0
-SEGMENT_FS = 2000.0
-"""Of a run that is long enough: lines are about 25/cm wide."""
-LONGEST_LAG_FS = 500.0
 
 
 def motion_of_run(
@@ -62,18 +59,13 @@ def motion_of_run(
     if model != REPLAY:
         model = model or last.student or "quintic"
         velocities = [_velocities(last, filler(model, last), every_fs, report)]
-    length_fs = every_fs * (len(velocities[0]) - 1)
     masses = np.where(np.isfinite(last.frames.inertia), last.frames.inertia, 0.0)
-    longest = int(min(LONGEST_LAG_FS, 0.5 * length_fs) / every_fs)
-    return Motion(
-        density_of_states(
-            velocities, masses, interval_fs=every_fs, longest_fs=min(SEGMENT_FS, length_fs)
-        ),
-        every_fs * np.arange(longest + 1),
-        autocorrelation(velocities, masses, longest=longest),
-        every_fs,
-        1e-3 * length_fs,
-        f"stored every {gap_fs:g} fs, filled in by {model}",
+    return motion(
+        velocities,
+        masses,
+        np.array(last.atoms.get_chemical_symbols()),
+        interval_fs=every_fs,
+        frames=f"stored every {gap_fs:g} fs, filled in by {model}",
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mts_driver.analysis.bonds import bond_lengths
 from mts_driver.analysis.properties import read_properties
-from mts_driver.analysis.rdf import RDF, longest_r, radial_distribution
+from mts_driver.analysis.rdf import RDF, longest_r, pairs_of, radial_distribution
 from mts_driver.analysis.report import report as write_report
 from mts_driver.analysis.results import analyse
 from mts_driver.analysis.run_folder import RunFolder
@@ -107,6 +107,9 @@ def test_a_peak_is_found_between_bins_with_its_height():
     where, height, _ = RDF("O–O", r, g, np.zeros_like(r)).first_peak()
     assert where == pytest.approx(2.783, abs=0.003)
     assert height == pytest.approx(2.7, abs=0.01)
+    # the second is the higher, as between hydrogen and oxygen
+    g = 1.5 * np.exp(-(((r - 1.8) / 0.2) ** 2)) + 1.6 * np.exp(-(((r - 3.2) / 0.3) ** 2))
+    assert RDF("O–H", r, g, np.zeros_like(r)).first_peak()[0] == pytest.approx(1.8, abs=0.01)
 
 
 def test_the_longest_distance_fits_the_narrowest_cell():
@@ -118,6 +121,34 @@ def test_the_longest_distance_fits_the_narrowest_cell():
 
 def test_one_atom_has_no_radial_distribution():
     assert radial_distribution(gas(3, atoms=1), r_max=4.0) is None
+
+
+def test_pairs_of_one_molecule_are_left_out_with_hydrogen_and_others_are_even(tmp_path):
+    """Oxygens anywhere with two hydrogens at 1 Å each, in a cell that breathes."""
+    whole = read_trajectory([water_run(tmp_path / "run", steps=400) / "simulation.pos_0.xyz"])
+    factor = 1 + 0.02 * np.sin(np.arange(len(whole)))[:, None, None]
+    found = Trajectory(whole.symbols, whole.steps, whole.positions * factor, whole.cells * factor)
+    found = found.after(0)
+    assert list(pairs_of(found.symbols)) == ["O–O", "O–H", "H–H"]
+    for pair, apart in (("O–H", 1.0), ("H–H", np.sqrt(2))):
+        g = radial_distribution(found, r_max=4.4, pair=pair)
+        bonded, far = np.abs(g.r - apart) < 0.12, g.r > 2.0
+        # 50 at the bond, were they counted
+        assert np.abs(g.g[bonded]).max() < 3
+        expected = 1 - 1 / 27  # an atom has this part of the others in its own molecule
+        assert g.g[far].mean() == pytest.approx(expected, abs=0.02)
+        z = (g.g[far] - g.g[far].mean()) / g.stderr[far]
+        assert 0.5 < np.sqrt(np.mean(z**2)) < 2.0
+    assert radial_distribution(found, r_max=4.4, pair="O–O").g[far].mean() == pytest.approx(
+        1 - 1 / 27, abs=0.02
+    )
+
+
+def test_pairs_without_hydrogen_or_of_one_atom():
+    assert list(pairs_of(np.array(["O", "O"]))) == ["O–O"]
+    assert list(pairs_of(np.array(["O", "H", "H"]))) == ["heavy–H", "H–H"]
+    assert list(pairs_of(np.array(["C", "C", "H"]))) == ["heavy–heavy", "heavy–H"]
+    assert not pairs_of(np.array(["H"]))
 
 
 # --- bonds
@@ -291,6 +322,13 @@ def test_a_report_has_its_numbers_and_its_picture(tmp_path):
     assert results["rdf_pair"] == "O–O"
     assert set(results["rdf_first_peak"]) == {"r_A", "height", "height_stderr"}
     assert set(results["rdf_max_deviation"]) == {"r_A", "difference", "in_stderr"}
+    for pair, found in results["radial_distributions"].items():
+        assert set(results["radial_distribution_deviations"][pair]) == {
+            *("r_A", "difference", "in_stderr")
+        }
+        assert len(found["r_A"]) == len(found["g"]) == len(found["g_stderr"])
+    assert list(results["radial_distributions"]) == ["O–O", "O–H", "H–H"]
+    assert results["diffusion"] == {} and "30 frames" in results["diffusion_missing"]
     assert results["reference"]["temperatures_K"] is None
     assert 0.25 * 1.2 < results["analysed_from_ps"] < 0.25 * 1.2 + 0.02
 

@@ -1,18 +1,16 @@
 """What runs have stored: frames from MD17's files, extended XYZ, and folders of i-PI."""
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
 from ase.io import iread
 
-from mts_driver.analysis.properties import read_properties
+from mts_driver.analysis.properties import step_fs
 from mts_driver.analysis.run_folder import RunFolder
+from mts_driver.analysis.trajectory import last_frames
 from mts_driver.errors import UserError
 from mts_driver.runs.input.read import read_input
 from mts_driver.structures.files import read_atoms, read_structure
@@ -26,8 +24,6 @@ POSITIONS, VELOCITIES, FORCES = "superres_positions", "superres_velocities", "su
 """Files of a run with ``--store-for-superres``."""
 _STEP = re.compile(r"Step:\s*(\d+)")
 _VECTORS = {VELOCITIES: BOHR_A / AU_TIME_FS, FORCES: HARTREE_PER_BOHR_EV_A}
-REPEATED = 10
-"""Frames more than are asked for, since a kill may leave the last in some of the files only."""
 SAME_TIME_FS = 1e-4
 
 
@@ -235,14 +231,7 @@ def outer_step_fs(path: Path) -> float:
     UserError
         If there is no run, or it has not printed it.
     """
-    file = RunFolder.find(path).properties
-    printed = read_properties(file)
-    if "time" not in printed or printed["step"][-1] <= 0:
-        raise UserError(
-            f"{file} does not say at what time a step was: add time to <properties>, as `mts "
-            "prepare` does."
-        )
-    return float(1e3 * printed["time"][-1] / printed["step"][-1])
+    return step_fs(RunFolder.find(path).properties)
 
 
 def _models_of(path: Path) -> tuple[str | None, str | None]:
@@ -260,30 +249,13 @@ def _models_of(path: Path) -> tuple[str | None, str | None]:
 def _by_step(file: Path, atoms: Atoms, last: int | None) -> dict[int, np.ndarray]:
     """Columns (N, 3) by step; of a step that was written twice the later one counts."""
     found: dict[int, np.ndarray] = {}
-    for start, comment, lines in _last(file, len(atoms), last):
+    for start, comment, lines in last_frames(file, len(atoms), last):
         step = _STEP.search(comment)
         symbols = [element_of(line.split()[0]) for line in lines]
         if step is None or symbols != atoms.get_chemical_symbols():
             raise UserError(f"{file}, line {start + 1}: no frame of i-PI of the atoms of the run.")
         found[int(step.group(1))] = _columns(file, start, lines)
     return found
-
-
-def _last(file: Path, natoms: int, last: int | None) -> Iterable[tuple[int, str, list[str]]]:
-    """All complete frames, or the last of them and a few that a restart may have repeated."""
-    blocks = _blocks(file, natoms)
-    return blocks if last is None else deque(blocks, maxlen=last + REPEATED)
-
-
-def _blocks(file: Path, natoms: int) -> Iterator[tuple[int, str, list[str]]]:
-    """Yield the line, comment and rows of each complete frame."""
-    with file.open(errors="replace") as stream:
-        start = 0
-        while len(lines := list(islice(stream, natoms + 2))) == natoms + 2:
-            if not lines[-1].endswith("\n"):
-                return
-            yield start, lines[1], lines[2:]
-            start += natoms + 2
 
 
 def _columns(file: Path, start: int, lines: list[str]) -> np.ndarray:

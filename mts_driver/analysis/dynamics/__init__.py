@@ -1,0 +1,1 @@
+"""How the atoms of a run move: diffusion, vibrations, velocities."""
