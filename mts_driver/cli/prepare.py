@@ -55,12 +55,12 @@ def prepare(
         typer.Option("--rigid-water", help="The same, and the angles of water molecules."),
     ] = False,
     bond_lengths_A: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--bond-lengths-A",
             help="To hold bonds at, Å: O-H=0.98,C-H=1.09 (default: averages of 1 ps).",
         ),
-    ] = "",
+    ] = None,
     pressure_bar: Annotated[
         float | None, typer.Option(help="For constant pressure, bar (default: constant volume).")
     ] = None,
@@ -146,7 +146,7 @@ def prepare(
             thermostat=thermostat,
             constrain_hydrogens=constrain_hydrogens,
             rigid_water=rigid_water,
-            bond_lengths_A=parse_lengths(bond_lengths_A),
+            bond_lengths_A=parse_lengths(bond_lengths_A) if bond_lengths_A else None,
             pressure_bar=pressure_bar,
             beads=beads,
             teacher_beads=teacher_beads,

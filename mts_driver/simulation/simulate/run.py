@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,15 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from integrators.bath import counter_noise
-from integrators.constraints import Distances
 from integrators.levels import DEFAULT_CLIP
 from integrators.outer_steps import OuterSteps
 from integrators.state import Potential
 from mts_driver.errors import UserError
 from mts_driver.potentials.load import as_potential, student_spec
-from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
-from mts_driver.simulation.bond_lengths import average_lengths
 from mts_driver.simulation.simulate.checkpoint import Checkpoint, CheckpointFile
+from mts_driver.simulation.simulate.held import distances_to_hold
+from mts_driver.simulation.simulate.identity import identity_of
 from mts_driver.simulation.simulate.progress import StepBar
 from mts_driver.simulation.simulate.record import Record
 from mts_driver.simulation.simulate.result import SimulationResult, Timings
@@ -28,7 +26,6 @@ from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
 from mts_driver.simulation.simulate.timed_model import BLOWN_UP, TimedModel
 from mts_driver.simulation.simulate.trajectory_file import TrajectoryFile
-from mts_driver.structures.held_bonds import distances, held_pairs
 from mts_driver.thermostats import chosen, high_pass_noise
 from mts_driver.units import BOLTZMANN_EV_K
 
@@ -183,7 +180,7 @@ def simulate(
     start = Start.of(atoms, settings)
     file, saved = None, None
     if checkpoint is not None:
-        identity = _identity(start, settings, teacher, spec, trajectory, dtype)
+        identity = identity_of(start, settings, teacher, spec, trajectory, dtype)
         file = CheckpointFile(Path(checkpoint), identity)
         saved = file.load()
     if saved is not None and saved.step > steps:
@@ -200,7 +197,7 @@ def simulate(
     if settings.constrained:
         held = saved.distances() if saved is not None else None
         model = slow if fast is None else fast
-        start = start.held(_distances(start, settings, model.potential, held))
+        start = start.held(distances_to_hold(start, settings, model.potential, held))
     run = _Run(start, settings, slow, fast)
     if saved is not None:
         run.restore(saved)
@@ -209,57 +206,6 @@ def simulate(
         return run.to_the_end(None, file, progress=progress)
     with TrajectoryFile(Path(trajectory), continue_at=known) as frames:
         return run.to_the_end(frames, file, progress=progress)
-
-
-def _distances(
-    start: Start, settings: SimulationSettings, potential: Potential, saved: Distances | None
-) -> Distances:
-    """Return distances to hold: those of a checkpoint, those given, or averages."""
-    if saved is not None:
-        return saved
-    pairs = held_pairs(start.atoms, rigid_water=settings.rigid_water)
-    lengths_A = settings.bond_lengths_A or average_lengths(
-        start.atoms,
-        start.masses_Da,
-        potential,
-        pairs,
-        temperature_K=settings.temperature_K,
-        seed=settings.seed,
-    )
-    return distances(pairs, lengths_A)
-
-
-def _identity(
-    start: Start,
-    settings: SimulationSettings,
-    teacher: Model,
-    student: Model | None,
-    trajectory: str | Path | None,
-    dtype: str,
-) -> dict[str, Any]:
-    """Return what a checkpoint must have been written with, by the names of parameters."""
-    names = ("outer_fs", "inner_fs", "temperature_K", "friction_per_ps", "hydrogen_mass_Da")
-    more = ("hydrogen_friction_per_ps", "seed", "stride")
-    found: dict[str, Any] = {name: getattr(settings, name) for name in (*names, *more)}
-    for name in ("high_pass", "constrain_hydrogens", "rigid_water", "bond_lengths_A"):
-        if value := getattr(settings, name):  # checkpoints of before these were there go on
-            found[name] = value
-    found["atoms"] = start.fingerprint()
-    found["teacher"], found["student"] = _called(teacher), _called(student)
-    found["dtype"] = dtype
-    found["trajectory"] = None if trajectory is None else Path(trajectory).name
-    return found
-
-
-def _called(model: Model | None) -> str | None:
-    """Return a name that tells models apart, as far as one can."""
-    if model is None:
-        return None
-    if not isinstance(model, str):
-        return f"{type(model).__module__}.{type(model).__qualname__}"
-    if model.startswith("student:"):
-        return f"student {sha256(find_student(model[8:]).read_bytes()).hexdigest()}"
-    return model
 
 
 class _Run:
