@@ -104,6 +104,27 @@ def test_steps_of_ranks_are_those_of_one_process(size, kind, beads, thermostat, 
             np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.parametrize("fixcom", [False, True])
+def test_coloured_noise_is_that_of_one_process(fixcom):
+    """Every rank has the extra momenta and the noise of its own atoms."""
+    atoms, arrays = request(thermostat=False)
+    extra = np.random.default_rng(4).normal(size=(1, 1, len(atoms), 3)) * 9.5e-4**0.5
+    drift = np.array([[51.0, 110.0], [110.0, 280.0]]) / (1000 * FS)
+    arrays |= {"drift": drift, "extra": extra}
+    wanted = alone(atoms, arrays, 4, fixcom)
+    assert np.abs(wanted["extra"][-1] - extra).max() > 1e-3
+
+    def work(ranks):
+        steps = own_steps(ranks, atoms)
+        steps.share_out(arrays["q"], arrays["cell"])
+        return steps.run(arrays, options(4, fixcom=fixcom))
+
+    for found in on_ranks(3, work):
+        assert found.keys() == wanted.keys()
+        for name, array in wanted.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
 def test_atoms_leave_their_bricks():
     """For as long as lists have to be built anew, and atoms cross borders that stay theirs."""
     atoms, arrays = request()
