@@ -66,7 +66,16 @@ class HeldDistances:
         self.lost_degrees = made.lost_degrees(onto, torch.from_numpy(masses)).numpy()
         self._m = masses[:, None].repeat(3, axis=1)
         self._ready = False
+        self._load(made, onto.numpy())
         info(f" @RESPA: {made.count} distances of {file} are held", verbosity.low)
+
+    def _load(self, c, q: np.ndarray) -> None:
+        """Load what is compiled: half a second, which the first step would take."""
+        bonds, p = np.empty((*c.squares.shape, 3)), np.zeros_like(q)
+        self._bonds_of(q, c.pairs, c.images, c.counts, bonds)
+        shared = c.inverse_masses
+        self._shake(q, p, self._m, 1.0, bonds, c.pairs, c.squares, c.images, shared, c.counts)
+        self._rattle(q, p, self._m, c.pairs, c.images, shared, c.counts)
 
     def _q(self) -> np.ndarray:
         return np.array(dstrip(self._of.beads.q)).reshape(-1, 3)

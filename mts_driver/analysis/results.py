@@ -24,6 +24,7 @@ FROM_SUMMARY = (
     "ns_per_day",
     "speedup_vs_single_step",
     "speedup_vs_single_step_2fs_hmr",
+    "speedup_vs_single_step_4fs_constrained",
     "teacher_calls",
     "student_calls",
     "teacher_ms",

@@ -23,6 +23,7 @@ from mts_driver.potentials import load_potential
 from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.files import read_structure
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.thermostats import high_pass_noise
 
 
 class _Timed:
@@ -40,7 +41,10 @@ class _Timed:
 
 
 def run_in_process(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]:
-    """Run RESPA-BAOAB of the torch engine; the keys are those of a run's summary."""
+    """Run RESPA-BAOAB of the torch engine; the keys are those of a run's summary.
+
+    It takes a student, and holds no bonds.
+    """
     with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
         structure = Path(folder) / "start.extxyz"
         atoms.write(structure)
@@ -56,7 +60,7 @@ def run_in_process(atoms: Atoms, variant: Variant, steps: int) -> dict[str, Any]
 def run_here(*, structure: str, variant: dict[str, Any], steps: int) -> dict[str, Any]:
     """Run the variant, `Variant` as a dictionary, in this process."""
     atoms, chosen = read_structure(structure), Variant(**variant)
-    assert chosen.student is not None
+    assert chosen.student is not None and not chosen.constrain
     masses_Da = repartitioned_masses(atoms, chosen.hydrogen_mass)
     state = thermal_state(atoms, masses_Da, temperature_K=TEMPERATURE_K, seed=1)
     numbers = atoms.numbers.tolist()
@@ -65,12 +69,9 @@ def run_here(*, structure: str, variant: dict[str, Any], steps: int) -> dict[str
         for spec in (chosen.teacher, chosen.student)
     ]
     levels, splitting = TwoLevel(models[0], models[1]), respa_baoab(chosen.protocol(steps).n_inner)
-    friction = torch.full((len(atoms),), FRICTION_PER_PS, dtype=torch.float64)
-    if chosen.hydrogen_friction_per_ps is not None:
-        friction[atoms.numbers == 1] = chosen.hydrogen_friction_per_ps
     options: dict[str, Any] = {
         "timestep": chosen.outer_fs,
-        "bath": Bath.from_temperature(temperature_K=TEMPERATURE_K, friction_per_ps=friction),
+        "bath": _bath(atoms, chosen),
         "seed": 1,
     }
     # models compile in their first calls
@@ -88,3 +89,13 @@ def run_here(*, structure: str, variant: dict[str, Any], steps: int) -> dict[str
         "student_ms": 1e3 * student.seconds / student.calls,
         "overhead_fraction": 1.0 - (teacher.seconds + student.seconds) / wall_s,
     }
+
+
+def _bath(atoms: Atoms, chosen: Variant) -> Bath:
+    if chosen.high_pass:
+        noise = high_pass_noise(FRICTION_PER_PS)
+        return Bath.from_temperature(temperature_K=TEMPERATURE_K, coloured=noise)
+    friction = torch.full((len(atoms),), FRICTION_PER_PS, dtype=torch.float64)
+    if chosen.hydrogen_friction_per_ps is not None:
+        friction[atoms.numbers == 1] = chosen.hydrogen_friction_per_ps
+    return Bath.from_temperature(temperature_K=TEMPERATURE_K, friction_per_ps=friction)

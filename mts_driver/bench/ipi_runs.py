@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from integrators.constraints import Distances
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.launcher import Launcher, load
 from mts_driver.runs.run_folder import write_run_folder
@@ -41,6 +42,10 @@ class Variant:
         Da; 0: natural.
     hydrogen_friction_per_ps : float or None
         None: 1/ps, as all atoms.
+    high_pass : bool
+        Whether the noise is coloured.
+    constrain : bool
+        Whether bonds to hydrogen are held.
     beads : int
         Of the ring polymers.
     mode : str
@@ -65,6 +70,8 @@ class Variant:
     inner_fs: float
     hydrogen_mass: float = 0.0
     hydrogen_friction_per_ps: float | None = None
+    high_pass: bool = False
+    constrain: bool = False
     beads: int = 1
     mode: str = "unix"
     device: str = "cpu"
@@ -98,10 +105,14 @@ class Variant:
             mode="zmq" if self.mode == "device" else self.mode,
             device=self.device,
             device_steps=DEVICE_STEPS if self.mode == "device" else 0,
+            high_pass=self.high_pass,
+            constrained=self.constrain,
         )
 
 
-def write_input(folder: Path, atoms: Atoms, variant: Variant, steps: int) -> Path:
+def write_input(
+    folder: Path, atoms: Atoms, variant: Variant, steps: int, *, held: Distances | None = None
+) -> Path:
     """Write ``input.xml`` and what it needs; the path of the first."""
 
     def edit(xml: str) -> str:
@@ -115,7 +126,7 @@ def write_input(folder: Path, atoms: Atoms, variant: Variant, steps: int) -> Pat
         return xml.replace("</output>", f"  {_FORCES}\n  </output>")
 
     masses = repartitioned_masses(atoms, variant.hydrogen_mass)
-    return write_run_folder(folder, atoms, masses, variant.protocol(steps), edit=edit)
+    return write_run_folder(folder, atoms, masses, variant.protocol(steps), held=held, edit=edit)
 
 
 def run_under_ipi(
@@ -123,12 +134,14 @@ def run_under_ipi(
     variant: Variant,
     steps: int,
     *,
+    held: Distances | None = None,
     collect: Callable[[Path], dict[str, Any]] = lambda _: {},
 ) -> dict[str, Any]:
     """One run of one variant in a folder of its own.
 
-    Where a driver takes several outer steps a message, whole messages are timed. ``collect`` looks
-    into the folder before it is removed; what it returns is added.
+    Where a driver takes several outer steps a message, whole messages are timed. A variant that
+    holds bonds needs ``held``, and atoms with these distances (`HeldStart` has both). ``collect``
+    looks into the folder before it is removed; what it returns is added.
 
     Returns
     -------
@@ -145,7 +158,7 @@ def run_under_ipi(
         steps += -steps % DEVICE_STEPS
     folder = Path(tempfile.mkdtemp(prefix="mts-bench-"))
     try:
-        file = write_input(folder, atoms, variant, steps)
+        file = write_input(folder, atoms, variant, steps, held=held)
         summary = Launcher(load(file), baseline_steps=0).execute()
         return {**summary, "start_forces": _read_forces(folder), **collect(folder)}
     finally:

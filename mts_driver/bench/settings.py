@@ -33,6 +33,8 @@ class BenchSettings:
         Told what is being measured.
     outer_fs, friction_outer_fs : tuple of float
         Outer time steps, fs; the second ones with friction on hydrogens.
+    constrained_outer_fs : tuple of float
+        Those with bonds to hydrogen that are held, and inner steps of their own.
     inner_fs : float
         Inner time step, fs.
     mode : str
@@ -58,6 +60,7 @@ class BenchSettings:
     outer_fs: tuple[float, ...] = (6.0,)
     inner_fs: float = 1.0
     friction_outer_fs: tuple[float, ...] = ()
+    constrained_outer_fs: tuple[float, ...] = ()
     mode: str = "unix"
     atoms: tuple[int, ...] = ()
     beads: tuple[int, ...] = ()

@@ -50,7 +50,8 @@ def bench(
     outer_fs: Annotated[
         str | None,
         typer.Option(
-            help="Teacher's time steps, fs: 3,4,6; 6 by default, 3 for beads. Not for kernels."
+            help="Teacher's time steps, fs: 3,4,6; 6 by default, 3 for beads, 6,10 for speedup. "
+            "Not for kernels."
         ),
     ] = None,
     inner_fs: Annotated[
@@ -62,6 +63,13 @@ def bench(
     friction_outer_fs: Annotated[
         str | None,
         typer.Option(help="More --outer-fs, with a friction of 20/ps on hydrogens. For speedup."),
+    ] = None,
+    constrained_outer_fs: Annotated[
+        str | None,
+        typer.Option(
+            help="More --outer-fs, with bonds to hydrogen held and inner steps of about 2 fs; 12 "
+            "by default. For speedup."
+        ),
     ] = None,
     mode: Annotated[
         str | None,
@@ -115,8 +123,9 @@ def bench(
 ) -> None:
     """Measure on this machine: all variants side by side, in turn, with medians and spread.
 
-    speedup: seconds a picosecond under i-PI of single steps (1 fs; 2 fs with hydrogens of 4 Da) and
-    multiple time steps, the ratios, and the ceiling (outer step)/(1 + n student/teacher).
+    speedup: seconds a picosecond under i-PI of single steps (1 fs; 2 fs with hydrogens of 4 Da;
+    4 fs with bonds to them held as well) and of multiple time steps (beyond 6 fs with high-pass
+    noise), the ratios, and the ceiling (outer step)/(1 + n student/teacher).
 
     overhead: the same multiple time steps through unix sockets, shared memory, ZeroMQ, and with
     both models in one process.
@@ -166,6 +175,7 @@ def bench(
         "outer_fs": _numbers("--outer-fs", outer_fs, float),
         "inner_fs": inner_fs,
         "friction_outer_fs": _numbers("--friction-outer-fs", friction_outer_fs, float),
+        "constrained_outer_fs": _numbers("--constrained-outer-fs", constrained_outer_fs, float),
         "mode": mode,
         "atoms": _numbers("--atoms", atoms, int),
         "beads": _numbers("--beads", beads, int),

@@ -90,7 +90,8 @@ def _print_summary(console: Console, summary: dict[str, Any], target: Path) -> N
     )
     console.print(
         f"speed-up over single steps of the teacher: {shown('speedup_vs_single_step', '.2f')} "
-        f"(1 fs), {shown('speedup_vs_single_step_2fs_hmr', '.2f')} (2 fs with HMR)"
+        f"(1 fs), {shown('speedup_vs_single_step_2fs_hmr', '.2f')} (2 fs with HMR), "
+        f"{shown('speedup_vs_single_step_4fs_constrained', '.2f')} (4 fs with held bonds)"
     )
     temperatures = summary["temperatures_K"] or {}
     console.print(

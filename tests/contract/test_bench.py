@@ -1,10 +1,19 @@
 """`mts bench`: every benchmark runs, prints its table and writes what it documents."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase.io import read
 from running import mts
+
+from mts_driver.analysis.trajectory import read_trajectory
+from mts_driver.bench.held_start import HeldStart
+from mts_driver.bench.ipi_runs import run_under_ipi
+from mts_driver.bench.settings import BenchSettings
+from mts_driver.bench.speedup import variants
 
 ROOT = Path(__file__).parents[2]
 WATER64 = ROOT / "inputs" / "water64" / "start.extxyz"
@@ -82,14 +91,47 @@ def test_peers(tmp_path):
 
 @pytest.mark.slow
 def test_speedup(tmp_path):
-    options = ("--outer-fs", "4", "--friction-outer-fs", "8", "--mode", "shm")
+    options = ("--outer-fs", "4,8", "--friction-outer-fs", "8", "--mode", "shm")
     result, text = run_bench(tmp_path, "speedup", *options)
-    assert len(result["rows"]) == 5
-    assert_measured(result["rows"], SPEED | {"speedup vs 1 fs", "speedup vs 2 fs HMR"})
-    assert_measured(result["rows"][2:], {"ceiling vs 1 fs", "ceiling vs 2 fs HMR"})
-    for row in result["rows"][2:]:
+    assert len(result["rows"]) == 8 and result["notes"] == []
+    baselines = ("1 fs", "2 fs HMR", "4 fs held")
+    assert_measured(result["rows"], SPEED | {f"speedup vs {name}" for name in baselines})
+    assert_measured(result["rows"][3:], {f"ceiling vs {name}" for name in baselines})
+    for row in result["rows"][3:]:
         assert row["ceiling vs 1 fs"] == 2 * row["ceiling vs 2 fs HMR"]
-    assert "MTS 8/1 fs, HMR, γ_H 20/ps" in text
+        assert row["ceiling vs 1 fs"] == 4 * row["ceiling vs 4 fs held"]
+    for label in ("8/1 fs, HMR, γ_H 20/ps", "8/1 fs, HMR, high-pass", "12/2 fs, HMR, held bonds"):
+        assert f"MTS {label}" in text
+
+
+def test_variants_with_held_bonds_hold_them_under_ipi():
+    """Single steps of 4 fs and multiple ones of 12/2 fs, from the same start."""
+    pair = {"teacher": "student:general", "students": ("student:water",)}
+    settings = BenchSettings(structures=(read(WATER64),), **pair, constrained_outer_fs=(12.0,))
+    start = HeldStart(settings, hydrogen_mass_Da=4.0)
+    i, j = start.distances.pairs.T
+    # of the packaged student, by kind
+    assert len(i) == 128 and np.ptp(start.distances.lengths) == 0
+    assert start.distances.lengths[0] == pytest.approx(0.98, abs=0.01)
+
+    def longest_error_A(folder):
+        x = read_trajectory([folder / "simulation.pos_0.xyz"]).positions
+        apart = x[:, i] - x[:, j]
+        apart -= np.rint(apart / start.atoms.cell.lengths()) * start.atoms.cell.lengths()
+        errors = np.linalg.norm(apart, axis=-1) - start.distances.lengths
+        return {"frames": len(errors), "error_A": np.abs(errors).max()}
+
+    single, mts = (variant for variant in variants(settings) if variant.constrain)
+    for variant in (single, replace(mts, mode="device")):
+        stepped = replace(variant, stride=5, threads=1)
+        found = run_under_ipi(
+            start.atoms, stepped, 10, held=start.distances, collect=longest_error_A
+        )
+        assert found["completed"] and found["clip_events"] == 0
+        # as far as six digits of positions tell
+        assert found["frames"] == 3 and found["error_A"] < 3e-4
+        # at 300 K, of the degrees of freedom that are left
+        assert 220 < found["temperatures_K"]["H"] < 380
 
 
 @pytest.mark.slow

@@ -37,6 +37,8 @@ SUMMARY_KEYS = {
     "conserved_drift",
     "conserved_drift_meV_atom_ps",
     "speedup_vs_single_step",
+    "speedup_vs_single_step_2fs_hmr",
+    "speedup_vs_single_step_4fs_constrained",
     "temperatures_K",
 }
 

@@ -271,6 +271,7 @@ SUMMARY = {
     "ns_per_day": 2.0,
     "speedup_vs_single_step": 5.0,
     "speedup_vs_single_step_2fs_hmr": 2.5,
+    "speedup_vs_single_step_4fs_constrained": 1.25,
     "teacher_calls": 1001,
     "student_calls": 6001,
     "temperatures_K": {"all": 301.0, "H": 302.0, "heavy": 299.0},
@@ -310,6 +311,7 @@ def test_a_report_has_its_numbers_and_its_picture(tmp_path):
     assert results["temperatures_K"] == SUMMARY["temperatures_K"]
     assert results["temperature_target_K"] == pytest.approx(300.0)
     assert results["speedup_vs_single_step"] == 5.0
+    assert results["speedup_vs_single_step_4fs_constrained"] == 1.25
     assert results["potential_energy_mean_eV"] == pytest.approx(-50.0, abs=0.5)
     stderr = results["potential_energy_stderr_eV"]
     assert stderr == pytest.approx(1 / np.sqrt(150), rel=0.5)

@@ -1,6 +1,7 @@
 """What the benchmarks are made of: boxes, rounds, the count of the arithmetic, calculators."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import pytest
 import torch
 from ase.io import read
 
-from mts_driver.bench import codes_runs, peer_openmm, peer_runs
+from mts_driver.bench import codes_runs, peer_openmm, peer_runs, speedup
+from mts_driver.bench.bare import _bath
 from mts_driver.bench.boxes import back_and_forth, box_of, write_trajectory
 from mts_driver.bench.calls import forces_of, time_calls
 from mts_driver.bench.codes_averages import Averages, Seen, differences
 from mts_driver.bench.eager import EagerStudent
 from mts_driver.bench.fresh import call_fresh
+from mts_driver.bench.held_start import HeldStart
 from mts_driver.bench.ipi_runs import Variant
 from mts_driver.bench.kernels import exponents
 from mts_driver.bench.roofline import neighbors_within, student_work
@@ -27,6 +30,7 @@ from mts_driver.interfaces.ase import PotentialCalculator
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.model import StudentConfig
 from mts_driver.structures.tensors import cell_of
+from mts_driver.thermostats import high_pass_noise
 from mts_driver.units import BOLTZMANN_EV_K
 
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
@@ -131,17 +135,81 @@ def test_the_ceiling_is_what_free_overhead_would_allow():
     assert list(found) == [
         "single step, 1 fs",
         "single step, 2 fs, HMR",
+        "single step, 4 fs, HMR, held bonds",
         "MTS 3.5/1.75 fs, HMR",
         "MTS 7/1.75 fs, HMR, γ_H 20/ps",
         "MTS 3.5/1.75 fs, HMR, in one process",
     ]
-    assert [v.mode for v in found.values()] == ["unix", "unix", "shm", "shm", "none"]
+    assert [v.mode for v in found.values()] == ["unix"] * 3 + ["shm", "shm", "none"]
+    assert not any(v.high_pass for v in found.values())
     assert found["MTS 7/1.75 fs, HMR, γ_H 20/ps"].protocol(1).n_inner == 4
     mts = found["MTS 3.5/1.75 fs, HMR"]
     assert _ceiling(mts, {"student_ms": 1.0, "teacher_ms": 20.0}) == pytest.approx(3.5 / 1.1)
     assert _ceiling(found["single step, 1 fs"], {"student_ms": None, "teacher_ms": 20.0}) is None
     with pytest.raises(UserError, match="no multiple"):
         variants(settings(outer_fs=(5.0,), inner_fs=2.0))
+
+
+def test_variants_have_the_noise_and_the_bonds_that_prepare_would_give_them():
+    found = {v.label: v for v in variants(settings(**speedup.DEFAULTS))}
+    assert list(found) == [
+        "single step, 1 fs",
+        "single step, 2 fs, HMR",
+        "single step, 4 fs, HMR, held bonds",
+        "MTS 6/1 fs, HMR",
+        "MTS 10/1 fs, HMR, high-pass noise",
+        "MTS 12/2 fs, HMR, held bonds",
+        "MTS 10/1 fs, HMR, high-pass noise, in one process",
+    ]
+    for label, variant in found.items():
+        assert variant.constrain == variant.protocol(1).constrained == ("held" in label)
+        assert variant.high_pass == variant.protocol(1).high_pass == ("high-pass" in label)
+        assert (variant.hydrogen_mass == 4.0) == ("HMR" in label)
+    chosen = settings(outer_fs=(8.0,), friction_outer_fs=(8.0,), constrained_outer_fs=(9.0, 1.0))
+    more = {v.label: v for v in variants(chosen)}
+    assert more["MTS 8/1 fs, HMR, high-pass noise"].hydrogen_friction_per_ps is None
+    assert not more["MTS 8/1 fs, HMR, γ_H 20/ps"].high_pass
+    # an outer step of whole inner ones, near 2 fs
+    assert {"MTS 9/2.25 fs, HMR, held bonds", "MTS 1/1 fs, HMR, held bonds"} < set(more)
+
+
+def test_everything_is_compared_with_three_kinds_of_single_steps(monkeypatch):
+    chosen = settings(**speedup.DEFAULTS)
+    seconds = [100.0, 50.0, 25.0, 20.0, 12.5, 10.0, None]
+
+    def time_variants(todo, _):
+        models = {"teacher_ms": 100.0, "student_ms": 1.0, "overhead_fraction": 0.0}
+        return [
+            {"variant": variant.label, "s_per_ps": s, **models}
+            for variant, s in zip(todo, seconds, strict=True)
+        ], []
+
+    monkeypatch.setattr(speedup, "time_variants", time_variants)
+    rows = speedup.measure(chosen).rows
+    shown = [key for key, _ in speedup.COLUMNS.values()]
+    for name, single in zip(("1 fs", "2 fs HMR", "4 fs held"), rows, strict=False):
+        assert {f"speedup vs {name}", f"ceiling vs {name}"} < set(shown)
+        assert single[f"speedup vs {name}"] == 1.0 and single[f"ceiling vs {name}"] is None
+        assert rows[5][f"speedup vs {name}"] == single["s_per_ps"] / 10.0
+        assert rows[6][f"speedup vs {name}"] is None
+    ceilings = [rows[5][f"ceiling vs {name}"] for name in ("1 fs", "2 fs HMR", "4 fs held")]
+    assert ceilings == pytest.approx([12 / 1.06, 6 / 1.06, 3 / 1.06])
+
+
+def test_in_one_process_there_is_the_same_noise(water):
+    variant = Variant(label="", **PAIR, outer_fs=6.0, inner_fs=1.0)
+    assert _bath(water, replace(variant, high_pass=True)).coloured == high_pass_noise(1.0)
+    friction = _bath(water, replace(variant, hydrogen_friction_per_ps=20.0)).friction
+    np.testing.assert_allclose(friction, np.where(water.numbers == 1, 0.02, 0.001))
+    np.testing.assert_allclose(_bath(water, variant).friction, np.full(192, 0.001))
+
+
+def test_without_hydrogens_no_bond_can_be_held():
+    oxygen = read(WATER64)
+    oxygen = oxygen[oxygen.numbers == 8]
+    chosen = BenchSettings(structures=(oxygen,), teacher="so3lr", students=("student:water",))
+    with pytest.raises(UserError, match="there is no hydrogen"):
+        _ = HeldStart(chosen, hydrogen_mass_Da=4.0).atoms
 
 
 def test_plain_torch_is_the_fused_student(water):

@@ -1,0 +1,84 @@
+"""Where a benchmark starts whose bonds to hydrogen are held, and at what lengths."""
+
+import tempfile
+from functools import cached_property
+from pathlib import Path
+
+from ase import Atoms
+
+from integrators.constraints import Distances
+from mts_driver.bench.fresh import call_fresh
+from mts_driver.bench.ipi_runs import TEMPERATURE_K
+from mts_driver.bench.settings import BenchSettings
+from mts_driver.potentials import load_potential
+from mts_driver.simulation.bond_lengths import average_lengths
+from mts_driver.structures.files import read_structure
+from mts_driver.structures.held_bonds import distances, held_pairs, on_manifold
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.tensors import cell_of, inertial_masses
+
+
+class HeldStart:
+    """The structure of a benchmark with bonds at their average lengths, as `mts prepare` makes it.
+
+    The averages are of a picosecond of the student. They are made when something is first asked
+    for, and once, so that all variants hold the same.
+
+    Parameters
+    ----------
+    settings : BenchSettings
+        Its structure and its student.
+    hydrogen_mass_Da : float
+        Of the runs.
+    """
+
+    def __init__(self, settings: BenchSettings, *, hydrogen_mass_Da: float) -> None:
+        self._settings, self._hydrogen_mass_Da = settings, hydrogen_mass_Da
+
+    @cached_property
+    def distances(self) -> Distances:
+        """What is held, Å.
+
+        Raises
+        ------
+        UserError
+            If there is no bond to a hydrogen, or the student does not hold the atoms together.
+        """
+        settings = self._settings
+        pairs = held_pairs(settings.structure)
+        with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
+            structure = Path(folder) / "start.extxyz"
+            settings.structure.write(structure)
+            lengths_A = call_fresh(
+                lengths_of,
+                threads=settings.threads,
+                structure=str(structure),
+                model=settings.student,
+                hydrogen_mass_Da=self._hydrogen_mass_Da,
+                device=settings.device,
+            )
+        return distances(pairs, lengths_A)
+
+    @cached_property
+    def atoms(self) -> Atoms:
+        """The structure, with these distances."""
+        atoms: Atoms = self._settings.structure.copy()
+        masses_Da = repartitioned_masses(atoms, self._hydrogen_mass_Da)
+        masses, cell = inertial_masses(atoms, masses_Da).numpy(), cell_of(atoms).numpy()
+        atoms.positions, _ = on_manifold(atoms, masses, cell, self.distances)
+        return atoms
+
+
+def lengths_of(
+    *, structure: str, model: str, hydrogen_mass_Da: float, device: str
+) -> dict[str, float]:
+    """Return the average lengths of bonds to hydrogen by kind, Å, in this process."""
+    atoms = read_structure(structure)
+    return average_lengths(
+        atoms,
+        repartitioned_masses(atoms, hydrogen_mass_Da),
+        load_potential(model, atoms.numbers.tolist(), device=device),
+        held_pairs(atoms),
+        temperature_K=TEMPERATURE_K,
+        seed=1,
+    )
