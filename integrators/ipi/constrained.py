@@ -87,15 +87,18 @@ class HeldDistances:
         cell = np.array(dstrip(self._of.forces.cell.h)).T
         return self._make.of(self._distances, np.array(dstrip(self._of.beads.m)), q, cell)
 
-    def begin(self) -> None:
-        """Move a start onto the manifold, and its velocities into the tangent space, once."""
-        if self._ready:
-            return
-        self._ready = True
+    def begin_step(self) -> None:
+        """See which images are bonded; before the first step, move the start onto the manifold."""
+        self._now = self._made(self._q())
+        if not self._ready:
+            self._ready = True
+            self._move_start()
+
+    def _move_start(self) -> None:
         import torch
 
         q, p = self._q(), self._p()
-        made, masses = self._made(q), torch.from_numpy(self._m[:, 0].copy())
+        made, masses = self._now, torch.from_numpy(self._m[:, 0].copy())
         moved = made.onto(torch.from_numpy(q), masses).numpy()
         if np.abs(moved - q).max() > OFF * self.lengths.max():
             self._of.beads.q[:] = moved.reshape(1, -1)
@@ -107,10 +110,9 @@ class HeldDistances:
 
     def before_drift(self) -> None:
         """Remember the bonds that the next drift is along."""
-        q = self._q()
-        c = self._now = self._made(q)
+        c = self._now
         self._lead = np.empty((*c.squares.shape, 3))
-        self._bonds_of(q, c.pairs, c.images, c.counts, self._lead)
+        self._bonds_of(self._q(), c.pairs, c.images, c.counts, self._lead)
 
     def behind_drift(self, dt: float) -> None:
         """Bring a free drift back onto the manifold."""
@@ -122,8 +124,7 @@ class HeldDistances:
 
     def project(self) -> float:
         """Project the momenta, and return the kinetic energy that goes."""
-        q, p = self._q(), self._p()
-        c = self._made(q)
+        q, p, c = self._q(), self._p(), self._now
         lost = self._rattle(q, p, self._m, c.pairs, c.images, c.inverse_masses, c.counts)
         self._of.beads.p[:] = p.reshape(1, -1)
         return float(lost)

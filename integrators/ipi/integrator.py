@@ -179,7 +179,7 @@ class RespaMixin(NVEIntegrator):
     def step(self, step=None) -> None:
         """Advance one outer step, applying the splitting from left to right."""
         if self.held is not None:
-            self.held.begin()
+            self.held.begin_step()
         self.guard.before_step()
         self._slow_kicks = 0
         if self.run_ahead is None or not self.run_ahead.step():
