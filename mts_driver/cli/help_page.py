@@ -14,13 +14,15 @@ PANELS = {
     "Network": "--channels --messages --hidden --direct --one-way --window",
     "Training": "--minutes --updates --metric --learning-rate --decay --train --frames "
     "--from-run --until-clean-ps --without --fragment-radius-A --test-share",
-    "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs --blocks",
+    "Goals": "--for --fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs "
+    "--blocks",
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",
     "Gaps": "--gap-fs --every-fs --gaps --leave-out --store-for-superres --spectrum-ps",
     "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --follow-fs --inner-fs "
-    "--friction-outer-fs --hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
+    "--constrained-inner-fs --friction-outer-fs --hydrogen-mass-Da --steps --ps --stride --on-hole "
+    "--baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "
-    "--thermostat --constrain-hydrogens --rigid-water --bond-lengths-A "
+    "--thermostat --high-pass --constrain-hydrogens --rigid-water --bond-lengths-A "
     "--pressure-bar --beads --teacher-beads --exchange-K",
     "Start": "--restart --velocities --minimise --equilibrate-ps --seed",
     "Molecules": "--only --spice --subset --count --conformations",

@@ -31,7 +31,8 @@ class Spectrum:
     density : array, shape (K,)
         With a mean of one.
     stretch_peak_cm1, stretch_width_cm1 : float or None
-        Highest point above 1800 1/cm, and the full width where half of it is reached.
+        Highest point above 1800 1/cm, and the full width where half of it is reached; None where
+        bonds are held.
     """
 
     wavenumber_cm1: np.ndarray
@@ -49,12 +50,15 @@ class Velocities:
         Evenly spread 300 of its hydrogens that move are watched.
     inner_fs : float
         Time between two of their thermostat steps.
+    stretches : bool
+        Whether bonds to hydrogen can stretch; where they are held, no peak is looked for.
     """
 
-    def __init__(self, atoms: Atoms, inner_fs: float) -> None:
+    def __init__(self, atoms: Atoms, inner_fs: float, *, stretches: bool = True) -> None:
         hydrogens = np.flatnonzero((atoms.numbers == 1) & moving_atoms(atoms))
         self._watched = torch.tensor(hydrogens[:: max(1, len(hydrogens) // MOST_HYDROGENS)])
         self._inner_fs, self._seen = inner_fs, list[np.ndarray]()
+        self._stretches = stretches
 
     def on_op(self, op: Operation, state: MDState) -> None:
         """See the state after an operation of the splitting."""
@@ -73,7 +77,8 @@ class Velocities:
         shown = wavenumber <= HIGHEST_CM1
         density = power.reshape(len(power), -1).mean(axis=1)[shown]
         density /= density.mean()
-        return Spectrum(wavenumber[shown], density, *_peak(wavenumber[shown], density))
+        peak = _peak(wavenumber[shown], density) if self._stretches else (None, None)
+        return Spectrum(wavenumber[shown], density, *peak)
 
 
 def _peak(wavenumber: np.ndarray, density: np.ndarray) -> tuple[float | None, float | None]:
