@@ -40,6 +40,8 @@ PANELS = {
 _PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 _BORDER = 4
 _GAP = 2
+_LONG = 32
+"""Names of a switch that are longer take two lines."""
 
 
 def show_help(command: Any, ctx: Any) -> None:
@@ -78,6 +80,8 @@ def _row(parameter: Any, names: str, text: str) -> tuple[str, str, Text]:
     found = re.search(r" *(<.*>|[A-Z][A-Z ]*)$", names)
     kind = found.group(1) if found else ""
     names = names.removesuffix(found.group(0)) if found else names
+    if len(names) > _LONG:
+        names = re.sub(r"\s*/\s*", " /\n", names)
     kind = re.sub(r"list\[(.*)\]", r"\1", kind.lower()).replace(" range", "")
     shown = Text(" ".join(text.split()).replace("x>=", "≥"))
     shown.highlight_regex(r"(?<![\w-])--?[A-Za-z][\w-]*", "cyan")
@@ -87,7 +91,7 @@ def _row(parameter: Any, names: str, text: str) -> tuple[str, str, Text]:
 
 def _table(rows: list[tuple[str, str, Text]], width: int) -> Table:
     """Two columns: names, with types unless they would take half of the width, and descriptions."""
-    longest = max(len(f"{names} {kind}") for names, kind, _ in rows)
+    longest = max(len(line) for names, kind, _ in rows for line in f"{names} {kind}".split("\n"))
     with_types = longest <= (width - _BORDER - _GAP) // 2
     table = Table.grid(padding=(0, _GAP, 0, 0), expand=True)
     table.add_column(no_wrap=True)

@@ -10,11 +10,9 @@ from ase.constraints import FixAtoms
 
 from integrators.constraints import Distances
 from mts_driver.units import BOLTZMANN_EV_K
-from mts_driver.validation.resonance.frictions import frictions_per_ps
 from mts_driver.validation.resonance.point import run_point
 from mts_driver.validation.resonance.points import Point
 from mts_driver.validation.resonance.row import heating_K
-from mts_driver.validation.resonance.spectrum import Spectrum
 
 STIFF_EV_A2 = 32.0
 HCL = Atoms("HCl", [[0, 0, 0], [0, 0, 1.3]])
@@ -88,16 +86,12 @@ def test_heating_goes_into_what_is_left():
     assert heating_K(HCL, more, 1.0) == pytest.approx(2 * 3 * 3.868 / taken, rel=1e-3)
 
 
-def test_coloured_noise_has_the_friction_of_the_vibrations_that_there_are():
+def test_heating_under_coloured_noise_needs_what_friction_hydrogens_had():
     coloured = replace(POINT, friction_per_ps=1.0, hydrogen_friction_per_ps=1.0, high_pass=True)
-    # half of the motion far below the cutoff of 1500/cm, half of it there
-    seen = Spectrum(np.array([1.0, 1500.0]), np.array([1.0, 1.0]), None, None)
-    found = frictions_per_ps(coloured, HCL.numbers, seen)
-    assert found == pytest.approx([1.0 + 0.5 * 25.0, 1.0], rel=1e-3)
-    assert frictions_per_ps(coloured, HCL.numbers, None) is None
-    assert heating_K(HCL, coloured, 1.0) is None
-    assert heating_K(HCL, coloured, 1.0, vdos=seen) == pytest.approx(2 * 3.868 / 13.2, rel=0.03)
-    assert frictions_per_ps(coloured, np.array([7, 7]), None) == pytest.approx([1.0, 1.0])
+    # without it that of slow motion, an upper bound of the heating
+    assert heating_K(HCL, coloured, 1.0) == pytest.approx(2 * 3.868, rel=1e-3)
+    found = heating_K(HCL, coloured, 1.0, friction_H_per_ps=13.5)
+    assert found == pytest.approx(2 * 3.868 / 13.2, rel=0.03)
 
 
 def molecules():
@@ -138,6 +132,15 @@ def test_coloured_noise_keeps_the_temperature():
     for temperature in (found.T_H, found.T_heavy):
         assert abs(temperature.mean - 300) < 4 * temperature.stderr < 40
     assert found.xh_variance.mean == pytest.approx(BOLTZMANN_EV_K * 300.0 / STIFF_EV_A2, rel=0.1)
+    assert found.high_pass_friction_H_per_ps is None
+
+
+def test_vibrations_tell_what_friction_coloured_noise_would_have():
+    point = replace(POINT, friction_per_ps=5.0, hydrogen_friction_per_ps=5.0)
+    found = measure(molecules(), bonds(), point, replicas=2)
+    # two thirds of the kinetic energy turn slowly, the last is the stretch at 2980/cm
+    stretch = 50 * 2980**2 / (2980**2 + 1500**2)
+    assert found.high_pass_friction_H_per_ps == pytest.approx(5 + stretch / 3, rel=0.15)
 
 
 def test_variance_is_over_bonds_and_time():

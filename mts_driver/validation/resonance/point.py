@@ -1,5 +1,6 @@
 """One point of the scan: a few picoseconds at one outer step, watched."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ from mts_driver.simulation.thermal_state import held_thermal_state
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.thermostats import high_pass_noise
 from mts_driver.time_steps import TimeSteps
+from mts_driver.units import LIGHT_CM_FS
 from mts_driver.validation.resonance.diffusion import diffusion_cm2_s
 from mts_driver.validation.resonance.observer import Observer
 from mts_driver.validation.resonance.points import Point
 from mts_driver.validation.resonance.spectrum import Spectrum, Velocities
 
+_FS_PER_PS = 1000.0
 DISCARDED = 0.2
 """Part of a run that goes by before averages are taken."""
 
@@ -41,6 +44,10 @@ class Measured:
         Degrees of freedom of ``H`` and ``heavy``.
     lost_degrees : ndarray, shape (N,)
         Degrees of freedom that atoms have lost to held distances.
+    high_pass_friction_H_per_ps : float or None
+        What high-pass noise would have as friction on hydrogens that move as in this run, 1/ps:
+        the mean of γ(ω) over their kinetic energy. None from coloured noise itself, whose jitter
+        on slow motion would count as fast, and from runs of less than 0.25 ps.
     xh_mean, xh_variance : BlockAverage or None
         Of the lengths of X-H bonds at the ends of outer steps, over bonds and time, Å and Å²;
         bonds that are held have no variance.
@@ -60,6 +67,7 @@ class Measured:
     T_heavy: BlockAverage | None
     degrees: dict[str, float]
     lost_degrees: np.ndarray
+    high_pass_friction_H_per_ps: float | None
     xh_mean: BlockAverage | None
     xh_variance: BlockAverage | None
     max_dF: float
@@ -150,6 +158,9 @@ def run_point(
         T_heavy=_average(observer.temperatures.get("heavy")),
         degrees=observer.degrees,
         lost_degrees=lost.numpy(),
+        high_pass_friction_H_per_ps=None
+        if blown_up or point.high_pass
+        else _high_pass_friction(point, vibrations),
         xh_mean=_average(observer.bond_mean),
         xh_variance=None
         if point.constrained
@@ -171,6 +182,15 @@ def _bath(point: Point, numbers: np.ndarray, temperature_K: float) -> Bath:
         )
     friction = friction_of(numbers, point.friction_per_ps, point.hydrogen_friction_per_ps)
     return Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=friction)
+
+
+def _high_pass_friction(point: Point, vibrations: Velocities) -> float | None:
+    noise = high_pass_noise(point.friction_per_ps)
+
+    def at(wavenumber_cm1: np.ndarray) -> np.ndarray:
+        return _FS_PER_PS * noise.friction(2.0 * math.pi * LIGHT_CM_FS * wavenumber_cm1)
+
+    return vibrations.mean_over_motion(DISCARDED, at)
 
 
 def _kept(values: list[float] | None) -> np.ndarray:

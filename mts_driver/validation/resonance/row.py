@@ -11,9 +11,8 @@ from mts_driver.analysis.statistics import BlockAverage, canonical_error_K
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.validation.drift import degrees_that_heat, predicted_heating_K
-from mts_driver.validation.resonance.frictions import frictions_per_ps
 from mts_driver.validation.resonance.point import DISCARDED, Measured
-from mts_driver.validation.resonance.points import Point, ScanSettings
+from mts_driver.validation.resonance.points import Point, ScanSettings, Setup
 from mts_driver.validation.resonance.spectrum import Spectrum
 
 
@@ -23,7 +22,7 @@ def as_row(
     point: Point,
     measured: Measured,
     drift: float | None,
-    reference: dict[str, Any] | None,
+    before: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """Return what JSON can hold of a point.
 
@@ -31,20 +30,28 @@ def as_row(
     ----------
     drift : float or None
         meV/atom/ps; None if the run without a thermostat blew up.
-    reference : dict or None
-        The row of single steps; None for their own.
+    before : list of dict
+        Rows so far, that of single steps first.
     """
+    reference = before[0] if before else None
+    friction_H = _friction_H(point, before)
     row: dict[str, Any] = {
         "outer_fs": point.outer_fs,
         "inner_fs": point.inner_fs,
         **point.setup._asdict(),
-        **_temperatures(atoms, settings, point, measured),
+        "mean_friction_H_per_ps": friction_H,
+        "high_pass_friction_H_per_ps": measured.high_pass_friction_H_per_ps,
+        **_temperatures(settings, point, measured, friction_H),
         "xh_mean": _mean(measured.xh_mean),
         **_with_ratio("xh_variance_A2", "xh_var_ratio", measured.xh_variance, reference),
         "max_dF": measured.max_dF if math.isfinite(measured.max_dF) else 1e9,
         "drift_meV_atom_ps": drift,
         "predicted_heating_K": heating_K(
-            atoms, point, drift, vdos=measured.vdos, lost_degrees=measured.lost_degrees
+            atoms,
+            point,
+            drift,
+            friction_H_per_ps=friction_H,
+            lost_degrees=measured.lost_degrees,
         ),
         **_with_ratio("diffusion_cm2_s", "diffusion_ratio", measured.diffusion_cm2_s, reference),
         "s_per_ps": measured.s_per_ps,
@@ -55,46 +62,60 @@ def as_row(
     return row
 
 
+def _friction_H(point: Point, before: list[dict[str, Any]]) -> float:
+    """Return at what friction hydrogens give heat to the thermostat, 1/ps.
+
+    That of coloured noise comes from their motion at the shortest step with the same masses and
+    white noise. Without one there is the friction of slow motion: heating is an upper bound then.
+    """
+    if not point.high_pass:
+        return point.hydrogen_friction_per_ps
+    white = point.setup._replace(high_pass=False)
+    found = (row["high_pass_friction_H_per_ps"] for row in before if Setup.of(row) == white)
+    return next((value for value in found if value is not None), point.friction_per_ps)
+
+
 def heating_K(
     atoms: Atoms,
     point: Point,
     drift: float | None,
     *,
-    vdos: Spectrum | None = None,
+    friction_H_per_ps: float | None = None,
     lost_degrees: np.ndarray | float = 0.0,
 ) -> float | None:
-    """Return what a drift leads to, K.
+    """Return what a drift leads to, K; None without one, or where nothing can heat.
 
-    None without one, where nothing can heat, or where the friction is not known, as with coloured
-    noise in runs that are too short for the density of states.
+    Parameters
+    ----------
+    friction_H_per_ps : float, optional
+        Of hydrogens, 1/ps; by default that of the point. Heavy atoms count as slow under coloured
+        noise, which they are for the most part, so that the heating is rather overrated.
     """
     masses = repartitioned_masses(atoms, point.hydrogen_mass_Da)
     degrees = degrees_that_heat(atoms, masses) - lost_degrees
-    frictions = frictions_per_ps(point, atoms.numbers, vdos)
-    if drift is None or frictions is None or degrees.sum() < FEWEST:
+    if drift is None or degrees.sum() < FEWEST:
         return None
+    if friction_H_per_ps is None:
+        friction_H_per_ps = point.hydrogen_friction_per_ps
+    frictions = np.where(atoms.numbers == 1, friction_H_per_ps, point.friction_per_ps)
     # a bath takes f_i k_B γ_i (T - T_bath) a time from atom i, so that frictions add up
     mean = float((frictions * degrees).sum() / degrees.sum())
     return predicted_heating_K(drift, mean, degrees.sum() / moving_atoms(atoms).sum())
 
 
 def _temperatures(
-    atoms: Atoms, settings: ScanSettings, point: Point, measured: Measured
+    settings: ScanSettings, point: Point, measured: Measured, friction_H_per_ps: float
 ) -> dict[str, float | None]:
-    frictions = frictions_per_ps(point, atoms.numbers, measured.vdos)
     kept_ps = (1 - DISCARDED) * settings.picoseconds * settings.replicas
     found: dict[str, float | None] = {}
-    groups = (
-        ("H", measured.T_H, atoms.numbers == 1),
-        ("heavy", measured.T_heavy, atoms.numbers != 1),
-    )
-    for name, average, group in groups:
+    for name, average, gamma in (
+        ("H", measured.T_H, friction_H_per_ps),
+        ("heavy", measured.T_heavy, point.friction_per_ps),
+    ):
         found |= {f"T_{name}": _mean(average), f"T_{name}_error": None}
         if average is not None:
-            gamma = point.friction_per_ps if frictions is None else float(frictions[group].mean())
-            floor = canonical_error_K(
-                settings.temperature_K, measured.degrees[name] / 3, gamma, kept_ps
-            )
+            degrees = measured.degrees[name]
+            floor = canonical_error_K(settings.temperature_K, degrees / 3, gamma, kept_ps)
             found[f"T_{name}_error"] = max(_error(average) or 0.0, floor)
     return found
 

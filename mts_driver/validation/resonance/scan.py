@@ -153,7 +153,7 @@ def _row(
             report=lambda _, step, of: report(name, of + step, 2 * of),
         ).mean
         drift = found if math.isfinite(found) else None
-    return as_row(atoms, settings, point, measured, drift, before[0] if before else None)
+    return as_row(atoms, settings, point, measured, drift, before)
 
 
 def _without_a_thermostat(row: dict[str, Any]) -> tuple[float, float, float, bool]:
