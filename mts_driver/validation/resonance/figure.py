@@ -13,9 +13,11 @@ from mts_driver.files import replacing
 from mts_driver.validation.resonance.judge import HEATING_K
 from mts_driver.validation.resonance.points import Setup
 
-HIGH_PASS, CONSTRAINED = ("#2e8b57", "s"), ("#8b3a8b", "D")
-OTHERS = (("#7a7a7a", "o"), ("#1f5fa8", "o"), ("#d2691e", "^"), ("#c2a000", "v"), ("#00a0a0", "<"))
+NATURAL, HIGH_PASS, CONSTRAINED = ("#7a7a7a", "o"), ("#2e8b57", "s"), ("#8b3a8b", "D")
+OTHERS = (("#1f5fa8", "o"), ("#d2691e", "^"), ("#c2a000", "v"), ("#00a0a0", "<"))
 """Colour and marker of a line."""
+APART_FS = 0.08
+"""Between lines, whose error bars would cover one another."""
 
 
 class _Line(NamedTuple):
@@ -54,9 +56,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
         _plot(axes[6], lines, "diffusion_ratio", "diffusion_ratio_error")
     else:
         _absent(axes[6])
-    for panel in (axes[1], axes[3], axes[5]):
+    for panel in (axes[1], axes[3], axes[5], axes[6]):
         panel.set_xlabel("outer step (fs)")
-    axes[6].set_xlabel("outer step (fs)")
     _vibrations(axes[7], found, lines)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(
@@ -83,8 +84,12 @@ def _lines(found: dict[str, Any]) -> list[_Line]:
     others = itertools.cycle(OTHERS)
     lines = []
     for setup in dict.fromkeys(map(Setup.of, found["scan"])):
-        special = HIGH_PASS if setup.high_pass else CONSTRAINED if setup.constrained else None
-        color, marker = special or next(others)
+        if setup.high_pass:
+            color, marker = HIGH_PASS
+        elif setup.constrained:
+            color, marker = CONSTRAINED
+        else:
+            color, marker = next(others) if setup.hmr else NATURAL
         rows = [row for row in found["scan"] if Setup.of(row) == setup]
         lines.append(_Line(setup.label(found["friction_per_ps"]), color, marker, rows))
     return lines
@@ -108,6 +113,7 @@ def _vibrations(axes: Axes, found: dict[str, Any], lines: list[_Line]) -> None:
 
 
 def _absent(axes: Axes) -> None:
+    axes.set_axis_off()
     axes.text(0.5, 0.5, "the runs are too short", ha="center", transform=axes.transAxes)
 
 
@@ -124,9 +130,9 @@ def _plot(
 
     Runs that blew up are left out: their numbers would hide those of all others.
     """
-    for label, color, marker, every in lines:
+    for number, (label, color, marker, every) in enumerate(lines):
         rows = [row for row in every if not row["blown_up"]]
-        x = np.array([row["outer_fs"] for row in rows])
+        x = np.array([row["outer_fs"] for row in rows]) + APART_FS * (number - len(lines) / 2)
         y = np.array([np.nan if row[value] is None else row[value] for row in rows], float)
         y = scale * (y - shift)
         bars = scale * np.array([row.get(error) or 0.0 for row in rows])
