@@ -50,9 +50,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
     _plot(axes[4], lines, "xh_mean", shift=reference["xh_mean"] or 0.0, scale=1e3)
     axes[5].set_title("Speed over single steps")
     _plot(axes[5], lines, "speedup")
-    axes[6].set_title("Diffusion over single steps, rough")
-    axes[6].axhline(1, color="0.8", lw=0.8)
+    axes[6].set_title("D over single steps (rough)")
     if any(row["diffusion_ratio"] for row in found["scan"]):
+        axes[6].axhline(1, color="0.8", lw=0.8)
         _plot(axes[6], lines, "diffusion_ratio", "diffusion_ratio_error")
     else:
         _absent(axes[6])
@@ -132,7 +132,9 @@ def _plot(
     """
     for number, (label, color, marker, every) in enumerate(lines):
         rows = [row for row in every if not row["blown_up"]]
-        x = np.array([row["outer_fs"] for row in rows]) + APART_FS * (number - len(lines) / 2)
+        x = np.array([row["outer_fs"] for row in rows]) + APART_FS * (
+            number - 0.5 * (len(lines) - 1)
+        )
         y = np.array([np.nan if row[value] is None else row[value] for row in rows], float)
         y = scale * (y - shift)
         bars = scale * np.array([row.get(error) or 0.0 for row in rows])
