@@ -24,6 +24,10 @@ MOST_ITERATIONS = 30
 """Newton's method needs four or five; more means that atoms are lost."""
 
 
+class BondsLost(ValueError):
+    """Held distances are not found again behind a drift: the trajectory blew up."""
+
+
 class Distances(NamedTuple):
     """What is to be held.
 
@@ -157,7 +161,7 @@ class Constraints:
 
         Raises
         ------
-        ValueError
+        BondsLost
             If no such positions are found: the step is too long, or atoms are lost.
         """
         bonds = self._bonds(positions)
@@ -170,6 +174,11 @@ class Constraints:
         """Move positions (..., N, 3) onto the manifold, along bonds (..., C, K, 3) (SHAKE).
 
         Without ``along`` these are the ones that the positions have, which is for starts.
+
+        Raises
+        ------
+        BondsLost
+            If Newton's method does not end there.
         """
         _, squares, _, shared, idle = self._on(positions)
         lead = self._bonds(positions) if along is None else along
@@ -180,11 +189,12 @@ class Constraints:
             if bool((off.abs() <= TOLERANCE * squares).all()):
                 return self._pushed(positions, lead, multipliers, masses)
             slope = shared * (now[..., :, None, :] * lead[..., None, :, :]).sum(-1) + idle
-            more = torch.linalg.solve(slope, off[..., None])[..., 0]
+            # a bond that has turned by 90° makes it singular: infinite numbers, and no way back
+            more = torch.linalg.solve_ex(slope, off[..., None])[0][..., 0]
             multipliers = multipliers - more
             pushes = torch.einsum("...kl,...l,...lx->...kx", shared, more, lead)
             now = now - pushes
-        raise ValueError(
+        raise BondsLost(
             "constrained bonds were not found again behind a drift: the step is too long for "
             "them, or the trajectory blew up; shorten the step"
         )

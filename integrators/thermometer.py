@@ -26,12 +26,17 @@ class Thermometer:
         E.g. ``{"H": numbers == 1, "heavy": numbers != 1}``; "all" is added.
     moves : bool Tensor of shape (N,), optional
         Atoms that are not held in place; the others do not count.
+    lost_degrees : Tensor of shape (N,), optional
+        Degrees of freedom that atoms have lost to distances that are held, see
+        `integrators.constraints.Constraints.lost_degrees`. None by default: the engine leaves the
+        centre of mass alone, so that every atom has three.
 
     Attributes
     ----------
     atoms : dict of str to int
-        How many atoms of a group move; a group of which none does is left out. The engine leaves
-        the centre of mass alone, so that each has three degrees of freedom.
+        How many atoms of a group move; a group of which none does is left out.
+    degrees : dict of str to float
+        Degrees of freedom of a group.
 
     Raises
     ------
@@ -39,7 +44,12 @@ class Thermometer:
         If there is no group, or one has no atom.
     """
 
-    def __init__(self, groups: Mapping[str, Tensor], moves: Tensor | None = None):
+    def __init__(
+        self,
+        groups: Mapping[str, Tensor],
+        moves: Tensor | None = None,
+        lost_degrees: Tensor | None = None,
+    ):
         if not groups:
             raise ValueError("give at least one group of atoms")
         for name, mask in groups.items():
@@ -50,6 +60,10 @@ class Thermometer:
             whole = {name: mask & moves for name, mask in whole.items()}
         self.atoms = {name: int(mask.sum()) for name, mask in whole.items() if bool(mask.any())}
         self._groups = {name: whole[name] for name in self.atoms}
+        self.degrees = {name: 3.0 * count for name, count in self.atoms.items()}
+        if lost_degrees is not None:
+            for name, mask in self._groups.items():
+                self.degrees[name] -= float(lost_degrees[mask].sum())
         self.reset()
 
     def reset(self) -> None:
@@ -61,11 +75,11 @@ class Thermometer:
         """Take one reading if ``op`` is the thermostat."""
         if not isinstance(op, OU):
             return
-        # m v² / kB: its mean over atoms and directions is the temperature
+        # m v² / kB: its sum over the degrees of freedom is the temperature
         masses = state.masses.where(state.masses.isfinite(), 0.0)
-        per_atom = masses * state.velocities.square().mean(dim=-1) / BOLTZMANN_EV_K
+        per_atom = masses * state.velocities.square().sum(dim=-1) / BOLTZMANN_EV_K
         for name, mask in self._groups.items():
-            self._add(name, per_atom[..., mask].mean())
+            self._add(name, per_atom[..., mask].sum(dim=-1).mean() / self.degrees[name])
         self.count += 1
 
     def _add(self, name: str, value: Tensor) -> None:

@@ -105,11 +105,11 @@ def difference_in_stderr(a: BlockAverage, b: BlockAverage) -> float:
 
 
 def canonical_error_K(
-    temperature_K: float, atoms: int, friction_per_ps: float, picoseconds: float
+    temperature_K: float, atoms: float, friction_per_ps: float, picoseconds: float
 ) -> float:
     """Return the standard error of a mean temperature for what the thermostat exchanges.
 
-    N are the atoms that move.
+    N are the atoms that move, a third of their degrees of freedom.
     Energy comes and goes with the friction γ and is half kinetic, so that over a time t the
     variance is that of one reading, 2 T²/3N, over γ t. A short run shows too small a scatter.
     Zero without friction, where nothing is known.

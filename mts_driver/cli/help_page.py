@@ -14,14 +14,16 @@ PANELS = {
     "Network": "--channels --messages --hidden --direct --one-way --window",
     "Training": "--minutes --updates --metric --learning-rate --decay --train --frames "
     "--from-run --until-clean-ps --without --fragment-radius-A --test-share",
-    "Goals": "--fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs --blocks",
+    "Goals": "--for --fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs "
+    "--blocks",
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",
     "Gaps": "--gap-fs --every-fs --gaps --leave-out --store-for-superres --spectrum-ps",
     "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --follow-fs --inner-fs "
-    "--friction-outer-fs --constrained-outer-fs --hydrogen-mass-Da --steps --ps --stride --on-hole "
+    "--constrained-inner-fs --friction-outer-fs --constrained-outer-fs --hydrogen-mass-Da --steps "
+    "--ps --stride --on-hole "
     "--baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "
-    "--thermostat --constrain-hydrogens --rigid-water --bond-lengths-A "
+    "--thermostat --high-pass --constrain-hydrogens --rigid-water --bond-lengths-A "
     "--pressure-bar --beads --teacher-beads --exchange-K",
     "Start": "--restart --velocities --minimise --equilibrate-ps --seed",
     "Molecules": "--only --spice --subset --count --conformations",
@@ -39,6 +41,8 @@ PANELS = {
 _PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}
 _BORDER = 4
 _GAP = 2
+_LONG = 32
+"""Names of a switch that are longer take two lines."""
 
 
 def show_help(command: Any, ctx: Any) -> None:
@@ -77,6 +81,8 @@ def _row(parameter: Any, names: str, text: str) -> tuple[str, str, Text]:
     found = re.search(r" *(<.*>|[A-Z][A-Z ]*)$", names)
     kind = found.group(1) if found else ""
     names = names.removesuffix(found.group(0)) if found else names
+    if len(names) > _LONG:
+        names = re.sub(r"\s*/\s*", " /\n", names)
     kind = re.sub(r"list\[(.*)\]", r"\1", kind.lower()).replace(" range", "")
     shown = Text(" ".join(text.split()).replace("x>=", "≥"))
     shown.highlight_regex(r"(?<![\w-])--?[A-Za-z][\w-]*", "cyan")
@@ -86,7 +92,7 @@ def _row(parameter: Any, names: str, text: str) -> tuple[str, str, Text]:
 
 def _table(rows: list[tuple[str, str, Text]], width: int) -> Table:
     """Two columns: names, with types unless they would take half of the width, and descriptions."""
-    longest = max(len(f"{names} {kind}") for names, kind, _ in rows)
+    longest = max(len(line) for names, kind, _ in rows for line in f"{names} {kind}".split("\n"))
     with_types = longest <= (width - _BORDER - _GAP) // 2
     table = Table.grid(padding=(0, _GAP, 0, 0), expand=True)
     table.add_column(no_wrap=True)

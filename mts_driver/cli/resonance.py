@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mts_driver.cli.console import plain_console
+from mts_driver.thermostats import HIGH_FRICTION_PER_PS
 
 COLUMNS = {
     **{"outer (fs)": 5, "H (Da)": 4, "γ(H) (1/ps)": 6, "T(H) (K)": 4, "T(heavy) (K)": 8},
@@ -37,7 +38,7 @@ def resonance(
     ] = "water",
     outer_fs: Annotated[
         list[float] | None,
-        typer.Option(help="Outer step, fs; may be repeated (default: 2 3 4 5 6 8 10)."),
+        typer.Option(help="Outer step, fs; may be repeated (default: 2 3 4 5 6 8 10 12)."),
     ] = None,
     inner_fs: Annotated[float, typer.Option(help="Inner step, about, fs.")] = 1.0,
     hydrogen_mass_Da: Annotated[
@@ -53,6 +54,32 @@ def resonance(
         list[float] | None,
         typer.Option(help="More friction on the heaviest hydrogens, 1/ps (default: 20)."),
     ] = None,
+    high_pass: Annotated[
+        bool,
+        typer.Option(
+            "--high-pass/--no-high-pass",
+            help="Scan coloured noise, too, which damps fast vibrations only, on the heaviest "
+            "hydrogens.",
+        ),
+    ] = True,
+    constrain_hydrogens: Annotated[
+        bool | None,
+        typer.Option(
+            "--constrain-hydrogens/--no-constrain-hydrogens",
+            help="Scan held bonds to the heaviest hydrogens, too (default: where there are any).",
+        ),
+    ] = None,
+    constrained_inner_fs: Annotated[
+        float, typer.Option(help="Inner step with held bonds, fs.")
+    ] = 2.0,
+    purpose: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            help="What to recommend: dynamics (slow motion is left alone) or sampling (more "
+            "friction on hydrogens is welcome).",
+        ),
+    ] = "dynamics",
     temperature_K: Annotated[float, typer.Option("--temperature-K", help="Temperature, K.")] = (
         300.0
     ),
@@ -76,8 +103,9 @@ def resonance(
     """Scan outer steps on your own teacher, student and system, and recommend the largest safe one.
 
     Every point is a short run with the thermostat (temperatures where it acts, X–H bonds, largest
-    force difference, diffusion) and one without it (drift of the energy, which predicts heating),
-    compared with single steps of the teacher. A killed scan continues at the same command.
+    force difference, rough diffusion, vibrations) and one without it (drift of the energy, which
+    predicts heating), compared with single steps of the teacher. A killed scan continues at the
+    same command.
     """
     from mts_driver.cli.stages import StageProgress
     from mts_driver.validation.resonance.resonance import OUTER_FS
@@ -96,6 +124,10 @@ def resonance(
             hydrogen_mass_Da=hydrogen_mass_Da or (0.0, 4.0),
             friction_per_ps=friction_per_ps,
             hydrogen_friction_per_ps=hydrogen_friction_per_ps or (20.0,),
+            high_pass=high_pass,
+            constrain_hydrogens=constrain_hydrogens,
+            constrained_inner_fs=constrained_inner_fs,
+            purpose=purpose,
             temperature_K=temperature_K,
             picoseconds=picoseconds,
             equilibrate_ps=equilibrate_ps,
@@ -115,15 +147,17 @@ def resonance(
 
 
 def _say(console: Console, found: dict[str, Any]) -> None:
-    step, more = found["recommended_outer_fs"], found["recommended_for_sampling_outer_fs"]
-    if step is None and more is None:
-        no = Text("no outer step of the scan is safe:", "bold red")
-        console.print(no, "distil a better student")
-        return
-    if step is not None:
-        console.print(Text("recommended:", "bold green"), f"--outer-fs {step:g}")
-    if more is not None and more != step:
-        console.print(f"for sampling alone, with friction on hydrogens: --outer-fs {more:g}")
+    asked = found["purpose"]
+    (other,) = set(found["recommended"]) - {asked}
+    best, second = found["recommended"][asked], found["recommended"][other]
+    if best is None:
+        what = "no outer step of the scan is safe" + (f" for {asked}:" if second else ":")
+        console.print(Text(what, "bold red"), "distil a better student")
+    else:
+        what = f"recommended for {asked}, {best['outer_fs']:g} fs:"
+        console.print(Text(what, "bold green"), f"mts prepare {best['options']}")
+    if second is not None and second != best:
+        console.print(f"for {other}, {second['outer_fs']:g} fs: mts prepare {second['options']}")
 
 
 def _table(found: dict[str, Any], *, narrow: bool) -> Table:
@@ -136,19 +170,25 @@ def _table(found: dict[str, Any], *, narrow: bool) -> Table:
     for row in (found["reference"], *found["scan"]):
         table.add_row(
             f"{row['outer_fs']:g}",
-            f"{row['hmr']:g}" if row["hmr"] else "nat.",
-            f"{row['friction']:g}",
+            (f"{row['hmr']:g}" if row["hmr"] else "nat.") + (" held" if row["constrained"] else ""),
+            _friction(row, found["friction_per_ps"]),
             _shown(row["T_H"], ".0f", row["T_H_error"]),
             _shown(row["T_heavy"], ".0f", row["T_heavy_error"]),
             _shown(row["predicted_heating_K"], ".1f"),
             _shown(row["xh_mean"], ".4f"),
             _shown(row["xh_var_ratio"], ".2f", row["xh_var_ratio_error"]),
             _shown(row["max_dF"], ".2f"),
-            _shown(row["diffusion_ratio"], ".2f"),
+            _shown(row["diffusion_ratio"], ".1f", row["diffusion_ratio_error"]),
             _shown(row["speedup"], ".1f"),
             Text("safe", "green") if row["safe"] else Text(", ".join(row["faults"]), "red"),
         )
     return table
+
+
+def _friction(row: dict[str, Any], friction_per_ps: float) -> str:
+    if row["high_pass"]:  # of slow motion, and of fast
+        return f"{friction_per_ps:g}–{friction_per_ps + HIGH_FRICTION_PER_PS:g}"
+    return f"{row['friction']:g}"
 
 
 def _shown(value: float | None, form: str, error: float | None = None) -> str:

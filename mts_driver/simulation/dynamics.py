@@ -29,9 +29,9 @@ class BlownUp(Exception):
     """Ends a trajectory from within; observers may raise it."""
 
 
-def hottest(atoms: int) -> float:
-    """Return the multiple of the target at which so many moving atoms have blown up."""
-    return max(HOTTEST, hottest_by_chance(3 * max(atoms, 1)))
+def hottest(degrees_of_freedom: float) -> float:
+    """Return the multiple of the target at which so many degrees of freedom have blown up."""
+    return max(HOTTEST, hottest_by_chance(degrees_of_freedom))
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,7 @@ def advance(
     """
     levels = SingleLevel(student) if teacher is None else TwoLevel(teacher, student)
     atoms = int(state.masses.isfinite().sum())
-    hottest_eV = hottest(atoms) * 1.5 * atoms * BOLTZMANN_EV_K * protocol.temperature_K
+    hottest_eV = hottest(3 * max(atoms, 1)) * 1.5 * atoms * BOLTZMANN_EV_K * protocol.temperature_K
 
     def watch_heat(k: int, op: Operation, now: MDState) -> None:
         # stops before a model is given positions that are lost; O stands between any two calls

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from integrators.constraints import BondsLost, Constraints, Distances
 from integrators.engine import conserved_energy, step
 from integrators.levels import TwoLevel
 from integrators.propagators import still_center
 from integrators.splitting import SLOW, respa_baoab
 from integrators.state import Evaluation, MDState, Potential
-from mts_driver.simulation.thermal_state import thermal_state
+from mts_driver.simulation.thermal_state import held_thermal_state
 from mts_driver.structures.masses import repartitioned_masses
 
 ENERGY_BOUND_EV = 0.25
@@ -52,6 +53,7 @@ def nve_run(
     inner_steps: int,
     steps: int,
     on_step: Callable[[int], None] | None = None,
+    constraints: Constraints | None = None,
 ) -> NveRun:
     """Run RESPA without a thermostat; a run that blows up ends there.
 
@@ -67,6 +69,8 @@ def nve_run(
         Outer steps.
     on_step : callable, optional
         ``on_step(steps_done)``.
+    constraints : Constraints, optional
+        Distances that are held, with the start on their manifold.
     """
     levels = TwoLevel(_Guarded(teacher, start), _Guarded(student, start))
     splitting = respa_baoab(inner_steps).without_ou()
@@ -75,12 +79,12 @@ def nve_run(
     try:
         _check(state, energies)
         for done in range(1, steps + 1):
-            state = step(state, levels, splitting, timestep=outer_fs)
+            state = step(state, levels, splitting, timestep=outer_fs, constraints=constraints)
             energies.append(_energy_per_atom(state))
             _check(state, energies)
             if on_step is not None:
                 on_step(done)
-    except _BlowUp:
+    except (_BlowUp, BondsLost):
         slope = math.inf
     else:
         time_ps = 1e-3 * outer_fs * np.arange(len(energies))
@@ -88,13 +92,25 @@ def nve_run(
     return NveRun(slope, float(state.max_force_difference), int(state.clip_events))
 
 
-def nve_start(atoms: Atoms, *, temperature_K: float, hydrogen_mass_Da: float, seed: int) -> MDState:
-    """Return the frame with Maxwell-Boltzmann velocities, and no total momentum if all can move."""
+def nve_start(
+    atoms: Atoms,
+    *,
+    temperature_K: float,
+    hydrogen_mass_Da: float,
+    seed: int,
+    held: Distances | None = None,
+) -> tuple[MDState, Constraints | None]:
+    """Return the frame with Maxwell-Boltzmann velocities, and no total momentum if all can move.
+
+    And the constraints for ``held``, on whose manifold the frame then is.
+    """
     mass = hydrogen_mass_Da if bool((atoms.numbers == 1).any()) else 0.0
     masses_Da = repartitioned_masses(atoms, mass)
-    start = thermal_state(atoms, masses_Da, temperature_K=temperature_K, seed=seed)
+    start, constraints = held_thermal_state(
+        atoms, masses_Da, held, temperature_K=temperature_K, seed=seed
+    )
     # what stops here is not heat of a thermostat
-    return replace(still_center(start), heat=start.heat)
+    return replace(still_center(start), heat=start.heat), constraints
 
 
 class _BlowUp(Exception):

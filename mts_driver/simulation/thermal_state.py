@@ -1,10 +1,14 @@
 """Where dynamics in this process starts from."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from ase import Atoms
 
+from integrators.constraints import Constraints, Distances
 from integrators.state import MDState, initial_state
+from mts_driver.structures.held_bonds import on_manifold
 from mts_driver.structures.tensors import cell_of, inertial_masses, thermal_velocities
 
 
@@ -28,3 +32,36 @@ def thermal_state(
         return initial_state(positions, velocities[0], masses, cell_of(atoms))
     many = positions.expand(replicas, -1, -1).contiguous()
     return initial_state(many, torch.stack(velocities), masses, cell_of(atoms))
+
+
+def held_thermal_state(
+    atoms: Atoms,
+    masses_Da: np.ndarray,
+    held: Distances | None,
+    *,
+    temperature_K: float,
+    seed: int,
+    replicas: int = 1,
+) -> tuple[MDState, Constraints | None]:
+    """Return the same with distances that are held, if there are any, and their constraints.
+
+    Atoms are on their manifold then, and velocities tangent to it.
+
+    Raises
+    ------
+    UserError
+        If the atoms are too far from it.
+    """
+    masses, cell = inertial_masses(atoms, masses_Da), cell_of(atoms)
+    there: Atoms = atoms.copy()
+    constraints = None
+    if held is not None:
+        positions, constraints = on_manifold(atoms, masses.numpy(), cell.numpy(), held)
+        there.set_positions(positions, apply_constraint=False)
+    state = thermal_state(
+        there, masses_Da, temperature_K=temperature_K, seed=seed, replicas=replicas
+    )
+    if constraints is None:
+        return state, None
+    tangent = constraints.tangent(state.positions, state.velocities, masses)
+    return replace(state, velocities=tangent), constraints

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from integrators.constraints import Distances
 from integrators.degrees_of_freedom import FEWEST, of_atoms
 from integrators.state import Potential
 from mts_driver.errors import UserError
@@ -23,8 +24,6 @@ from mts_driver.simulation.nve import nve_run, nve_start
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.time_steps import TimeSteps
 from mts_driver.units import BOLTZMANN_EV_K
-
-"""``report(what, outer_steps_done, outer_steps_total)``."""
 
 FEWEST_STEPS = 10
 """Outer steps below which a slope means nothing."""
@@ -124,6 +123,7 @@ def nve_respa_drift(
     picoseconds: float = 2.0,
     temperature_K: float = 300.0,
     hydrogen_mass_Da: float = 4.0,
+    held: Distances | None = None,
     seeds: Sequence[int] = (1, 2, 3),
     report: Progress | None = None,
 ) -> Drift:
@@ -145,6 +145,8 @@ def nve_respa_drift(
     hydrogen_mass_Da : float
         Mass of bonded hydrogens after repartitioning; 0 for natural masses. Systems without
         hydrogen keep theirs.
+    held : Distances, optional
+        Distances that are held.
     seeds : sequence of int
         One run each.
     report : callable, optional
@@ -175,11 +177,12 @@ def nve_respa_drift(
         raise UserError("the frames for the drift differ in their atoms: give those of one system.")
     runs = []
     for k, seed in enumerate(seeds):
-        start = nve_start(
+        start, constraints = nve_start(
             atoms_list[k % len(atoms_list)],
             temperature_K=temperature_K,
             hydrogen_mass_Da=hydrogen_mass_Da,
             seed=seed,
+            held=held,
         )
 
         def tell(done: int, before: int = k * steps) -> None:
@@ -188,7 +191,14 @@ def nve_respa_drift(
 
         runs.append(
             nve_run(
-                start, teacher, student, outer_fs=outer_fs, inner_steps=n, steps=steps, on_step=tell
+                start,
+                teacher,
+                student,
+                outer_fs=outer_fs,
+                inner_steps=n,
+                steps=steps,
+                on_step=tell,
+                constraints=constraints,
             )
         )
     return Drift(
@@ -198,14 +208,15 @@ def nve_respa_drift(
         values=tuple(run.drift_meV_atom_ps for run in runs),
         max_force_difference_eV_A=max(run.max_force_difference_eV_A for run in runs),
         clip_events=sum(run.clip_events for run in runs),
-        degrees_per_atom=_degrees_per_atom(atoms_list[0]),
+        degrees_per_atom=_degrees_per_atom(atoms_list[0], held),
     )
 
 
-def _degrees_per_atom(atoms: Atoms) -> float:
+def _degrees_per_atom(atoms: Atoms, held: Distances | None) -> float:
     # their sum does not depend on how the mass is spread
-    degrees = degrees_that_heat(atoms, atoms.get_masses())
-    return float(degrees.sum() / max(moving_atoms(atoms).sum(), 1))
+    degrees = float(degrees_that_heat(atoms, atoms.get_masses()).sum())
+    degrees -= 0 if held is None else len(held.pairs)
+    return degrees / max(int(moving_atoms(atoms).sum()), 1)
 
 
 def _finite(value: float) -> float | None:

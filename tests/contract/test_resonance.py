@@ -6,15 +6,13 @@ import os
 import signal
 import subprocess
 
-import numpy as np
 import pytest
 from ase.io import write
 from running import HERE, LONG_S, MTS, environment, here, toy_water, wait_for
 
 from mts_driver.cli.console import plain_console
 from mts_driver.cli.resonance import _table
-from mts_driver.validation.resonance.judge import faults, recommend
-from mts_driver.validation.resonance.point import diffusion_cm2_s
+from mts_driver.validation.resonance.judge import faults
 from mts_driver.validation.resonance.resonance import _drawn
 
 ROW = {
@@ -33,6 +31,7 @@ ROW = {
     "safe": True,
 }
 SCAN = ["--ps", "0.12", "--equilibrate-ps", "0", "--hydrogen-friction-per-ps", "50"]
+WHITE = ["--no-high-pass", "--no-constrain-hydrogens"]
 # bonds of the toy have a period of 11 fs, which hydrogens of 4 Da make 20
 PAIR = ["--teacher", "ase:toy_calculators:ToyWater"]
 
@@ -59,26 +58,6 @@ def test_faults_are_named(change, said):
     assert said in found
 
 
-def test_recommendation_keeps_friction_apart():
-    rows = [
-        ROW | {"outer_fs": 6.0},
-        ROW | {"outer_fs": 8.0, "safe": False},
-        ROW | {"outer_fs": 10.0, "friction": 20.0},
-    ]
-    assert recommend(rows, 1.0) == {
-        "recommended_outer_fs": 6.0,
-        "recommended_for_sampling_outer_fs": 10.0,
-    }
-    assert recommend(rows[1:2], 1.0)["recommended_outer_fs"] is None
-
-
-def test_diffusion_of_a_random_walk():
-    rng = np.random.default_rng(1)
-    walk = rng.normal(0, 0.1, (3000, 200, 3)).cumsum(0)  # <dx²> = 0.01 Å² in 0.01 ps: D = 0.5
-    assert diffusion_cm2_s(walk, 0.01) == pytest.approx(0.5e-4, rel=0.05)
-    assert diffusion_cm2_s(walk[:100], 0.01) is None
-
-
 def scan(folder, *options):
     """Run the command in a folder with a toy as the teacher."""
     pytest.importorskip("so3krates_torch")
@@ -98,7 +77,7 @@ def water(tmp_path, monkeypatch):
 def test_the_packaged_pair_on_water(water):
     """SO3LR and the student that ships: 12 fs with natural masses are too long."""
     steps = ["--outer-fs", "2", "--outer-fs", "12", "--hydrogen-mass-Da", "0"]
-    done = scan(water, *SCAN, *steps)
+    done = scan(water, *SCAN, *WHITE, *steps)
     assert done.returncode == 0, done.stderr
     found = json.loads((water / "scan.json").read_text())
     assert (water / "scan.png").stat().st_size > 20_000
@@ -112,11 +91,31 @@ def test_the_packaged_pair_on_water(water):
     # a drift belongs to time steps and masses, not to a thermostat
     assert rows[2, 0, 1]["drift_meV_atom_ps"] == rows[2, 0, 50]["drift_meV_atom_ps"]
     assert 0.95 < found["reference"]["xh_mean"] < 1.0
-    assert "exists: choose another name" in scan(water, *SCAN, *steps).stderr
+    assert "exists: choose another name" in scan(water, *SCAN, *WHITE, *steps).stderr
+
+
+def test_coloured_noise_and_held_bonds_with_the_packaged_pair(water):
+    options = ["--outer-fs", "12", "--hydrogen-mass-Da", "4", "--for", "sampling"]
+    done = scan(water, "--ps", "0.12", "--equilibrate-ps", "0", *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((water / "scan.json").read_text())
+    white, friction, coloured, held = found["scan"]
+    assert coloured["high_pass"] and held["constrained"] and not white["constrained"]
+    assert coloured["drift_meV_atom_ps"] == friction["drift_meV_atom_ps"]
+    # a tenth of a picosecond does not show vibrations: the friction of slow motion is a bound
+    assert coloured["mean_friction_H_per_ps"] == 1.0
+    assert held["inner_fs"] == 2 and held["xh_var_ratio"] is None and held["blown_up"] is False
+    (length,) = found["bond_lengths_A"].values()
+    assert held["xh_mean"] == pytest.approx(length) and 0.95 < length < 1.0
+    assert set(found["recommended"]) == {"dynamics", "sampling"}
+    assert found["purpose"] == "sampling"
+    best = found["recommended"]["sampling"]
+    assert (best is None) == (found["recommended_for_sampling_outer_fs"] is None)
+    assert ("recommended for sampling, 12 fs: mts prepare" in done.stdout) == (best is not None)
 
 
 def test_a_stopped_scan_continues_and_other_settings_are_refused(water):
-    options = [*PAIR, *SCAN, "--outer-fs", "2", "--hydrogen-mass-Da", "4"]
+    options = [*PAIR, *SCAN, *WHITE, "--outer-fs", "2", "--hydrogen-mass-Da", "4"]
     command = [MTS, "resonance", water / "water.extxyz", *options, "--json", water / "scan.json"]
     running = subprocess.Popen(
         list(map(str, command)),
@@ -156,8 +155,11 @@ def test_the_numbers_outlast_a_picture_that_fails(tmp_path, monkeypatch):
 def test_the_table_cuts_no_number(width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
     more = {"hmr": 0, "friction": 1.0, "xh_mean": 0.9912, "diffusion_ratio": 0.87, "speedup": 12.3}
+    more |= {"diffusion_ratio_error": 0.21, "high_pass": False, "constrained": False}
     row = {**ROW, **more, "safe": False, "faults": ["T(H) 315 K", "X–H variance × 1.23"]}
-    found = {"student": "a[b]", "structure": "x/[c].xyz", "atoms": 9, "reference": row, "scan": []}
+    others = [row | {"hmr": 4.0, "high_pass": True}, row | {"hmr": 4.0, "constrained": True}]
+    found = {"student": "a[b]", "structure": "x/[c].xyz", "atoms": 9, "friction_per_ps": 1.0}
+    found |= {"reference": row, "scan": others}
     console = plain_console()
     console.print(_table(found, narrow=width < 150))
     text = capsys.readouterr().out
@@ -167,7 +169,9 @@ def test_the_table_cuts_no_number(width, monkeypatch, capsys):
         "x/[c].xyz",
         "0.9912",
         "0.50",
-        "0.87",
+        "0.9",
+        "1–51",
+        "held",
         "12.3",
         "1.02",
         "301",
@@ -182,8 +186,10 @@ def test_the_table_cuts_no_number(width, monkeypatch, capsys):
     ("options", "message"),
     [
         (["--outer-fs", "0"], "--outer-fs 0"),
-        (["--ps", "0.05"], "the outer step of 10 fs needs at least 0.1"),
+        (["--ps", "0.05"], "the outer step of 12 fs needs at least 0.12"),
         (["--hydrogen-friction-per-ps", "0.5"], "give at least the 1 of --friction-per-ps"),
+        (["--for", "fun"], "--for fun: use dynamics or sampling"),
+        (["--constrain-hydrogens", "--outer-fs", "3"], "--constrained-inner-fs 2: no --outer-fs"),
         (["--json", "scan.txt"], "must end in .json"),
     ],
 )

@@ -10,6 +10,7 @@ from analytic import Analytic
 from ase import Atoms
 from ase.constraints import FixAtoms
 
+from integrators.constraints import Distances
 from integrators.engine import conserved_energy
 from integrators.levels import TwoLevel
 from integrators.state import Evaluation
@@ -100,7 +101,7 @@ def test_velocities_are_those_of_the_temperature():
     water.positions += np.repeat(np.arange(400)[:, None] * 5.0, 3, 0)
     water.positions[1::3, 0] += 0.97
     water.positions[2::3, 1] += 0.97
-    state = nve_start(water, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=3)
+    state, _ = nve_start(water, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=3)
     assert state.masses[1::3].numpy() == pytest.approx(4.0 * EV_FS2_A2_PER_AMU)
     assert state.masses.sum() == pytest.approx(water.get_masses().sum() * EV_FS2_A2_PER_AMU)
     momentum = (state.masses[:, None] * state.velocities).sum(0)
@@ -108,10 +109,59 @@ def test_velocities_are_those_of_the_temperature():
     twice_kinetic = (state.masses[:, None] * state.velocities.square()).sum(0)
     assert twice_kinetic.mean() / 1200 / BOLTZMANN_EV_K == pytest.approx(300.0, rel=0.05)
 
-    nitrogen = nve_start(
+    nitrogen, _ = nve_start(
         Atoms("N2", [[0, 0, 0], [1.1, 0, 0]]), temperature_K=300.0, hydrogen_mass_Da=4.0, seed=1
     )
     assert nitrogen.masses.numpy() == pytest.approx(14.007 * EV_FS2_A2_PER_AMU, rel=1e-4)
+
+
+def held(atoms, length_A=0.97):
+    pairs = np.arange(len(atoms)).reshape(-1, 2)
+    return Distances(pairs, np.full(len(pairs), length_A))
+
+
+def test_held_bonds_take_no_heat_and_leave_the_resonance_out():
+    """A student whose bonds are soft costs nothing at 8 fs if they cannot stretch."""
+    atoms = hydroxides()
+    found = nve_respa_drift(
+        [atoms],
+        springs(OH_EV_A2),
+        springs(0.95 * OH_EV_A2),
+        outer_fs=8.0,
+        inner_fs=2.0,
+        held=held(atoms, 0.95),
+        seeds=(1,),
+    )
+    assert abs(found.mean) < 1e-6 and found.blown_up == 0
+    assert found.degrees_per_atom == pytest.approx((3 * 24 - 3 - 12) / 24)
+
+
+def test_a_run_that_loses_held_bonds_blew_up():
+    def thrown(positions, cell):
+        forces = torch.zeros_like(positions)
+        forces[1::2, 1], forces[::2, 1] = 1e3, -1e3
+        return Evaluation(positions.sum(), forces, torch.zeros(3, 3))
+
+    atoms = hydroxides(2)
+    found = nve_respa_drift(
+        [atoms], thrown, thrown, outer_fs=6.0, inner_fs=2.0, held=held(atoms), seeds=(1,)
+    )
+    assert math.isinf(found.mean)
+
+
+def test_a_start_with_held_bonds_has_the_temperature_of_what_is_left():
+    atoms = hydroxides(400)
+    state, constraints = nve_start(
+        atoms, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=3, held=held(atoms, 0.98)
+    )
+    bonds = state.positions[1::2] - state.positions[::2]
+    assert bonds.norm(dim=-1).numpy() == pytest.approx(0.98, rel=1e-9)
+    apart = state.velocities[1::2] - state.velocities[::2]
+    assert (bonds * apart).sum(-1).abs().max() < 1e-9
+    twice = float((state.masses[:, None] * state.velocities.square()).sum())
+    left = 3 * 800 - float(constraints.lost_degrees(state.positions, state.masses).sum())
+    assert left == pytest.approx(5 * 400)
+    assert twice / left / BOLTZMANN_EV_K == pytest.approx(300.0, rel=0.06)
 
 
 def test_predicted_heating():
@@ -139,7 +189,7 @@ def test_the_centre_of_mass_takes_no_heat(symbols, degrees):
 def test_held_atoms_take_no_heat_and_are_not_counted():
     held = hydroxides()
     held.set_constraint(FixAtoms(range(0, 24, 2)))
-    state = nve_start(held, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=2)
+    state, _ = nve_start(held, temperature_K=300.0, hydrogen_mass_Da=4.0, seed=2)
     assert not state.velocities[::2].any() and state.velocities[1::2].all()
     found = nve_respa_drift(
         [held], springs(OH_EV_A2), springs(0.9 * OH_EV_A2), outer_fs=4.0, seeds=(1,)

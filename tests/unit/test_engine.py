@@ -165,6 +165,20 @@ def test_thermometer_reads_groups_after_ou_only():
         Thermometer({"H": masses > 9})
 
 
+def test_thermometer_divides_by_the_degrees_of_freedom_that_are_left():
+    lost = torch.tensor([0.9, 0.1, 0.0, 0.0], dtype=torch.float64)
+    masses = torch.tensor([1.0, 9.0, 1.0, 9.0], dtype=torch.float64)
+    positions, velocities, _ = chain_state((3,))
+    groups = {"light": masses == 1, "heavy": masses > 1}
+    found = [Thermometer(groups), Thermometer(groups, None, lost)]
+    for thermometer in found:
+        thermometer(0, OU(1), initial_state(positions, velocities, masses))
+    assert found[1].degrees == pytest.approx({"light": 5.1, "heavy": 5.9, "all": 11.0})
+    for name, degrees in found[1].degrees.items():
+        plain = found[0].temperatures_K[name] * found[0].degrees[name]
+        assert found[1].temperatures_K[name] == pytest.approx(plain / degrees)
+
+
 def test_boltzmann_is_the_constant_of_the_project():
     assert BOLTZMANN_EV_K == units.BOLTZMANN_EV_K
     bath = Bath.from_temperature(temperature_K=300.0, friction_per_ps=2.0)

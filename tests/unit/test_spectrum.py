@@ -42,8 +42,12 @@ def test_peak_and_width_of_a_damped_oscillator(friction_per_ps):
     assert found.stretch_peak_cm1 == pytest.approx(wavenumber, abs=40)
     width = 1e-3 * friction_per_ps / (2 * np.pi * C_CM_PER_FS)
     assert found.stretch_width_cm1 == pytest.approx(width, rel=0.15)
+    # of a friction that rises with frequency, as that of high-pass noise
+    high = seen.mean_over_motion(0.2, lambda x: x**2 / (x**2 + 1500.0**2))
+    assert high == pytest.approx(wavenumber**2 / (wavenumber**2 + 1500.0**2), rel=0.03)
 
 
 def test_too_short_a_run_and_no_hydrogens_have_no_spectrum():
     assert Velocities(Atoms("H"), 1.0).spectrum(0.2) is None
     assert Velocities(Atoms("O"), 1.0).spectrum(0.2) is None
+    assert Velocities(Atoms("O"), 1.0).mean_over_motion(0.2, lambda x: x) is None

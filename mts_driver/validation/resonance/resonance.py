@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
+
+from mts_driver.errors import UserError
 from mts_driver.files import check_output, write_json
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import spec_for
@@ -12,9 +15,12 @@ from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
 from mts_driver.structures.files import read_structure
-from mts_driver.validation.resonance.scan import ScanSettings, scan
+from mts_driver.structures.held_bonds import held_pairs
+from mts_driver.validation.resonance.judge import PURPOSES
+from mts_driver.validation.resonance.points import ScanSettings
+from mts_driver.validation.resonance.scan import scan
 
-OUTER_FS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+OUTER_FS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +32,11 @@ class ResonanceResult:
     results : dict
         The content of the JSON file: ``reference`` and ``scan``, a dictionary a point.
     recommended_outer_fs : float or None
-        The largest safe outer step, fs; None if there is none.
+        The largest safe outer step of what leaves dynamics as they are, fs; None if there is none.
     recommended_for_sampling_outer_fs : float or None
-        The same with more friction on hydrogens, which slows diffusion.
+        The same with more friction on hydrogens as well, which slows diffusion.
+    recommended : dict or None
+        Arguments of `mts_driver.prepare` for the largest safe outer step for ``purpose``.
     json_file : Path
         The scan.
     picture : Path or None
@@ -40,6 +48,7 @@ class ResonanceResult:
     results: dict[str, Any]
     recommended_outer_fs: float | None
     recommended_for_sampling_outer_fs: float | None
+    recommended: dict[str, Any] | None
     json_file: Path
     picture: Path | None
     no_picture: str
@@ -55,6 +64,10 @@ def resonance(
     hydrogen_mass_Da: Sequence[float] = (0.0, 4.0),
     friction_per_ps: float = 1.0,
     hydrogen_friction_per_ps: Sequence[float] = (20.0,),
+    high_pass: bool = True,
+    constrain_hydrogens: bool | None = None,
+    constrained_inner_fs: float = 2.0,
+    purpose: str = "dynamics",
     temperature_K: float = 300.0,
     picoseconds: float = 2.0,
     equilibrate_ps: float = 1.0,
@@ -88,6 +101,17 @@ def resonance(
         Of the Langevin thermostat, 1/ps.
     hydrogen_friction_per_ps : sequence of float
         More friction on the heaviest hydrogens, 1/ps.
+    high_pass : bool
+        Whether coloured noise, which damps fast vibrations only, is scanned with the heaviest
+        hydrogens.
+    constrain_hydrogens : bool, optional
+        Whether held bonds to hydrogen are scanned, with the heaviest hydrogens; by default where
+        they can be held.
+    constrained_inner_fs : float
+        Inner step with held bonds, fs; outer steps that are no multiples are left out there.
+    purpose : str
+        ``dynamics``: slow motion has to be left alone. ``sampling``: more friction on hydrogens is
+        welcome.
     temperature_K : float
         K.
     picoseconds, equilibrate_ps : float
@@ -117,9 +141,12 @@ def resonance(
     UserError
         If something cannot be, or the state of another scan is there.
     """
+    if purpose not in PURPOSES:
+        raise UserError(f"purpose={purpose!r}: use {' or '.join(PURPOSES)}.")
     target = Path(f"{Path(structure).stem}-resonance.json")
     target = target if json_file is None else Path(json_file)
     check_output(target, name="json_file", suffix=".json", force=force)
+    atoms = read_structure(structure, tell=tell)
     settings = ScanSettings(
         teacher=teacher,
         student=student,
@@ -128,13 +155,20 @@ def resonance(
         hydrogen_mass_Da=tuple(hydrogen_mass_Da),
         friction_per_ps=friction_per_ps,
         hydrogen_friction_per_ps=tuple(hydrogen_friction_per_ps),
+        high_pass=high_pass,
+        constrain_hydrogens=_can_hold(atoms, constrain_hydrogens, tell),
+        constrained_inner_fs=constrained_inner_fs,
         temperature_K=temperature_K,
         picoseconds=picoseconds,
         equilibrate_ps=equilibrate_ps,
         replicas=replicas or (1 if device == "cpu" else 8),
         seed=seed,
     )
-    atoms = read_structure(structure, tell=tell)
+    if constrain_hydrogens and not settings.constrained_outer_fs:
+        raise UserError(
+            f"constrained_inner_fs={constrained_inner_fs:g}: no outer_fs is a multiple of it; give "
+            "one, or leave constrain_hydrogens out."
+        )
     numbers = atoms.numbers.tolist()
     file = find_student(student.removeprefix("student:"))
     fast = load_potential(f"student:{file}", numbers, device=device)
@@ -142,7 +176,7 @@ def resonance(
     keep_memory()
     state_file = target.with_suffix(".part")
     found = scan(atoms, slow, fast, settings, state_file=state_file, report=report)
-    found = {"structure": str(structure), **found, "command": command}
+    found = {"structure": str(structure), "purpose": purpose, **found, "command": command}
     write_json(target, found)
     state_file.unlink(missing_ok=True)
     picture, no_picture = _drawn(found, target.with_suffix(".png"))
@@ -150,10 +184,27 @@ def resonance(
         results=found,
         recommended_outer_fs=found["recommended_outer_fs"],
         recommended_for_sampling_outer_fs=found["recommended_for_sampling_outer_fs"],
+        recommended=(found["recommended"][purpose] or {}).get("arguments"),
         json_file=target,
         picture=picture,
         no_picture=no_picture,
     )
+
+
+def _can_hold(atoms: Atoms, asked: bool | None, tell: Callable[[str], None]) -> bool:
+    if asked is False:
+        return False
+    try:
+        found = bool(held_pairs(atoms))
+    except UserError as error:
+        if asked:
+            raise
+        if 1 in atoms.numbers:
+            tell(f"no points with held bonds to hydrogen: {error}")
+        return False
+    if asked and not found:
+        raise UserError("constrain_hydrogens=True, but no hydrogen can move: leave it out.")
+    return found
 
 
 def _drawn(found: dict[str, Any], path: Path) -> tuple[Path | None, str]:

@@ -1,5 +1,6 @@
 """Vibrational density of states of hydrogens, to see what masses and friction do to it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ HIGHEST_CM1 = 4500.0
 STRETCHES_CM1 = 1800.0
 """X-H stretches lie above, for 4 Da at about 2000; bends and librations below."""
 WINDOW_PS = 1.0
+SHORTEST_PS = 0.2
+"""Of a window that tells slow motion from vibrations."""
 _CM1_PER_FS = 33356.40952
 """1/(c × 1 fs), 1/cm."""
 
@@ -31,7 +34,8 @@ class Spectrum:
     density : array, shape (K,)
         With a mean of one.
     stretch_peak_cm1, stretch_width_cm1 : float or None
-        Highest point above 1800 1/cm, and the full width where half of it is reached.
+        Highest point above 1800 1/cm, and the full width where half of it is reached; None where
+        bonds are held.
     """
 
     wavenumber_cm1: np.ndarray
@@ -49,12 +53,15 @@ class Velocities:
         Evenly spread 300 of its hydrogens that move are watched.
     inner_fs : float
         Time between two of their thermostat steps.
+    stretches : bool
+        Whether bonds to hydrogen can stretch; where they are held, no peak is looked for.
     """
 
-    def __init__(self, atoms: Atoms, inner_fs: float) -> None:
+    def __init__(self, atoms: Atoms, inner_fs: float, *, stretches: bool = True) -> None:
         hydrogens = np.flatnonzero((atoms.numbers == 1) & moving_atoms(atoms))
         self._watched = torch.tensor(hydrogens[:: max(1, len(hydrogens) // MOST_HYDROGENS)])
         self._inner_fs, self._seen = inner_fs, list[np.ndarray]()
+        self._stretches = stretches
 
     def on_op(self, op: Operation, state: MDState) -> None:
         """See the state after an operation of the splitting."""
@@ -73,7 +80,26 @@ class Velocities:
         shown = wavenumber <= HIGHEST_CM1
         density = power.reshape(len(power), -1).mean(axis=1)[shown]
         density /= density.mean()
-        return Spectrum(wavenumber[shown], density, *_peak(wavenumber[shown], density))
+        peak = _peak(wavenumber[shown], density) if self._stretches else (None, None)
+        return Spectrum(wavenumber[shown], density, *peak)
+
+    def mean_over_motion(
+        self, discarded: float, of_wavenumber: Callable[[np.ndarray], np.ndarray]
+    ) -> float | None:
+        """Return the mean of a function of the wavenumber, 1/cm, over the kinetic energy.
+
+        What there is of it at every frequency is its weight, slow motion included. None without
+        hydrogens, or from less than 0.2 ps.
+        """
+        kept = self._seen[int(discarded * len(self._seen)) :]
+        length = min(len(kept), round(1e3 * WINDOW_PS / self._inner_fs))
+        if length < 1e3 * SHORTEST_PS / self._inner_fs:
+            return None
+        per_fs, power = welch(
+            np.array(kept), 1.0 / self._inner_fs, nperseg=length, axis=0, detrend=False
+        )
+        weights = power.reshape(len(power), -1).sum(axis=1)
+        return float((of_wavenumber(per_fs * _CM1_PER_FS) * weights).sum() / weights.sum())
 
 
 def _peak(wavenumber: np.ndarray, density: np.ndarray) -> tuple[float | None, float | None]:
