@@ -152,6 +152,10 @@ def obstacle(integrator) -> str | None:
             "the coloured noise has a covariance of its own",
         ),
         (
+            type(thermostat) is ThermoGLE and integrator.hydrogen_friction is not None,
+            "hydrogens have a friction beside coloured noise",
+        ),
+        (
             nbeads > 1 and getattr(thermostat, "pilect", 0.0) > 0,
             "centroids have a temperature of their own",
         ),

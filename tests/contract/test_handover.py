@@ -22,6 +22,7 @@ from mts_driver.errors import UserError
 ATOMS = 6
 WEIGHTS = (("teacher", "[1, 0]"), ("student", "[-1, 1]"))
 RPC = (("teacher", "[1, 0]"), ("driver", "[-1, 0]"), ("driver", "[0, 1]"))
+COVARIANCE = "[ 1e-3, 0, 0, 0, 1e-3, 0, 0, 0, 1e-3 ]"
 FRICTION = "<hydrogen_friction units='inverseps'>200</hydrogen_friction>"
 
 
@@ -105,6 +106,11 @@ OBSTACLES = {
     "beads": ({"beads": 2, "dynamics": LANGEVIN}, "not 'pile_l'"),
     "thermostat": ({"dynamics": LANGEVIN.replace("langevin", "svr")}, "not 'langevin'"),
     "npt": ({"mode": "npt", "dynamics": LANGEVIN + BAROSTAT}, "the ensemble is npt"),
+    "noise and friction": ({"dynamics": GLE + FRICTION}, "hydrogens have a friction beside"),
+    "covariance": (
+        {"dynamics": GLE.replace("</A>", f"</A><C shape='(3,3)'>{COVARIANCE}</C>")},
+        "the coloured noise has a covariance of its own",
+    ),
     "fixed": ({"fixatoms": "<fixatoms>[1]</fixatoms>"}, "fixed atoms"),
 }
 
