@@ -12,7 +12,7 @@ from mts_driver.super_resolution.files.stored import Stored
 from mts_driver.super_resolution.frames import Gaps
 from mts_driver.super_resolution.networks.file import is_network, read_network, require_fits
 from mts_driver.super_resolution.ways.bridge import Bridged, bridge
-from mts_driver.super_resolution.ways.replay import Replay, read_physics
+from mts_driver.super_resolution.ways.replay import Replay, read_physics, require_free_bonds
 from mts_driver.super_resolution.ways.splines import SPLINES, spline
 
 LONGEST_STEP_FS = 0.5
@@ -51,6 +51,8 @@ def filler(
     """
     if teacher_calls and teacher is None:
         raise UserError(f"teacher_calls={teacher_calls} needs a teacher.")
+    if stored.input is not None and model not in SPLINES:
+        require_free_bonds(stored.input)
     if model == REPLAY:
         return _replay(stored, device, dtype)
     by_student = model not in SPLINES and not is_network(Path(model))

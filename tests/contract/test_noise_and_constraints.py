@@ -1,10 +1,12 @@
 """Coloured noise and held distances from `mts prepare` to i-PI and back; what is refused."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.io import write
 from ipi.utils.depend import dstrip
 from ipi.utils.units import Constants
 from ipi_input import BAROSTAT, FS, GLE, HELD, LANGEVIN, PILE, advance
@@ -16,6 +18,9 @@ from mts_driver.runs.input.read import read_input
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
 from mts_driver.structures.held_bonds import distances, held_pairs, parse_lengths
+from mts_driver.super_resolution.files.stored import read_stored
+from mts_driver.super_resolution.fillers import filler
+from mts_driver.super_resolution.ways.replay import read_physics
 from mts_driver.thermostats import chosen, high_pass_noise
 
 QUIET = ("--baseline-steps", 0, "--quiet")
@@ -154,6 +159,29 @@ def test_pressures_without_the_forces_that_hold_distances_are_not_written(tmp_pa
     run.write_text(run.read_text().replace("step, time", "step, pressure_md{bar}, time", 1))
     with pytest.raises(UserError, match="<constrain> with an <output> of pressures"):
         read_input(run)
+
+
+def test_frames_of_a_run_with_held_bonds_are_not_filled_in_by_what_lets_them_vibrate(tmp_path):
+    run = make_run(tmp_path / "run", constrained=True, steps=2)
+    with pytest.raises(UserError, match="holds distances"):
+        read_physics(run)
+    stored = replace(read_stored(frames_in(tmp_path)), input=run)
+    with pytest.raises(UserError, match="model='quintic'"):
+        filler("water", stored)
+    assert filler("quintic", stored)
+
+
+def frames_in(folder):
+    """Three frames of a few waters, with velocities."""
+    frames = []
+    for k in range(3):
+        atoms = toy_water()
+        atoms.set_velocities(np.full((len(atoms), 3), 1e-3))
+        atoms.positions += 1e-3 * k
+        atoms.info["time_ps"] = 0.002 * k
+        frames.append(atoms)
+    write(folder / "frames.extxyz", frames)
+    return folder / "frames.extxyz"
 
 
 def test_prepare_says_and_writes_what_is_held(tmp_path):

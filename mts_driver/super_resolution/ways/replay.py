@@ -64,6 +64,21 @@ class Physics:
     seeds_of_steps: bool
 
 
+def require_free_bonds(file: Path) -> None:
+    """Refuse an input whose bonds are held: what fills in frames lets them vibrate.
+
+    Raises
+    ------
+    UserError
+        If it has a ``<constrain>``.
+    """
+    if (ET.parse(file).getroot().findtext(".//constrain") or "").strip():
+        raise UserError(
+            f"{file} holds distances (<constrain>), and frames of it cannot be filled in but by "
+            "splines: give model='quintic'."
+        )
+
+
 def read_physics(file: Path) -> Physics:
     """Read it from an input as ``mts prepare`` writes them.
 
@@ -77,8 +92,7 @@ def read_physics(file: Path) -> Physics:
     mode = "" if dynamics is None else dynamics.get("mode", "").strip()
     thermostat = root.find(".//thermostat")
     kind = "" if thermostat is None else thermostat.get("mode", "").strip()
-    if (root.findtext(".//constrain") or "").strip():
-        raise UserError(f"{file} cannot be replayed: it holds distances (<constrain>).")
+    require_free_bonds(file)
     nmts = _numbers(root, ".//nmts")
     if mode not in ("nve", "nvt") or (mode == "nvt" and kind != "langevin") or len(nmts) != 2:
         raise UserError(
