@@ -17,6 +17,7 @@ from toy_calculators import NoForces, ToyWater
 from integrators.state import Evaluation
 from mts_driver import simulate
 from mts_driver.errors import UserError
+from mts_driver.simulation.simulate.trajectory_file import TrajectoryFile
 from mts_driver.structures.files import read_structure
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +189,20 @@ def test_a_trajectory_of_another_simulation_is_kept(tmp_path):
     first = (tmp_path / "t.extxyz").read_bytes()
     toy(steps=4, trajectory=tmp_path / "t.extxyz")
     assert (tmp_path / "#t.extxyz#0#").read_bytes() == first
+
+
+def test_a_trajectory_that_another_process_writes_is_left_alone(tmp_path):
+    files = {"trajectory": tmp_path / "t.extxyz", "checkpoint": tmp_path / "c.safetensors"}
+    toy(steps=5, **files)
+    before = files["trajectory"].read_bytes()
+    with (
+        TrajectoryFile(files["trajectory"], continue_at=len(before)),
+        pytest.raises(UserError, match="by another process"),
+    ):
+        toy(steps=9, **files)
+    assert files["trajectory"].read_bytes() == before
+    toy(steps=9, **files)
+    assert files["trajectory"].read_bytes().startswith(before)
 
 
 def test_a_trajectory_that_is_shorter_than_its_checkpoint_is_refused(tmp_path):

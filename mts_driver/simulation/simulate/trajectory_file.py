@@ -1,5 +1,6 @@
 """The frames of a trajectory in an extended-XYZ file that a restart continues."""
 
+import fcntl
 import io
 import os
 from pathlib import Path
@@ -25,7 +26,8 @@ class TrajectoryFile:
     Raises
     ------
     UserError
-        If the file cannot be written, or is shorter than the checkpoint says.
+        If the file cannot be written, is shorter than the checkpoint says, or another process is
+        writing it.
     """
 
     def __init__(self, path: Path, *, continue_at: int | None) -> None:
@@ -34,6 +36,7 @@ class TrajectoryFile:
             keep_backup(path)
             path.unlink(missing_ok=True)  # what is kept may be the same file under another name
             self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
+            self._lock(path)
             return
         size = path.stat().st_size if path.is_file() else 0
         if size < continue_at:
@@ -41,8 +44,21 @@ class TrajectoryFile:
                 f"trajectory '{path}' has {size} bytes, but its checkpoint has written "
                 f"{continue_at}: put the file back, or remove the checkpoint to start anew."
             )
-        os.truncate(path, continue_at)
         self._file = open(path, "ab")  # noqa: SIM115
+        self._lock(path)
+        os.truncate(path, continue_at)
+
+    def _lock(self, path: Path) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UserError(
+                f"trajectory '{path}' is being written by another process, whose frames would be "
+                "lost: wait for its end, or give another trajectory and checkpoint."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
 
     def __enter__(self) -> "TrajectoryFile":
         return self
