@@ -45,6 +45,13 @@ def check(
     hydrogen_friction_per_ps: Annotated[
         float | None, typer.Option(help="The same for hydrogens (default: as all atoms).")
     ] = None,
+    thermostat: Annotated[
+        str,
+        typer.Option(
+            help="langevin: white noise; high-pass: coloured, damps fast vibrations only; auto: "
+            "the second beyond 6 fs, as `mts prepare`."
+        ),
+    ] = "auto",
     equilibrate_ps: Annotated[
         float,
         typer.Option(
@@ -90,6 +97,7 @@ def check(
             temperature_K=temperature_K,
             friction_per_ps=friction_per_ps,
             hydrogen_friction_per_ps=hydrogen_friction_per_ps,
+            thermostat=thermostat,
             equilibrate_ps=equilibrate_ps,
             seed=seed,
             device=device,
@@ -125,6 +133,7 @@ def _table(found: dict[str, Any]) -> Table:
 
     row("simulated", found["simulated_ps"], "{:.4g} ps")
     table.add_row("outer, inner step", f"{found['outer_fs']:g}, {found['inner_fs']:.4g} fs")
+    row("noise", found["thermostat"], "{}")
     for name, measured in found["temperature_at_O_K"].items():
         row(f"temperature at O, {name} atoms", measured, _with_error(measured, ".1f") + " K")
     table.add_row("holes, hard frames", f"{found['holes']}, {found['hard_frames']}")

@@ -18,6 +18,7 @@ from integrators.state import MDState, Potential
 from mts_driver.errors import UserError
 from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.thermostats import high_pass_noise
 from mts_driver.time_steps import TimeSteps
 from mts_driver.units import BOLTZMANN_EV_K
 
@@ -52,6 +53,8 @@ class DynamicsSettings:
         Mass of hydrogens after repartitioning, Da; 0 for natural masses.
     seed : int
         Of velocities and noise.
+    high_pass : bool
+        Whether the noise is coloured, with ``friction_per_ps``, one number, on slow motion.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class DynamicsSettings:
     friction_per_ps: float | Tensor
     hydrogen_mass_Da: float
     seed: int
+    high_pass: bool = False
 
     def __post_init__(self) -> None:
         TimeSteps(self.outer_fs, self.inner_fs)
@@ -83,6 +87,15 @@ class DynamicsSettings:
                 f"picoseconds={self.picoseconds:g} is less than one outer step of "
                 f"{self.outer_fs:g} fs: give a longer time."
             )
+
+    def bath(self) -> Bath:
+        """Return the thermostat."""
+        if not self.high_pass:
+            return Bath.from_temperature(
+                temperature_K=self.temperature_K, friction_per_ps=self.friction_per_ps
+            )
+        coloured = high_pass_noise(float(self.friction_per_ps))
+        return Bath.from_temperature(temperature_K=self.temperature_K, coloured=coloured)
 
     @property
     def n_inner(self) -> int:
@@ -164,9 +177,7 @@ def advance(
             respa_baoab(protocol.n_inner) if teacher is not None else fast_part(protocol.n_inner),
             steps=protocol.steps - state.step,
             timestep=protocol.outer_fs,
-            bath=Bath.from_temperature(
-                temperature_K=protocol.temperature_K, friction_per_ps=protocol.friction_per_ps
-            ),
+            bath=protocol.bath(),
             seed=protocol.seed,
             on_step=look,
             on_op=watch_heat,

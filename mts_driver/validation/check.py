@@ -50,6 +50,7 @@ class CheckSettings:
     hydrogen_friction_per_ps: float
     equilibrate_ps: float
     seed: int
+    thermostat: str = "langevin"
 
     def protocol(self, numbers: Sequence[int]) -> DynamicsSettings:
         """Return how atoms with these atomic numbers are run.
@@ -59,14 +60,16 @@ class CheckSettings:
         UserError
             See `DynamicsSettings`.
         """
+        high_pass = self.thermostat == "high-pass"
         return DynamicsSettings(
             picoseconds=self.picoseconds,
             outer_fs=self.outer_fs,
             inner_fs=self.inner_fs,
             temperature_K=self.temperature_K,
-            friction_per_ps=friction_of(
-                numbers, self.friction_per_ps, self.hydrogen_friction_per_ps
-            ),
+            friction_per_ps=self.friction_per_ps
+            if high_pass
+            else friction_of(numbers, self.friction_per_ps, self.hydrogen_friction_per_ps),
+            high_pass=high_pass,
             hydrogen_mass_Da=self.hydrogen_mass_Da,
             seed=self.seed,
         )
@@ -132,6 +135,7 @@ def check(
             cold,
             **{key: saved[key] for key in ("step", "positions", "velocities", "heat")},
             clip_events=torch.tensor(saved["clip_events"]),
+            extra=saved.get("extra"),
         )
     blown_up_in = "equilibration" if start is None else None
     if start is not None:
@@ -179,6 +183,7 @@ def _settled(
             protocol,
             picoseconds=length_ps,
             friction_per_ps=EQUILIBRATION_FRICTION_PER_PS,
+            high_pass=False,
             seed=protocol.seed + number,
         )
         tell = partial(_tell, report, stage, gentle.steps)

@@ -112,6 +112,7 @@ class CheckRun:
             "positions": state.positions,
             "velocities": state.velocities,
             "heat": state.heat,
+            "extra": state.extra,
             "clip_events": self._clip_events,
             "wall_s": self._elapsed_s(),
             "hole": self.watcher.hole,

@@ -14,6 +14,7 @@ from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
 from mts_driver.structures.files import read_structure
+from mts_driver.thermostats import chosen
 from mts_driver.validation.check import CheckSettings, finish
 from mts_driver.validation.check import check as run_check
 from mts_driver.validation.criteria import problems
@@ -54,6 +55,7 @@ def check(
     temperature_K: float = 300.0,
     friction_per_ps: float = 1.0,
     hydrogen_friction_per_ps: float | None = None,
+    thermostat: str = "auto",
     equilibrate_ps: float = 0.5,
     seed: int = 1,
     device: str = "cpu",
@@ -84,6 +86,8 @@ def check(
         Mass of hydrogens, Da, taken from their heavy atoms; 0: natural.
     temperature_K, friction_per_ps, hydrogen_friction_per_ps : float
         Of the Langevin thermostat, K and 1/ps.
+    thermostat : str
+        ``langevin`` or ``high-pass``; ``auto``: what `mts_driver.prepare` would take.
     equilibrate_ps : float
         Dynamics with the student before, ps; 0 for none.
     seed : int
@@ -139,6 +143,12 @@ def check(
         ),
         equilibrate_ps=equilibrate_ps,
         seed=seed,
+        thermostat=chosen(
+            thermostat,
+            outer_fs=outer_fs,
+            friction_per_ps=friction_per_ps,
+            hydrogen_friction=hydrogen_friction_per_ps is not None,
+        ),
     )
     numbers = atoms.numbers.tolist()
     settings.protocol(numbers)  # finds impossible numbers before models are loaded

@@ -114,19 +114,27 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("student", [Springs(), Springs(push=20.0)], ids=["good", "with holes"])
-def test_a_killed_check_is_the_uninterrupted_one(tmp_path, student):
+@pytest.mark.parametrize(
+    ("student", "thermostat"),
+    [
+        (Springs(), "langevin"),
+        (Springs(push=20.0), "langevin"),
+        (Springs(), "high-pass"),
+    ],
+    ids=["good", "with holes", "coloured noise"],
+)
+def test_a_killed_check_is_the_uninterrupted_one(tmp_path, student, thermostat):
+    how = {"picoseconds": 0.9, "equilibrate_ps": 0, "thermostat": thermostat}
+
     def kill(stage, done, _):
         if stage.startswith("dynamics") and done == 55:
             raise Killed
 
     whole, teacher = Springs(), Springs()
-    expected = checked(tmp_path / "whole", whole, student, picoseconds=0.9, equilibrate_ps=0)
+    expected = checked(tmp_path / "whole", whole, student, **how)
     with pytest.raises(Killed):
-        checked(
-            tmp_path / "parts", Springs(), student, picoseconds=0.9, equilibrate_ps=0, report=kill
-        )
-    found = checked(tmp_path / "parts", teacher, student, picoseconds=0.9, equilibrate_ps=0)
+        checked(tmp_path / "parts", Springs(), student, report=kill, **how)
+    found = checked(tmp_path / "parts", teacher, student, **how)
     assert teacher.calls == expected["steps"] - 55 + 1
     np.testing.assert_allclose(teacher.last, whole.last, atol=1e-10, rtol=0)
     for name in expected.keys() - {"wall_s", "s_per_ps"}:
