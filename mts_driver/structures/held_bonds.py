@@ -102,6 +102,12 @@ def distances(pairs: Mapping[str, np.ndarray], lengths_A: Lengths) -> Distances:
     return Distances(together, np.concatenate([np.zeros(0), *found]))
 
 
+def has_heavy_bonds(atoms: Atoms) -> bool:
+    """Return whether atoms other than hydrogen are bonded to each other: these bonds are free."""
+    pairs = bonded_pairs(atoms)
+    return bool(((atoms.numbers[pairs.i] != 1) & (atoms.numbers[pairs.j] != 1)).any())
+
+
 def parse_lengths(text: str) -> dict[str, float]:
     """Read ``O-H=0.98,C-H=1.09``, Å.
 

@@ -17,7 +17,7 @@ from mts_driver.errors import UserError
 from mts_driver.runs.input.read import read_input
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
-from mts_driver.structures.held_bonds import distances, held_pairs, parse_lengths
+from mts_driver.structures.held_bonds import distances, has_heavy_bonds, held_pairs, parse_lengths
 from mts_driver.super_resolution.files.stored import read_stored
 from mts_driver.super_resolution.fillers import filler
 from mts_driver.super_resolution.ways.replay import read_physics
@@ -249,6 +249,7 @@ def test_kinds_of_bonds_know_their_neighbours():
         "C(CHHH)-H": 3,
     }
     found = distances(pairs, {"C-H": 1.09, "O-H": 0.97, "C(CHHH)-H": 1.1})
+    assert has_heavy_bonds(atoms) and not has_heavy_bonds(molecule("H2O"))
     assert sorted(found.lengths) == [0.97, 1.09, 1.09, 1.1, 1.1, 1.1]
     with pytest.raises(UserError, match="lacks O"):
         distances(pairs, {"C-H": 1.09})
