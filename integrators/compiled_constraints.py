@@ -8,10 +8,11 @@ from numba import njit
 
 from integrators.constraints import MOST_ITERATIONS, TOLERANCE
 
-_ANY_ORDER = {"reassoc", "nsz", "contract"}
+# sums may be taken in any order; what is not a number stays so
+ANY_ORDER = {"reassoc", "nsz", "contract"}
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def _solve(matrix, right, n):
     """Solve a small system in place; matrices are nearly symmetric and positive definite."""
     for i in range(n):
@@ -26,7 +27,7 @@ def _solve(matrix, right, n):
         right[i] /= matrix[i, i]
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def bonds_of(q, pairs, images, counts, bonds):
     """Write the vectors of all distances at positions (N, 3) into ``bonds`` (C, K, 3)."""
     for c in range(counts.size):
@@ -35,16 +36,14 @@ def bonds_of(q, pairs, images, counts, bonds):
                 bonds[c, k, x] = q[pairs[c, k, 0], x] - q[pairs[c, k, 1], x] - images[c, k, x]
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def shake(q, p, m, dt, lead, pairs, squares, images, shared, counts):
     """Bring positions and momenta behind a free drift back onto the manifold, along ``lead``."""
     most = squares.shape[1]
-    now, matrix, off = np.empty((most, 3)), np.empty((most, most)), np.empty(most)
+    bonds, matrix, off = np.empty(lead.shape), np.empty((most, most)), np.empty(most)
+    bonds_of(q, pairs, images, counts, bonds)
     for c in range(counts.size):
-        n = counts[c]
-        for k in range(n):
-            for x in range(3):
-                now[k, x] = q[pairs[c, k, 0], x] - q[pairs[c, k, 1], x] - images[c, k, x]
+        n, now = counts[c], bonds[c]
         for iteration in range(MOST_ITERATIONS + 1):
             done = True
             for k in range(n):
@@ -80,7 +79,7 @@ def shake(q, p, m, dt, lead, pairs, squares, images, shared, counts):
                         now[k, x] -= shared[c, k, o] * off[o] * lead[c, o, x]
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def rattle(q, p, m, pairs, images, shared, counts):
     """Project momenta onto the tangent space at ``q``; return the kinetic energy that goes."""
     most = pairs.shape[1]

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
-from integrators.compiled_constraints import bonds_of, rattle, shake
+from integrators.compiled_constraints import ANY_ORDER, bonds_of, rattle, shake
 
 KICK, DRIFT, THERMOSTAT = 0, 1, 2
 # compiled when this is imported, not in the middle of a run
@@ -19,11 +19,9 @@ _ADVANCE = (
     "b1[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, :, :, ::1], "
     "i8[:, :, ::1], f8[:, ::1], f8[:, :, ::1], f8[:, :, ::1], i8[::1])"
 )
-# sums may be taken in any order; what is not a number stays so
-_ANY_ORDER = {"reassoc", "nsz", "contract"}
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def _kick(p, forces, dt):
     for b in range(p.shape[0]):
         for a in range(p.shape[1]):
@@ -31,7 +29,7 @@ def _kick(p, forces, dt):
                 p[b, a, k] += dt * forces[b, a, k]
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def _drift(q, p, m, omega, dt):
     """Move the centroid freely, and turn the other modes, harmonic oscillators."""
     for a in range(q.shape[1]):
@@ -47,7 +45,7 @@ def _drift(q, p, m, omega, dt):
                 p[b, a, k] = c * y - s * w * m[a, k] * x
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def _thermostat(p, m, kT, friction, noise, dt):
     """Take the exact Ornstein-Uhlenbeck step, and return the energy that it brings in."""
     twice, last, decay, spread = 0.0, 0.0, 1.0, 0.0
@@ -65,7 +63,7 @@ def _thermostat(p, m, kT, friction, noise, dt):
     return 0.5 * twice
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def _coloured(p, m, kT, decay, spread, extra, noise):
     """Take the exact step of coloured noise, and return the energy that it brings in."""
     twice, width, size = 0.0, math.sqrt(kT), decay.shape[0]
@@ -89,7 +87,7 @@ def _coloured(p, m, kT, decay, spread, extra, noise):
     return 0.5 * twice
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def _stop(p, m):
     """Stop the centre of mass, and return the kinetic energy that it had."""
     total, mass = np.zeros(3), 0.0
@@ -103,7 +101,7 @@ def _stop(p, m):
     return 0.5 * (total[0] ** 2 + total[1] ** 2 + total[2] ** 2) / mass
 
 
-@njit(cache=True, fastmath=_ANY_ORDER)
+@njit(cache=True, fastmath=ANY_ORDER)
 def weigh(p, m, groups, twice_kinetic):
     """Put Σ p²/m of every group into ``twice_kinetic`` (G,)."""
     for g in range(groups.shape[0]):
@@ -116,7 +114,7 @@ def weigh(p, m, groups, twice_kinetic):
         twice_kinetic[g] = total
 
 
-@njit(_ADVANCE, cache=True, fastmath=_ANY_ORDER)
+@njit(_ADVANCE, cache=True, fastmath=ANY_ORDER)
 def advance(
     at,
     draw,

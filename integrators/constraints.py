@@ -100,7 +100,7 @@ class Constraints:
         made = _made(pairs.tobytes(), lengths.tobytes(), masses.tobytes())
         i, j = made.pairs[..., 0], made.pairs[..., 1]
         apart = positions[i] - positions[j]
-        return replace(made, images=np.rint(apart @ np.linalg.pinv(cell)) @ cell)
+        return replace(made, images=nearest_images(apart, cell))
 
     @property
     def count(self) -> int:
@@ -180,7 +180,7 @@ class Constraints:
         BondsLost
             If Newton's method does not end there.
         """
-        _, squares, _, shared, idle = self._on(positions)
+        _, squares, _, shared, _ = self._on(positions)
         lead = self._bonds(positions) if along is None else along
         now = self._bonds(positions)
         multipliers = now.new_zeros(now.shape[:-1])
@@ -188,7 +188,7 @@ class Constraints:
             off = 0.5 * (now.square().sum(-1) - squares)
             if bool((off.abs() <= TOLERANCE * squares).all()):
                 return self._pushed(positions, lead, multipliers, masses)
-            slope = shared * (now[..., :, None, :] * lead[..., None, :, :]).sum(-1) + idle
+            slope = self._coupling(now, lead)
             # a bond that has turned by 90° makes it singular: infinite numbers, and no way back
             more = torch.linalg.solve_ex(slope, off[..., None])[0][..., 0]
             multipliers = multipliers - more
@@ -201,10 +201,10 @@ class Constraints:
 
     def tangent(self, positions: Tensor, velocities: Tensor, masses: Tensor) -> Tensor:
         """Take away what would change a length from velocities (..., N, 3) (RATTLE)."""
-        pairs, _, _, shared, idle = self._on(positions)
+        pairs = self._on(positions)[0]
         bonds = self._bonds(positions)
         apart = velocities[..., pairs[..., 0], :] - velocities[..., pairs[..., 1], :]
-        slope = shared * (bonds[..., :, None, :] * bonds[..., None, :, :]).sum(-1) + idle
+        slope = self._coupling(bonds, bonds)
         grows = (bonds * apart).sum(-1, keepdim=True)
         return self._pushed(velocities, bonds, -torch.linalg.solve(slope, grows)[..., 0], masses)
 
@@ -214,10 +214,9 @@ class Constraints:
         Momenta are canonical on the tangent space, so that <m_i v_i²> is kT times the trace of
         atom i's block of the projector onto it.
         """
-        pairs, _, _, shared, idle = self._on(positions)
+        pairs, _, _, _, idle = self._on(positions)
         bonds = self._bonds(positions)
-        slope = shared * (bonds[:, :, None] * bonds[:, None, :]).sum(-1) + idle
-        inverse = torch.linalg.inv(slope)
+        inverse = torch.linalg.inv(self._coupling(bonds, bonds))
         # gradient of distance k at each of its two atoms: +bond and -bond
         lost = torch.zeros_like(masses)
         signs = torch.tensor([1.0, -1.0], dtype=positions.dtype)
@@ -240,13 +239,13 @@ class Constraints:
         positions, velocities, forces : Tensor, shape (..., N, 3)
             Where the atoms are, tangent velocities, and the forces on them but for these.
         """
-        pairs, _, _, shared, idle = self._on(positions)
+        pairs, _, _, _, idle = self._on(positions)
         bonds = self._bonds(positions)
         i, j = pairs[..., 0], pairs[..., 1]
         pull = forces / masses[:, None]
         speeds = velocities[..., i, :] - velocities[..., j, :]
         pulls = pull[..., i, :] - pull[..., j, :]
-        slope = shared * (bonds[..., :, None, :] * bonds[..., None, :, :]).sum(-1) + idle
+        slope = self._coupling(bonds, bonds)
         needed = speeds.square().sum(-1) + (bonds * pulls).sum(-1)
         needed = needed * (1.0 - idle.sum(-1))
         tension = -torch.linalg.solve(slope, needed[..., None])[..., 0]
@@ -255,6 +254,11 @@ class Constraints:
     def _on(self, like: Tensor) -> tuple[Tensor, ...]:
         pairs, *numbers = self._tensors
         return (pairs.to(like.device), *(n.to(like.device, like.dtype) for n in numbers))
+
+    def _coupling(self, bonds: Tensor, along: Tensor) -> Tensor:
+        """How pushes along some bonds (..., C, K, 3) change the squares of others, halved."""
+        _, _, _, shared, idle = self._on(bonds)
+        return shared * (bonds[..., :, None, :] * along[..., None, :, :]).sum(-1) + idle
 
     def _bonds(self, positions: Tensor) -> Tensor:
         pairs, images = self._tensors[0], self._tensors[2].to(positions)
@@ -268,6 +272,15 @@ class Constraints:
         i, j = pairs[..., 0].reshape(-1), pairs[..., 1].reshape(-1)
         pushed = values.index_add(-2, i, pushes / masses[i, None])
         return pushed.index_add(-2, j, -pushes / masses[j, None])
+
+
+def nearest_images(apart: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """Return lattice vectors (..., 3) that, taken from vectors between atoms, leave the shortest.
+
+    For bonds, which are far shorter than ``cell`` (3, 3) is wide; zeros for an isolated system.
+    """
+    images: np.ndarray = np.rint(apart @ np.linalg.pinv(cell)) @ cell
+    return images
 
 
 def _check(pairs: np.ndarray, lengths: np.ndarray, masses: np.ndarray) -> None:

@@ -58,8 +58,6 @@ class HeldDistances:
         masses = np.array(dstrip(integrator.beads.m))
         try:
             made = self._made(self._q())
-            friction = np.zeros(len(masses))
-            made.require_one_bath(friction, coloured=False)
             onto = made.onto(torch.from_numpy(self._q()), torch.from_numpy(masses))
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"<constrain> {file}: {error}") from error

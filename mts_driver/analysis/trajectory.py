@@ -6,7 +6,7 @@ step, so that the repeated frames of a restarted run cannot be told.
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -195,3 +195,24 @@ def _complete_frames(file: Path, natoms: int) -> Iterator[tuple[int, str, list[s
                 return
             yield start, lines[1], lines[2:]
             start += natoms + 2
+
+
+def columns_by_step(file: Path, symbols: Sequence[str], last: int | None) -> dict[int, np.ndarray]:
+    """Return vectors (N, 3) of the last frames by step; of a step written twice the later counts.
+
+    Raises
+    ------
+    UserError
+        If a frame is damaged, or of other atoms than ``symbols``.
+    """
+    found = {}
+    for start, comment, rows in last_frames(file, len(symbols), last):
+        step = _STEP.search(comment)
+        labels = [(row.split() or ["X"])[0] for row in rows]
+        if step is None or [element_of(label) or "X" for label in labels] != list(symbols):
+            raise UserError(f"{file}, line {start + 1}: no frame of i-PI of the atoms of the run.")
+        try:
+            found[int(step.group(1))] = np.array([row.split()[1:4] for row in rows], float)
+        except ValueError as error:
+            raise UserError(f"{file}, line {start + 1}: the frame is damaged ({error}).") from error
+    return found

@@ -15,7 +15,6 @@ from mts_driver.simulation.bond_lengths import average_lengths
 from mts_driver.structures.files import read_structure
 from mts_driver.structures.held_bonds import distances, held_pairs, on_manifold
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.structures.tensors import cell_of, inertial_masses
 
 
 class HeldStart:
@@ -64,8 +63,7 @@ class HeldStart:
         """The structure, with these distances."""
         atoms: Atoms = self._settings.structure.copy()
         masses_Da = repartitioned_masses(atoms, self._hydrogen_mass_Da)
-        masses, cell = inertial_masses(atoms, masses_Da).numpy(), cell_of(atoms).numpy()
-        atoms.positions, _ = on_manifold(atoms, masses, cell, self.distances)
+        atoms.positions, _ = on_manifold(atoms, masses_Da, self.distances)
         return atoms
 
 

@@ -211,7 +211,6 @@ def prepare(
         on_manifold,
     )
     from mts_driver.structures.masses import repartitioned_masses
-    from mts_driver.structures.tensors import cell_of, inertial_masses
 
     keep = velocities == "keep"
     name = "the atoms" if isinstance(structure, Atoms) else str(structure)
@@ -305,8 +304,7 @@ def prepare(
             report=lambda step, of: report("average bond lengths", step, of),
         )
         held = distances(pairs, lengths_A)
-        masses, cell = inertial_masses(atoms, masses_Da).numpy(), cell_of(atoms).numpy()
-        atoms.positions, _ = on_manifold(atoms, masses, cell, held)
+        atoms.positions, _ = on_manifold(atoms, masses_Da, held)
         kinds = ", ".join(f"{kind} {length:.4f} Å" for kind, length in lengths_A.items())
         tell(f"{len(held.pairs)} distances are held: {kinds}")
         if outer_fs > BEYOND_FS and has_heavy_bonds(atoms):

@@ -6,14 +6,10 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from integrators.bath import Bath
-from integrators.engine import run
-from integrators.levels import SingleLevel
-from integrators.splitting import baoab
+from integrators.constraints import nearest_images
 from integrators.state import MDState, Potential
 from mts_driver.errors import UserError
-from mts_driver.simulation.equilibrate import EQUILIBRATION_FRICTION_PER_PS
-from mts_driver.simulation.thermal_state import thermal_state
+from mts_driver.simulation.equilibrate import damped_run
 from mts_driver.structures.tensors import cell_of
 
 PICOSECONDS = 1.0
@@ -50,10 +46,9 @@ def average_lengths(
         If the potential does not hold the atoms together.
     """
     steps = round(1000 * picoseconds / timestep_fs)
-    cell = cell_of(atoms)
-    every = torch.from_numpy(np.concatenate(list(pairs.values())))
-    start = torch.tensor(atoms.positions)
-    images = torch.round((start[every[:, 0]] - start[every[:, 1]]) @ torch.linalg.pinv(cell)) @ cell
+    every = np.concatenate(list(pairs.values()))
+    apart = atoms.positions[every[:, 0]] - atoms.positions[every[:, 1]]
+    images = torch.from_numpy(nearest_images(apart, cell_of(atoms).numpy()))
     sums, count = torch.zeros(len(every), dtype=torch.float64), 0
 
     def look(state: MDState) -> None:
@@ -64,15 +59,11 @@ def average_lengths(
             sums, count = sums + torch.linalg.vector_norm(bonds, dim=-1), count + 1
         report(state.step, steps)
 
-    run(
-        thermal_state(atoms, masses_Da, temperature_K=temperature_K, seed=seed),
-        SingleLevel(potential),
-        baoab(),
+    damped_run(
+        *(atoms, masses_Da, potential),
+        temperature_K=temperature_K,
         steps=steps,
-        timestep=timestep_fs,
-        bath=Bath.from_temperature(
-            temperature_K=temperature_K, friction_per_ps=EQUILIBRATION_FRICTION_PER_PS
-        ),
+        timestep_fs=timestep_fs,
         seed=seed,
         on_step=look,
     )

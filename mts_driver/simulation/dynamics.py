@@ -90,12 +90,7 @@ class DynamicsSettings:
 
     def bath(self) -> Bath:
         """Return the thermostat."""
-        if not self.high_pass:
-            return Bath.from_temperature(
-                temperature_K=self.temperature_K, friction_per_ps=self.friction_per_ps
-            )
-        coloured = high_pass_noise(float(self.friction_per_ps))
-        return Bath.from_temperature(temperature_K=self.temperature_K, coloured=coloured)
+        return bath_of(self.temperature_K, self.friction_per_ps, high_pass=self.high_pass)
 
     @property
     def n_inner(self) -> int:
@@ -106,6 +101,14 @@ class DynamicsSettings:
     def steps(self) -> int:
         """Outer steps."""
         return round(1e3 * self.picoseconds / self.outer_fs)
+
+
+def bath_of(temperature_K: float, friction_per_ps: float | Tensor, *, high_pass: bool) -> Bath:
+    """Return white noise, or coloured noise with one ``friction_per_ps`` on slow motion."""
+    if not high_pass:
+        return Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=friction_per_ps)
+    coloured = high_pass_noise(float(friction_per_ps))
+    return Bath.from_temperature(temperature_K=temperature_K, coloured=coloured)
 
 
 def friction_of(

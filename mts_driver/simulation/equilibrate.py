@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 
 from integrators.bath import Bath
-from integrators.engine import run
+from integrators.engine import StepObserver, run
 from integrators.levels import SingleLevel
 from integrators.splitting import baoab
 from integrators.state import MDState, Potential
@@ -53,7 +53,32 @@ def equilibrate(
         if report is not None:
             report(state.step, steps)
 
-    state = run(
+    state = damped_run(
+        *(atoms, masses_Da, potential),
+        temperature_K=temperature_K,
+        steps=steps,
+        timestep_fs=timestep_fs,
+        seed=seed,
+        on_step=show,
+    )
+    equilibrated = atoms.copy()
+    equilibrated.positions = state.positions.numpy()
+    return equilibrated
+
+
+def damped_run(
+    atoms: Atoms,
+    masses_Da: np.ndarray,
+    potential: Potential,
+    *,
+    temperature_K: float,
+    steps: int,
+    timestep_fs: float,
+    seed: int,
+    on_step: StepObserver,
+) -> MDState:
+    """Take single steps of BAOAB with the friction of an equilibration, from thermal velocities."""
+    return run(
         thermal_state(atoms, masses_Da, temperature_K=temperature_K, seed=seed),
         SingleLevel(potential),
         baoab(),
@@ -63,11 +88,8 @@ def equilibrate(
             temperature_K=temperature_K, friction_per_ps=EQUILIBRATION_FRICTION_PER_PS
         ),
         seed=seed,
-        on_step=show,
+        on_step=on_step,
     )
-    equilibrated = atoms.copy()
-    equilibrated.positions = state.positions.numpy()
-    return equilibrated
 
 
 def largest_difference(atoms: Atoms, teacher: Potential, student: Potential) -> float:

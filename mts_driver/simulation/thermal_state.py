@@ -52,16 +52,15 @@ def held_thermal_state(
     UserError
         If the atoms are too far from it.
     """
-    masses, cell = inertial_masses(atoms, masses_Da), cell_of(atoms)
     there: Atoms = atoms.copy()
     constraints = None
     if held is not None:
-        positions, constraints = on_manifold(atoms, masses.numpy(), cell.numpy(), held)
+        positions, constraints = on_manifold(atoms, masses_Da, held)
         there.set_positions(positions, apply_constraint=False)
     state = thermal_state(
         there, masses_Da, temperature_K=temperature_K, seed=seed, replicas=replicas
     )
     if constraints is None:
         return state, None
-    tangent = constraints.tangent(state.positions, state.velocities, masses)
+    tangent = constraints.tangent(state.positions, state.velocities, state.masses)
     return replace(state, velocities=tangent), constraints

@@ -4,14 +4,15 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols
 
 from integrators.constraints import Constraints, Distances
 from mts_driver.errors import UserError
 from mts_driver.structures.bonds import bonded_pairs
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import hydrogen_bonds_to_heavy
+from mts_driver.structures.tensors import cell_of, inertial_masses
 
 LONGEST_A = 2.5
 """Å; longer is no bond to a hydrogen, nor the distance of two in a water molecule."""
@@ -129,38 +130,27 @@ def parse_lengths(text: str) -> dict[str, float]:
 
 
 def on_manifold(
-    atoms: Atoms, masses: np.ndarray, cell: np.ndarray, held: Distances
+    atoms: Atoms, masses_Da: np.ndarray, held: Distances
 ) -> tuple[np.ndarray, Constraints]:
     """Return positions (N, 3) with these distances, near those of the atoms, and the constraints.
+
+    Parameters
+    ----------
+    masses_Da : ndarray, shape (N,)
+        Those of the run.
 
     Raises
     ------
     UserError
         If there are none.
     """
-    import torch
-
-    constraints = Constraints.of(held, masses, atoms.positions, cell)
+    masses = inertial_masses(atoms, masses_Da)
+    constraints = Constraints.of(held, masses.numpy(), atoms.positions, cell_of(atoms).numpy())
     try:
-        moved = constraints.onto(torch.tensor(atoms.positions), torch.tensor(masses)).numpy()
+        moved = constraints.onto(torch.tensor(atoms.positions), masses).numpy()
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"bonds of the start cannot be brought to the lengths that are to be held ({error}): "
             "relax the structure, or give other bond_lengths_A."
         ) from error
     return moved, constraints
-
-
-def element_kinds(numbers: np.ndarray, held: Distances) -> dict[str, float]:
-    """Return mean lengths by elements, Å, for a sentence about what is held."""
-    names = [
-        "-".join(sorted((chemical_symbols[numbers[i]], chemical_symbols[numbers[j]]), key=_heavy))
-        for i, j in held.pairs.tolist()
-    ]
-    kinds = sorted(set(names))
-    of = np.array(names)
-    return {kind: float(held.lengths[of == kind].mean()) for kind in kinds}
-
-
-def _heavy(symbol: str) -> int:
-    return -atomic_numbers[symbol]

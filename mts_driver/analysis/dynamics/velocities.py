@@ -10,7 +10,7 @@ from ase.io import read
 from mts_driver.analysis.dynamics.motion import Motion, motion
 from mts_driver.analysis.properties import step_fs
 from mts_driver.analysis.run_folder import RunFolder
-from mts_driver.analysis.trajectory import last_frames
+from mts_driver.analysis.trajectory import columns_by_step, last_frames
 from mts_driver.errors import UserError
 from mts_driver.structures.reading.ipi_labels import element_of
 from mts_driver.units import LIGHT_CM_FS
@@ -53,7 +53,7 @@ def motion_as_stored(folder: RunFolder, *, picoseconds: float) -> Motion:
             "what is between with `mts prepare --store-for-superres`."
         )
     wanted = 1 + max(1, int(1e3 * picoseconds / interval_fs + 1e-6))
-    found = _by_step(file, len(symbols), wanted)
+    found = columns_by_step(file, symbols.tolist(), wanted)
     kept = np.array(sorted(found))[-wanted:]
     if len(kept) < 2 or (np.diff(kept) != steps[1] - steps[0]).any():
         raise UserError(f"{file} has no two frames, or a gap in its last {picoseconds:g} ps.")
@@ -80,20 +80,6 @@ def _first_frames(file: Path) -> tuple[np.ndarray, list[int]]:
         if len(steps) == 2:
             return symbols, steps
     raise UserError(f"{file} has no two frames of i-PI.")
-
-
-def _by_step(file: Path, natoms: int, last: int) -> dict[int, np.ndarray]:
-    """Velocities (N, 3) by step; of a step that was written twice the later one counts."""
-    found = {}
-    for start, comment, rows in last_frames(file, natoms, last):
-        step = _STEP.search(comment)
-        try:
-            vectors = np.array([row.split()[1:4] for row in rows], float).reshape(natoms, 3)
-        except ValueError as error:
-            raise UserError(f"{file}, line {start + 1}: the frame is damaged ({error}).") from error
-        if step is not None:
-            found[int(step.group(1))] = vectors
-    return found
 
 
 def _masses(folder: Path, symbols: np.ndarray) -> np.ndarray:

@@ -86,7 +86,7 @@ class Start:
         UserError
             If the start is too far from them.
         """
-        positions, constraints = on_manifold(self.atoms, self.masses, self.cell, distances)
+        positions, constraints = on_manifold(self.atoms, self.masses_Da, distances)
         masses, x = torch.tensor(self.masses), torch.tensor(positions)
         moves = torch.isfinite(masses)[:, None]
         velocities = torch.tensor(self.momenta) / masses[:, None]

@@ -1,6 +1,5 @@
 """What runs have stored: frames from MD17's files, extended XYZ, and folders of i-PI."""
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from ase.io import iread
 
 from mts_driver.analysis.properties import step_fs
 from mts_driver.analysis.run_folder import RunFolder
-from mts_driver.analysis.trajectory import last_frames
+from mts_driver.analysis.trajectory import columns_by_step
 from mts_driver.errors import UserError
 from mts_driver.runs.input.read import read_input
 from mts_driver.structures.files import read_atoms, read_structure
-from mts_driver.structures.reading.ipi_labels import element_of
 from mts_driver.structures.tensors import inertial_masses
 from mts_driver.super_resolution.files.md17 import read_md17
 from mts_driver.super_resolution.frames import Frames
@@ -22,7 +20,6 @@ from mts_driver.units import AU_TIME_FS, BOHR_A, HARTREE_PER_BOHR_EV_A
 
 POSITIONS, VELOCITIES, FORCES = "superres_positions", "superres_velocities", "superres_forces"
 """Files of a run with ``--store-for-superres``."""
-_STEP = re.compile(r"Step:\s*(\d+)")
 _VECTORS = {VELOCITIES: BOHR_A / AU_TIME_FS, FORCES: HARTREE_PER_BOHR_EV_A}
 SAME_TIME_FS = 1e-4
 
@@ -194,9 +191,10 @@ def _read_ipi(path: Path, timestep_fs: float | None, last: int | None) -> Stored
             )
     atoms = read_structure(folder.path / "start.extxyz")
     start = next(iread(folder.path / "start.extxyz", index="-1:"))
-    positions = _by_step(files[POSITIONS], atoms, last)
+    symbols = atoms.get_chemical_symbols()
+    positions = columns_by_step(files[POSITIONS], symbols, last)
     vectors = {
-        what: {n: unit * a for n, a in _by_step(files[what], atoms, last).items()}
+        what: {n: unit * a for n, a in columns_by_step(files[what], symbols, last).items()}
         for what, unit in _VECTORS.items()
     }
     # a kill may leave the last frame in some of the files only
@@ -244,22 +242,3 @@ def _models_of(path: Path) -> tuple[str | None, str | None]:
         for model, file in zip(models, files, strict=True)
     )
     return student, teacher
-
-
-def _by_step(file: Path, atoms: Atoms, last: int | None) -> dict[int, np.ndarray]:
-    """Columns (N, 3) by step; of a step that was written twice the later one counts."""
-    found: dict[int, np.ndarray] = {}
-    for start, comment, lines in last_frames(file, len(atoms), last):
-        step = _STEP.search(comment)
-        symbols = [element_of(line.split()[0]) for line in lines]
-        if step is None or symbols != atoms.get_chemical_symbols():
-            raise UserError(f"{file}, line {start + 1}: no frame of i-PI of the atoms of the run.")
-        found[int(step.group(1))] = _columns(file, start, lines)
-    return found
-
-
-def _columns(file: Path, start: int, lines: list[str]) -> np.ndarray:
-    try:
-        return np.array([line.split()[1:4] for line in lines], float)
-    except ValueError as error:
-        raise UserError(f"{file}, line {start + 1}: the frame is damaged ({error}).") from error

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from integrators.constraints import nearest_images
 from integrators.splitting import Operation
 from integrators.state import MDState
 from integrators.thermometer import Thermometer
@@ -51,12 +52,9 @@ class Observer:
         bonds = bonds_to_hydrogen(atoms)
         bonds = bonds[moves[bonds].any(axis=1)]
         self._bonds = torch.tensor(bonds)
-        vectors = (
-            torch.tensor(atoms.positions)[bonds[:, 0]] - torch.tensor(atoms.positions)[bonds[:, 1]]
-        )
-        cell = cell_of(atoms)
+        vectors = atoms.positions[bonds[:, 0]] - atoms.positions[bonds[:, 1]]
         # positions are not wrapped: a bond keeps the periodic image that it starts in
-        self._images = torch.round(vectors @ torch.linalg.pinv(cell)) @ cell
+        self._images = torch.from_numpy(nearest_images(vectors, cell_of(atoms).numpy()))
         self.temperatures: dict[str, list[float]] = {}
         self.bond_mean: list[float] = []
         self.bond_square: list[float] = []

@@ -16,7 +16,7 @@ from integrators.levels import TwoLevel
 from integrators.splitting import SLOW, Operation, respa_baoab
 from integrators.state import MDState, Potential
 from mts_driver.analysis.statistics import BlockAverage, block_average
-from mts_driver.simulation.dynamics import BlownUp, friction_of
+from mts_driver.simulation.dynamics import BlownUp, bath_of, friction_of
 from mts_driver.simulation.thermal_state import held_thermal_state
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.thermostats import high_pass_noise
@@ -177,11 +177,9 @@ def run_point(
 
 def _bath(point: Point, numbers: np.ndarray, temperature_K: float) -> Bath:
     if point.high_pass:
-        return Bath.from_temperature(
-            temperature_K=temperature_K, coloured=high_pass_noise(point.friction_per_ps)
-        )
+        return bath_of(temperature_K, point.friction_per_ps, high_pass=True)
     friction = friction_of(numbers, point.friction_per_ps, point.hydrogen_friction_per_ps)
-    return Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=friction)
+    return bath_of(temperature_K, friction, high_pass=False)
 
 
 def _high_pass_friction(point: Point, vibrations: Velocities) -> float | None:
