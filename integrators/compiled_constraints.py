@@ -3,6 +3,8 @@
 A cluster of up to K distances that share atoms is solved for at once by Newton's method.
 """
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -109,3 +111,17 @@ def rattle(q, p, m, pairs, images, shared, counts):
                 p[i, x] -= push[k] * bonds[c, k, x]
                 p[j, x] += push[k] * bonds[c, k, x]
     return lost
+
+
+@njit(cache=True, fastmath=ANY_ORDER)
+def fill_across(q, p, m, kT, noise, pairs, images, shared, counts):
+    """Give momenta a thermal part across the manifold; return the kinetic energy that comes in."""
+    thermal, tangent = np.empty(p.shape), np.empty(p.shape)
+    for a in range(p.shape[0]):
+        for x in range(3):
+            thermal[a, x] = tangent[a, x] = math.sqrt(kT * m[a, x]) * noise[a, x]
+    gained = rattle(q, tangent, m, pairs, images, shared, counts)
+    for a in range(p.shape[0]):
+        for x in range(3):
+            p[a, x] += thermal[a, x] - tangent[a, x]
+    return gained

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
-from integrators.compiled_constraints import ANY_ORDER, bonds_of, rattle, shake
+from integrators.compiled_constraints import ANY_ORDER, bonds_of, fill_across, rattle, shake
 
 KICK, DRIFT, THERMOSTAT = 0, 1, 2
 # compiled when this is imported, not in the middle of a run
@@ -159,7 +159,7 @@ def advance(
     kT, friction : float, and array of shape (P, N)
         Of the thermostat.
     noise : array, shape (n, E + 1, P, N, 3)
-        Of its steps.
+        Of its steps; with coloured noise and constraints E + 2, `integrators.gle`.
     omega : array, shape (P,)
         Frequencies of the free ring polymer.
     fixcom : bool
@@ -197,6 +197,9 @@ def advance(
                 rattle(q[0], p[0], m, pairs, images, shared, counts)
             known[:] = False
         elif decay.size:
+            if held:
+                across = noise[draw, -1, 0]
+                heat += fill_across(q[0], p[0], m, kT, across, pairs, images, shared, counts)
             heat += _coloured(p, m, kT, decay, spread, extra, noise[draw])
         else:
             heat += _thermostat(p, m, kT, friction, noise[draw, 0], dt)

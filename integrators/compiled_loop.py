@@ -191,7 +191,7 @@ class Loop:
             Of the whole splitting.
         noise : ndarray, shape (n, P, N, 3), or (n, k + 1, P, N, 3)
             Standard normal numbers of its n thermostat steps, in normal modes; of coloured noise
-            those of momenta first.
+            those of momenta first, with constraints one row more, `integrators.gle`.
         """
         kinds, dts = program.kinds, program.weights * timestep
         which = np.array([self._place[level] for level in program.levels])[program.which]

@@ -4,6 +4,11 @@ Geodesic BAOAB (Leimkuhler and Matthews, Proc. R. Soc. A 2016, 472, 20160138): a
 the manifold (SHAKE, with the velocities that have led there), and every kick and thermostat step is
 followed by the projection of the velocities (RATTLE). The splitting stays what it is.
 
+Coloured noise has extra velocities, which live in all directions of space and know of no manifold.
+Velocities are given a thermal part across it before such a step: with it they and the extra ones
+are canonical as without constraints, the step leaves that so, and the projection takes the part
+away again.
+
 Constraints that share an atom form a cluster, which is solved for at once by Newton's method; for
 X-H bonds that is a heavy atom with its hydrogens, for rigid water all three distances.
 """
@@ -107,26 +112,19 @@ class Constraints:
         """How many distances are held."""
         return int(self.counts.sum())
 
-    def require_one_bath(self, friction: np.ndarray, *, coloured: bool) -> None:
-        """Refuse baths under which projected velocities would not stay canonical.
+    def require_one_friction(self, friction: np.ndarray) -> None:
+        """Refuse white noise under which projected velocities would not stay canonical.
 
         Parameters
         ----------
         friction : array, shape (N,)
-            Of white noise.
-        coloured : bool
-            Whether the noise is coloured, with extra velocities, for which there is no manifold.
+            Of every atom.
 
         Raises
         ------
         ValueError
-            If it is, or atoms of one cluster have frictions that differ.
+            If atoms of one cluster have frictions that differ.
         """
-        if coloured and self.count:
-            raise ValueError(
-                "coloured noise and constraints do not go together: use white noise, which keeps "
-                "dynamics as well once the fast bonds are held"
-            )
         of_pairs = friction[self.pairs].reshape(len(self.pairs), -1)
         if of_pairs.size and (np.ptp(of_pairs, axis=1) > 0).any():
             raise ValueError(
@@ -207,6 +205,10 @@ class Constraints:
         slope = self._coupling(bonds, bonds)
         grows = (bonds * apart).sum(-1, keepdim=True)
         return self._pushed(velocities, bonds, -torch.linalg.solve(slope, grows)[..., 0], masses)
+
+    def across(self, positions: Tensor, velocities: Tensor, masses: Tensor) -> Tensor:
+        """Return the part of velocities (..., N, 3) that `tangent` takes away."""
+        return velocities - self.tangent(positions, velocities, masses)
 
     def lost_degrees(self, positions: Tensor, masses: Tensor) -> Tensor:
         """Return the degrees of freedom that every atom has lost at positions (N, 3), shape (N,).

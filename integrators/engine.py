@@ -14,6 +14,7 @@ from integrators.constraints import Constraints
 from integrators.levels import FULL, Levels
 from integrators.propagators import (
     drift,
+    fill_across,
     generalised_langevin,
     kick,
     kinetic_energy,
@@ -80,7 +81,7 @@ def step(
             case OU():
                 if bath is None or noise is None:
                     raise ValueError("the splitting has a thermostat: give bath= and noise=")
-                state = _thermostat(state, dt, bath, noise, k, len(splitting))
+                state = _thermostat(state, dt, bath, noise, k, len(splitting), constraints)
         if constraints is not None and not isinstance(op, Drift):
             state = project(state, constraints, thermostat=isinstance(op, OU))
         if fixcom and not isinstance(op, Drift):
@@ -90,14 +91,27 @@ def step(
     return replace(state, step=state.step + 1)
 
 
-def _thermostat(state: MDState, dt: float, bath: Bath, noise: Noise, k: int, start: int) -> MDState:
+def _thermostat(
+    state: MDState,
+    dt: float,
+    bath: Bath,
+    noise: Noise,
+    k: int,
+    start: int,
+    constraints: Constraints | None,
+) -> MDState:
     if bath.coloured is None:
         return ornstein_uhlenbeck(state, dt, bath, noise(state.step, k, state.velocities))
-    like = state.velocities.new_empty((bath.coloured.extra + 1, *state.velocities.shape))
+    draws = bath.coloured.draws(held=constraints is not None)
+    like = state.velocities.new_empty((draws, *state.velocities.shape))
     if state.extra is None:
         # no operation has this number
-        state = thermal_extra(state, bath, noise(state.step, start, like[1:]))
-    return generalised_langevin(state, dt, bath, noise(state.step, k, like))
+        first = noise(state.step, start, like[: bath.coloured.extra])
+        state = thermal_extra(state, bath, first)
+    drawn = noise(state.step, k, like)
+    if constraints is not None:
+        state = fill_across(state, bath, constraints, drawn[-1])
+    return generalised_langevin(state, dt, bath, drawn[: bath.coloured.extra + 1])
 
 
 def run(
@@ -144,7 +158,7 @@ def run(
     noise = None if seed is None else counter_noise(seed)
     if constraints is not None and bath is not None:
         friction = np.broadcast_to(np.asarray(bath.friction, float), state.masses.shape)
-        constraints.require_one_bath(friction, coloured=bath.coloured is not None)
+        constraints.require_one_friction(friction)
     for _ in range(steps):
         state = step(
             state,

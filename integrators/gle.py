@@ -67,6 +67,13 @@ class ColouredNoise:
         """Extra velocities of every coordinate, k."""
         return len(self.drift_matrix) - 1
 
+    def draws(self, *, held: bool) -> int:
+        """Return how many normal numbers a step needs of every coordinate, that of v first.
+
+        Where distances are ``held``, the last is for what `integrators.constraints` says.
+        """
+        return self.extra + 1 + held
+
     def propagator(self, dt: float) -> tuple[np.ndarray, np.ndarray]:
         """Return T = exp(-A dt) and the symmetric root S of 1 - T Tᵀ, both (k + 1, k + 1).
 

@@ -126,7 +126,7 @@ class OuterSteps:
         self._distances: Distances | None = None
         if distances is not None and len(distances.pairs):
             check = Constraints.of(distances, masses, self._at[0], np.zeros((3, 3)))
-            check.require_one_bath(friction, coloured=coloured is not None)
+            check.require_one_friction(friction)
             among_moving = (np.cumsum(self._moves) - 1)[distances.pairs]
             self._distances = Distances(among_moving, distances.lengths)
 
@@ -137,8 +137,12 @@ class OuterSteps:
         return places
 
     def draw(self, noise: Noise, step: int) -> np.ndarray:
-        """Draw what `take` needs from a counter-based noise, (n, N, 3) or (n, k + 1, N, 3)."""
-        several = () if self.coloured is None else (self.coloured.extra + 1,)
+        """Draw what `take` needs from a counter-based noise, (n, N, 3) or (n, k + 1, N, 3).
+
+        One row more where distances are held.
+        """
+        held = self._distances is not None
+        several = () if self.coloured is None else (self.coloured.draws(held=held),)
         like = torch.empty((*several, *self._at.shape[1:]), dtype=torch.float64)
         return np.stack([noise(step, int(op), like).numpy() for op in self.thermostat_steps])
 
@@ -164,7 +168,7 @@ class OuterSteps:
         cell : ndarray, shape (3, 3)
             Rows are lattice vectors; zeros for an isolated system.
         noise : ndarray, shape (n, N, 3) or (n, k + 1, N, 3)
-            Standard normal numbers of the thermostat steps.
+            Standard normal numbers of the thermostat steps, as from `draw`.
         extra : ndarray, shape (k, N, 3), optional
             With coloured noise: of the step before, or √kT times standard normal numbers.
 

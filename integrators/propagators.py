@@ -79,6 +79,22 @@ def thermal_extra(state: MDState, bath: Bath, noise: Tensor) -> MDState:
     return replace(state, extra=torch.sqrt(bath.kT / state.masses[:, None]) * noise)
 
 
+def fill_across(state: MDState, bath: Bath, constraints: Constraints, noise: Tensor) -> MDState:
+    """Give velocities the thermal part across the manifold that coloured noise starts from.
+
+    `project` takes it away behind the step; see :mod:`integrators.constraints`.
+
+    Parameters
+    ----------
+    noise : Tensor, shape (..., N, 3)
+        Standard normal numbers.
+    """
+    thermal = torch.sqrt(bath.kT / state.masses[:, None]) * noise
+    across = constraints.across(state.positions, thermal, state.masses)
+    gained = kinetic_energy(across, state.masses)  # at right angles to what is there
+    return replace(state, velocities=state.velocities + across, heat=state.heat + gained)
+
+
 def project(state: MDState, constraints: Constraints, *, thermostat: bool) -> MDState:
     """Take from velocities what would change a held length; behind a thermostat that is heat."""
     velocities = constraints.tangent(state.positions, state.velocities, state.masses)

@@ -35,13 +35,13 @@ def chosen(
     """
     reasons = (
         (hydrogen_friction, "hydrogen_friction_per_ps, which is white noise"),
-        (constrained, "constrained hydrogens, whose fast vibrations are held already"),
         (beads > 1, f"beads={beads}: the vibrations of ring polymers have noise of their own"),
         (friction_per_ps == 0, "friction_per_ps=0, which is constant energy"),
     )
     against = next((reason for applies, reason in reasons if applies), None)
     if thermostat == "auto":
-        return "high-pass" if student and outer_fs > BEYOND_FS and not against else "langevin"
+        needed = student and outer_fs > BEYOND_FS and not constrained
+        return "high-pass" if needed and not against else "langevin"
     if thermostat not in THERMOSTATS:
         raise UserError(f"thermostat={thermostat!r}: use {', '.join(THERMOSTATS)}.")
     if thermostat == "high-pass" and against:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from ipi.engine.thermostats import ThermoLangevin, ThermoSVR
+from ipi.engine.thermostats import ThermoGLE, ThermoLangevin, ThermoSVR
 from ipi.utils.depend import dstrip
 from ipi.utils.messages import info, verbosity
-from ipi.utils.units import unit_to_internal
+from ipi.utils.units import Constants, unit_to_internal
 
 from integrators import distances_file
 
@@ -46,12 +46,15 @@ class HeldDistances:
         # for inputs that ask for it only: it takes torch and numba
         import torch
 
-        from integrators.compiled_constraints import bonds_of, rattle, shake
+        from integrators.compiled_constraints import bonds_of, fill_across, rattle, shake
         from integrators.constraints import Constraints, Distances
 
         self._of = integrator
         _check(integrator)
         self._bonds_of, self._rattle, self._shake, self._make = bonds_of, rattle, shake, Constraints
+        thermostat = getattr(integrator, "thermostat", None)
+        coloured = hasattr(integrator, "tstep") and type(thermostat) is ThermoGLE
+        self._fill_across = fill_across if coloured else None
         self.pairs, lengths_A = distances_file.read(Path(file))
         self.lengths = lengths_A * unit_to_internal("length", "angstrom", 1.0)
         self._distances = Distances(self.pairs, self.lengths)
@@ -74,6 +77,8 @@ class HeldDistances:
         shared = c.inverse_masses
         self._shake(q, p, self._m, 1.0, bonds, c.pairs, c.squares, c.images, shared, c.counts)
         self._rattle(q, p, self._m, c.pairs, c.images, shared, c.counts)
+        if self._fill_across is not None:
+            self._fill_across(q, p, self._m, 0.0, p, c.pairs, c.images, shared, c.counts)
 
     def _q(self) -> np.ndarray:
         return np.array(dstrip(self._of.beads.q)).reshape(-1, 3)
@@ -120,6 +125,17 @@ class HeldDistances:
         self._rattle(q, p, self._m, c.pairs, c.images, shared, c.counts)
         self._of.beads.q[:], self._of.beads.p[:] = q.reshape(1, -1), p.reshape(1, -1)
 
+    def before_thermostat(self) -> None:
+        """Give momenta the part across the manifold that coloured noise starts from."""
+        if self._fill_across is None:
+            return
+        of, c = self._of, self._now
+        q, p, kT = self._q(), self._p(), Constants.kb * float(of.ensemble.temp)
+        noise, shared = of.prng.gvec(p.size).reshape(p.shape), c.inverse_masses
+        gained = self._fill_across(q, p, self._m, kT, noise, c.pairs, c.images, shared, c.counts)
+        of.ensemble.eens -= gained
+        of.beads.p[:] = p.reshape(1, -1)
+
     def project(self) -> float:
         """Project the momenta, and return the kinetic energy that goes."""
         q, p, c = self._q(), self._p(), self._now
@@ -139,8 +155,13 @@ def _check(integrator) -> None:
         (integrator.enstype not in ("nve", "nvt"), f"the ensemble {integrator.enstype}"),
         (len(integrator.fixatoms_dof) > 0, "fixed atoms"),
         (
-            thermostat is not None and type(thermostat) not in (ThermoLangevin, ThermoSVR),
-            f"the thermostat {type(thermostat).__name__}: use 'langevin' or 'svr'",
+            thermostat is not None
+            and type(thermostat) not in (ThermoLangevin, ThermoSVR, ThermoGLE),
+            f"the thermostat {type(thermostat).__name__}: use 'langevin', 'svr' or 'gle'",
+        ),
+        (
+            type(thermostat) is ThermoGLE and thermostat._C._func is None,
+            "coloured noise that has a covariance of its own: leave <C> out",
         ),
         (
             integrator.hydrogen_friction is not None,

@@ -59,8 +59,13 @@ class Handover:
         beads, natoms = of.beads.nbeads, of.beads.natoms
         if type(of.thermostat) is ThermoGLE:
             shape = dstrip(of.thermostat.s).shape
-            drawn = [prng.gvec(shape).reshape(-1, beads, natoms, 3) for _ in range(n)]
-            return np.stack(drawn)
+            across = 0 if of.held is None else 1
+            noise = np.empty((n, shape[0] + across, beads, natoms, 3))
+            for one in noise:
+                if across:
+                    one[-1] = prng.gvec(3 * natoms).reshape(-1, 3)
+                one[: shape[0]] = prng.gvec(shape).reshape(-1, beads, natoms, 3)
+            return noise
         noise = np.empty((n, beads, natoms, 3))
         for one in noise:
             for mode in one:

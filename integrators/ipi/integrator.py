@@ -213,6 +213,8 @@ class RespaMixin(NVEIntegrator):
                     if self.held is not None:
                         self.held.behind_drift(float(self.qdt))
                 case OU():
+                    if self.held is not None:
+                        self.held.before_thermostat()
                     self.tstep()
                     if self.hydrogen_friction is not None:
                         self.hydrogen_friction.step()

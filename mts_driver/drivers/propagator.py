@@ -14,7 +14,7 @@ from integrators.compiled_loop import Evaluate, Found, Loop, Program, Ring, Take
 from integrators.levels import difference
 from integrators.splitting import FAST, SLOW, fast_part, respa_baoab
 from integrators.state import Evaluation
-from mts_driver.drivers.step_requests import NEEDED, Arrays, beside, check, check_run
+from mts_driver.drivers.step_requests import NEEDED, Arrays, beside, check, check_run, draws
 from mts_driver.errors import UserError
 
 
@@ -77,7 +77,8 @@ class Propagator:
         """Take ``n`` inner steps between two slow kicks.
 
         ``arrays`` also has ``noise`` (n, P, N, 3), standard normal numbers in normal modes, empty
-        without a thermostat; of coloured noise (n, k + 1, P, N, 3).
+        without a thermostat; of coloured noise (n, k + 1, P, N, 3), or k + 2 where distances are
+        held, `integrators.gle.ColouredNoise.draws`.
 
         Returns
         -------
@@ -182,8 +183,7 @@ class Propagator:
     def _noise(self, seed: int, program: Program, arrays: Arrays) -> np.ndarray:
         """Draw the noise of all thermostat steps of a splitting, the same on all processes."""
         natoms = self._mine.natoms if self._mine else self._natoms
-        drift = arrays.get("drift", np.zeros(0))
-        several = drift.shape[:1] if drift.size else ()
+        several = draws(arrays)
         shape = torch.empty((*several, len(arrays["q"]), natoms, 3), dtype=torch.float64)
         draw, ops = counter_noise(seed), (program.kinds == THERMOSTAT).nonzero()[0]
         noise = np.empty((len(ops), *several, *arrays["q"].shape))

@@ -97,7 +97,13 @@ def _check_beside(arrays: Arrays, beads: int, natoms: int) -> tuple[int, ...]:
         )
     if rows and a["extra"].shape != shapes["extra"]:
         raise UserError("a request to propagate has a drift matrix without its extra momenta.")
-    return (rows,) if rows else ()
+    return draws(arrays)
+
+
+def draws(arrays: Arrays) -> tuple[int, ...]:
+    """Return how many normal numbers a thermostat step needs of every coordinate, () for one."""
+    rows = len(arrays.get("drift", ()))
+    return (rows + bool(len(arrays.get("held", ()))),) if rows else ()
 
 
 def _check_values(arrays: Arrays, *more: str) -> None:
@@ -126,7 +132,7 @@ def beside(
                 arrays["cell"],
             )
             friction = np.broadcast_to(arrays["friction"].sum(axis=0), arrays["masses"].shape)
-            constraints.require_one_bath(friction, coloured=coloured is not None)
+            constraints.require_one_friction(friction)
     except ValueError as error:
         raise UserError(f"a request to propagate cannot be met: {error}.") from error
     return coloured, a["extra"] if coloured else None, constraints

@@ -62,6 +62,7 @@ CASES = {
     "two outer steps": {"nmts": "[2, 2]"},
     "coloured noise": {"dynamics": GLE, "fixcom": True},
     "constraints": {"dynamics": LANGEVIN + HELD, "fixcom": True, "timestep_fs": 1.0},
+    "both": {"dynamics": GLE + HELD, "fixcom": True, "timestep_fs": 1.0},
     "constraints, nve": {"mode": "nve", "dynamics": HELD, "timestep_fs": 1.0},
     "beads": {"beads": 4, "dynamics": PILE},
     "three beads, nve": {"beads": 3, "mode": "nve", "dynamics": ""},

@@ -23,6 +23,7 @@ from mts_driver.super_resolution.fillers import filler
 from mts_driver.super_resolution.ways.replay import read_physics
 from mts_driver.thermostats import chosen, high_pass_noise
 
+COVARIANCE = "[ 1e-3, 0, 0, 0, 1e-3, 0, 0, 0, 1e-3 ]"
 QUIET = ("--baseline-steps", 0, "--quiet")
 
 
@@ -54,8 +55,10 @@ def _numbers(checkpoint, name):
         {"constrained": True, "mode": "unix"},
         {"constrained": True, "mode": "zmq"},
         {"constrained": True, "mode": "zmq", "device_steps": 5},
+        {"high_pass": True, "constrained": True, "mode": "unix"},
+        {"high_pass": True, "constrained": True, "mode": "zmq", "device_steps": 5},
     ],
-    ids=["noise", "noise, ahead", "held", "held, zmq", "held, ahead"],
+    ids=["noise", "noise, ahead", "held", "held, zmq", "held, ahead", "both", "both, ahead"],
 )
 def test_a_run_and_its_restart_are_the_uninterrupted_run(tmp_path, choices):
     """Real i-PI, real drivers, with the extra momenta and the lengths of RESTART."""
@@ -106,7 +109,14 @@ REFUSED = {
         {"fixatoms": "<fixatoms>[1]</fixatoms>", "dynamics": LANGEVIN + HELD},
         "fixed atoms",
     ),
-    "noise": ({"dynamics": GLE + HELD}, "use 'langevin' or 'svr'"),
+    "thermostat": (
+        {"dynamics": LANGEVIN.replace("langevin", "pile_g") + HELD},
+        "use 'langevin', 'svr' or 'gle'",
+    ),
+    "covariance": (
+        {"dynamics": GLE.replace("</A>", f"</A><C shape='(3,3)'>{COVARIANCE}</C>") + HELD},
+        "a covariance of its own",
+    ),
     "friction": (
         {
             "dynamics": LANGEVIN
@@ -206,7 +216,6 @@ WRONG = {
     "no number": (("--constrain-hydrogens", "--bond-lengths-A", "O-H=long"), "O-H=0.98,C-H=1.09"),
     "too long": (("--constrain-hydrogens", "--bond-lengths-A", "O-H=9"), "0.5 to 2.5"),
     "nothing held": (("--bond-lengths-A", "O-H=0.98"), "no bond is held"),
-    "noise": (("--constrain-hydrogens", "--thermostat", "high-pass"), "held already"),
     "friction": (
         ("--constrain-hydrogens", "--hydrogen-friction-per-ps", "20"),
         "must have one friction",

@@ -167,8 +167,13 @@ def test_without_a_thermostat_it_takes_the_steps_of_ipi(ahead, case):
 
 @pytest.mark.parametrize(
     "options",
-    [{"beads": 3, "dynamics": PILE}, {"dynamics": GLE}, {"dynamics": LANGEVIN + HELD}],
-    ids=["beads", "coloured noise", "constraints"],
+    [
+        {"beads": 3, "dynamics": PILE},
+        {"dynamics": GLE},
+        {"dynamics": LANGEVIN + HELD},
+        {"dynamics": GLE + HELD},
+    ],
+    ids=["beads", "coloured noise", "constraints", "both"],
 )
 def test_the_number_of_steps_a_message_changes_nothing(ahead, options):
     runs = [states(ahead(steps=k, **options), 7) for k in (1, 3, 7)]
@@ -178,8 +183,8 @@ def test_the_number_of_steps_a_message_changes_nothing(ahead, options):
 
 @pytest.mark.parametrize(
     "dynamics",
-    [LANGEVIN + FRICTION + CLIP, GLE, LANGEVIN + HELD],
-    ids=["white noise", "coloured noise", "constraints"],
+    [LANGEVIN + FRICTION + CLIP, GLE, LANGEVIN + HELD, GLE + HELD],
+    ids=["white noise", "coloured noise", "constraints", "both"],
 )
 def test_a_restart_in_the_middle_of_a_message_is_the_uninterrupted_run(ahead, dynamics):
     whole = states(ahead(steps=5, dynamics=dynamics), 9)
@@ -187,7 +192,7 @@ def test_a_restart_in_the_middle_of_a_message_is_the_uninterrupted_run(ahead, dy
     states(first, 3)
     # what RESTART keeps: positions, momenta (extra ones too) and random numbers
     second = ahead(steps=5, dynamics=dynamics)
-    if dynamics == GLE:
+    if dynamics.startswith(GLE):
         before, after = (s.syslist[0].motion.thermostat for s in (first, second))
         after.s[:] = np.array(before.s)
     for name in ("q", "p"):

@@ -12,7 +12,6 @@ from integrators.bath import Bath, counter_noise
 from integrators.compiled_loop import Loop, Program
 from integrators.constraints import Constraints, Distances
 from integrators.engine import conserved_energy, run, step
-from integrators.gle import ColouredNoise
 from integrators.levels import SingleLevel, TwoLevel
 from integrators.outer_steps import OuterSteps
 from integrators.propagators import kinetic_energy
@@ -393,9 +392,6 @@ def test_baths_that_differ_along_a_bond_are_refused():
     friction = torch.tensor([1.0, 2, 1, 1, 1, 5])
     with pytest.raises(ValueError, match="frictions that differ"):
         run(start, ONE_LEVEL, baoab(), bath=Bath(kT=1.0, friction=friction), **how)
-    coloured = Bath(kT=1.0, friction=0.0, coloured=ColouredNoise(((1.0,),)))
-    with pytest.raises(ValueError, match="do not go together"):
-        run(start, ONE_LEVEL, baoab(), bath=coloured, **how)
 
 
 def test_a_step_that_loses_its_bonds_says_so():

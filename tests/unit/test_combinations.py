@@ -50,7 +50,6 @@ BY_PREPARE = {
         HELD | {"hydrogen_friction_per_ps": 20.0},
         "must have one friction",
     ),
-    "fixed bonds, another thermostat": (HELD | {"high_pass": True}, "thermostat='langevin'"),
     "hydrogen friction, coloured noise": (
         {"high_pass": True, "hydrogen_friction_per_ps": 20.0},
         "a friction for every frequency",
@@ -97,6 +96,7 @@ NOT_BY_OPTIONS = {
     "whole outer steps, three levels",
     "whole outer steps, bias",
     "whole outer steps, another thermostat",
+    "fixed bonds, another thermostat",
     "exchange of one replica",
     "exchange, threads",
 }
@@ -268,8 +268,8 @@ BY_RUN = {
         "<constrain> with <hydrogen_friction>",
     ),
     "fixed bonds, another thermostat": (
-        {"high_pass": True},
-        [CONSTRAIN],
+        {},
+        [CONSTRAIN, ("<thermostat mode='langevin'", "<thermostat mode='pile_g'")],
         "write <thermostat mode='langevin'>",
     ),
     "fixed bonds, pressures": (

@@ -59,6 +59,7 @@ def test_points_are_of_every_setup_and_held_bonds_of_whole_inner_steps():
         "H of 4 Da, 20/ps on H": flexible,
         "H of 4 Da, high-pass noise": flexible,
         "H of 4 Da, bonds held": [(4.0, 2.0), (6.0, 2.0)],
+        "H of 4 Da, bonds held, high-pass noise": [(4.0, 2.0), (6.0, 2.0)],
     }
     few = list(replace(SETTINGS, outer_fs=(1.0, 5.0), **NONE).points())
     assert not any(point.high_pass or point.constrained for point in few)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mts_driver.drivers.step_requests import beside, check
+from mts_driver.drivers.step_requests import beside, check, draws
 from mts_driver.errors import UserError
 
 
@@ -40,7 +40,6 @@ IMPOSSIBLE = {
     "no equilibrium": ({**NOISE, "drift": np.array([[1.0, 3.0], [3.0, 1.0]])}, "negative"),
     "no such atom": ({**HELD, "held": np.array([[0.0, 7.0]])}, "outside 0..2"),
     "the same atom": ({**HELD, "held": np.array([[1.0, 1.0]])}, "same atom"),
-    "noise": ({**NOISE, **HELD}, "do not go together"),
     "frictions": ({**HELD, "friction": np.array([[1.0, 2.0, 1.0]])}, "frictions that differ"),
 }
 
@@ -67,3 +66,14 @@ def test_what_is_right_is_taken():
     assert coloured is not None and extra.shape == (1, 1, 3, 3) and none is None
     none, _, constraints = beside(request(**HELD))
     assert none is None and constraints.count == 1
+    coloured, _, constraints = beside(request(**NOISE, **HELD))
+    assert coloured is not None and constraints.count == 1
+
+
+def test_noise_has_a_row_for_every_momentum_and_one_for_what_is_held():
+    rows = [draws(request(**more)) for more in ({}, HELD, NOISE, {**NOISE, **HELD})]
+    assert rows == [(), (), (2,), (3,)]
+    right, wrong = (np.zeros((1, k, 1, 3, 3)) for k in (3, 2))
+    assert check(request(**NOISE, **HELD, noise=right), 1, 3, "noise")
+    with pytest.raises(UserError, match=r"noise of shape .* where \(1, 3, 1, 3, 3\)"):
+        check(request(**NOISE, **HELD, noise=wrong), 1, 3, "noise")

@@ -139,7 +139,7 @@ REFUSED = (
     ),
     Refused(
         "fixed bonds, another thermostat",
-        lambda a: a.constrained and a.thermostat not in ("", "langevin", "svr"),
+        lambda a: a.constrained and a.thermostat not in ("", "langevin", "svr", "gle"),
         "{constrained} with <thermostat mode='{thermostat}'>: velocities along bonds that are held "
         "would not stay as they must; {white_noise}, or {not_constrained}.",
     ),

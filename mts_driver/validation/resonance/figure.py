@@ -14,6 +14,7 @@ from mts_driver.validation.resonance.judge import HEATING_K
 from mts_driver.validation.resonance.points import Setup
 
 NATURAL, HIGH_PASS, CONSTRAINED = ("#7a7a7a", "o"), ("#2e8b57", "s"), ("#8b3a8b", "D")
+BOTH = ("#d1478c", "P")
 OTHERS = (("#1f5fa8", "o"), ("#d2691e", "^"), ("#c2a000", "v"), ("#00a0a0", "<"))
 """Colour and marker of a line."""
 APART_FS = 0.08
@@ -85,7 +86,7 @@ def _lines(found: dict[str, Any]) -> list[_Line]:
     lines = []
     for setup in dict.fromkeys(map(Setup.of, found["scan"])):
         if setup.high_pass:
-            color, marker = HIGH_PASS
+            color, marker = BOTH if setup.constrained else HIGH_PASS
         elif setup.constrained:
             color, marker = CONSTRAINED
         else:

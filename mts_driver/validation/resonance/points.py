@@ -69,10 +69,10 @@ class Setup(NamedTuple):
     def label(self, friction_per_ps: float) -> str:
         """Say what it is, beside the friction of all atoms."""
         name = f"H of {self.hmr:g} Da" if self.hmr else "natural masses"
-        if self.high_pass:
-            return f"{name}, high-pass noise"
         if self.constrained:
-            return f"{name}, bonds held"
+            name += ", bonds held"
+        if self.high_pass:
+            name += ", high-pass noise"
         more = self.friction != friction_per_ps
         return f"{name}, {self.friction:g}/ps on H" if more else name
 
@@ -172,9 +172,10 @@ class ScanSettings:
                 inner = outer / max(1, round(outer / self.inner_fs))
                 yield self._point(setup, outer, inner)
         if self.constrain_hydrogens:
-            for outer in self.constrained_outer_fs:
-                setup = Setup(heaviest, usual, False, True)
-                yield self._point(setup, outer, self.constrained_inner_fs)
+            for high_pass in (False, True)[: 1 + self.high_pass]:
+                setup = Setup(heaviest, usual, high_pass, True)
+                for outer in self.constrained_outer_fs:
+                    yield self._point(setup, outer, self.constrained_inner_fs)
 
     def _point(self, setup: Setup, outer_fs: float, inner_fs: float) -> Point:
         return Point(
