@@ -23,7 +23,6 @@ def chosen(
     student: bool = True,
     friction_per_ps: float = 1.0,
     hydrogen_friction: bool = False,
-    constrained: bool = False,
     beads: int = 1,
 ) -> str:
     """Return ``langevin`` or ``high-pass``: what is asked for, or what the outer step needs.
@@ -40,8 +39,7 @@ def chosen(
     )
     against = next((reason for applies, reason in reasons if applies), None)
     if thermostat == "auto":
-        needed = student and outer_fs > BEYOND_FS and not constrained
-        return "high-pass" if needed and not against else "langevin"
+        return "high-pass" if student and outer_fs > BEYOND_FS and not against else "langevin"
     if thermostat not in THERMOSTATS:
         raise UserError(f"thermostat={thermostat!r}: use {', '.join(THERMOSTATS)}.")
     if thermostat == "high-pass" and against:

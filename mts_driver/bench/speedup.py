@@ -74,10 +74,9 @@ def variants(settings: BenchSettings) -> list[Variant]:
             "auto",
             outer_fs=outer_fs,
             hydrogen_friction=made.hydrogen_friction_per_ps is not None,
-            constrained=made.constrain,
         )
         if noise == "high-pass":
-            made, note = replace(made, high_pass=True), f", high-pass noise{note}"
+            made, note = replace(made, high_pass=True), f"{note}, high-pass noise"
         return replace(made, label=f"MTS {outer_fs:g}/{made.inner_fs:g} fs, HMR{note}")
 
     gamma = HYDROGEN_FRICTION_PER_PS

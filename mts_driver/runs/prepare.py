@@ -103,7 +103,7 @@ def prepare(
         Of the Langevin thermostat, of all atoms and of hydrogens, 1/ps.
     thermostat : str
         ``langevin``: white noise. ``high-pass``: coloured noise that damps fast vibrations and
-        leaves slow motion alone, for outer steps of 8 to 10 fs. ``auto``: the second beyond 6 fs,
+        leaves slow motion alone, for outer steps beyond 6 fs. ``auto``: the second for these,
         where nothing else takes its place.
     constrain_hydrogens, rigid_water : bool
         Whether bonds to hydrogen are held, and the distance of both hydrogens of a water molecule
@@ -186,7 +186,6 @@ def prepare(
         student=student != "none",
         friction_per_ps=friction_per_ps,
         hydrogen_friction=hydrogen_friction_per_ps is not None,
-        constrained=constrained,
         beads=beads,
     )
     if velocities not in ("redraw", "keep"):
@@ -307,10 +306,10 @@ def prepare(
         atoms.positions, _ = on_manifold(atoms, masses_Da, held)
         kinds = ", ".join(f"{kind} {length:.4f} Å" for kind, length in lengths_A.items())
         tell(f"{len(held.pairs)} distances are held: {kinds}")
-        if outer_fs > BEYOND_FS and has_heavy_bonds(atoms):
+        if outer_fs > BEYOND_FS and not protocol.high_pass and has_heavy_bonds(atoms):
             tell(
                 "warning: bonds between heavy atoms are not held, and resonate with the outer step "
-                "(half a period of C=O is 9.8 fs): check with `mts resonance`"
+                "(half a period of C=O is 9.8 fs): leave --thermostat high-pass, which damps them"
             )
     if protocol.high_pass:
         tell(

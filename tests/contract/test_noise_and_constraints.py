@@ -208,7 +208,8 @@ def test_prepare_says_and_writes_what_is_held(tmp_path):
     pairs, lengths = distances_file.read(out / "constraints.txt")
     assert len(pairs) == 16 and set(lengths) == {0.97}
     assert "<constrain> constraints.txt </constrain>" in (out / "input.xml").read_text()
-    assert "mode='langevin'" in (out / "input.xml").read_text()
+    assert "mode='gle'" in (out / "input.xml").read_text()
+    assert "coloured noise" in done.stderr and "warning" not in done.stderr
 
 
 WRONG = {
@@ -242,7 +243,7 @@ def test_what_prepare_cannot_do_is_said_and_nothing_is_written(tmp_path, case):
 def test_noise_is_chosen_by_the_outer_step():
     assert chosen("auto", outer_fs=6.0) == "langevin"
     assert chosen("auto", outer_fs=8.0) == "high-pass"
-    for other in ({"student": False}, {"constrained": True}, {"beads": 4}):
+    for other in ({"student": False}, {"beads": 4}):
         assert chosen("auto", outer_fs=8.0, **other) == "langevin"
     assert chosen("auto", outer_fs=8.0, hydrogen_friction=True) == "langevin"
     with pytest.raises(UserError, match="constant energy"):

@@ -89,7 +89,7 @@ def simulate(
         The same for hydrogens; high friction on them slows diffusion.
     thermostat : str
         ``langevin``: white noise. ``high-pass``: coloured noise with 50/ps more friction on motion
-        above 1500 1/cm and none more on slow motion, for outer steps of 8 to 10 fs. ``auto``: the
+        above 1500 1/cm and none more on slow motion, for outer steps beyond 6 fs. ``auto``: the
         second beyond 6 fs, unless something else is given that takes its place.
     constrain_hydrogens, rigid_water : bool
         Whether bonds to hydrogen are held at their lengths, and the distance of both hydrogens of
@@ -157,7 +157,6 @@ def simulate(
         student=spec is not None,
         friction_per_ps=friction_per_ps,
         hydrogen_friction=hydrogen_friction_per_ps is not None,
-        constrained=constrain_hydrogens or rigid_water,
     )
     settings = SimulationSettings(
         outer_fs=outer_fs,

@@ -111,7 +111,6 @@ def arguments(row: dict[str, Any], friction_per_ps: float, temperature_K: float)
         outer_fs=row["outer_fs"],
         friction_per_ps=friction_per_ps,
         hydrogen_friction=more,
-        constrained=setup.constrained,
     )
     if setup.high_pass or thermostat != by_itself:
         found["thermostat"] = thermostat
