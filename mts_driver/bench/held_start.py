@@ -29,10 +29,15 @@ class HeldStart:
         Its structure and its student.
     hydrogen_mass_Da : float
         Of the runs.
+    rigid_water : bool
+        Whether the distance of both hydrogens of a water molecule is held, too.
     """
 
-    def __init__(self, settings: BenchSettings, *, hydrogen_mass_Da: float) -> None:
+    def __init__(
+        self, settings: BenchSettings, *, hydrogen_mass_Da: float, rigid_water: bool = False
+    ) -> None:
         self._settings, self._hydrogen_mass_Da = settings, hydrogen_mass_Da
+        self._rigid_water = rigid_water
 
     @cached_property
     def distances(self) -> Distances:
@@ -41,10 +46,10 @@ class HeldStart:
         Raises
         ------
         UserError
-            If there is no bond to a hydrogen, or the student does not hold the atoms together.
+            If there is no bond to a hydrogen or no water, or the student loses the atoms.
         """
         settings = self._settings
-        pairs = held_pairs(settings.structure)
+        pairs = held_pairs(settings.structure, rigid_water=self._rigid_water)
         with tempfile.TemporaryDirectory(prefix="mts-bench-") as folder:
             structure = Path(folder) / "start.extxyz"
             settings.structure.write(structure)
@@ -54,6 +59,7 @@ class HeldStart:
                 structure=str(structure),
                 model=settings.student,
                 hydrogen_mass_Da=self._hydrogen_mass_Da,
+                rigid_water=self._rigid_water,
                 device=settings.device,
             )
         return distances(pairs, lengths_A)
@@ -68,15 +74,15 @@ class HeldStart:
 
 
 def lengths_of(
-    *, structure: str, model: str, hydrogen_mass_Da: float, device: str
+    *, structure: str, model: str, hydrogen_mass_Da: float, rigid_water: bool, device: str
 ) -> dict[str, float]:
-    """Return the average lengths of bonds to hydrogen by kind, Å, in this process."""
+    """Return the average lengths of what is held by kind, Å, in this process."""
     atoms = read_structure(structure)
     return average_lengths(
         atoms,
         repartitioned_masses(atoms, hydrogen_mass_Da),
         load_potential(model, atoms.numbers.tolist(), device=device),
-        held_pairs(atoms),
+        held_pairs(atoms, rigid_water=rigid_water),
         temperature_K=TEMPERATURE_K,
         seed=1,
     )

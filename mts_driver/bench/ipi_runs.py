@@ -44,8 +44,8 @@ class Variant:
         None: 1/ps, as all atoms.
     high_pass : bool
         Whether the noise is coloured.
-    constrain : bool
-        Whether bonds to hydrogen are held.
+    constrain, rigid_water : bool
+        Whether bonds to hydrogen are held, and the distance of both hydrogens of a water as well.
     beads : int
         Of the ring polymers.
     mode : str
@@ -72,6 +72,7 @@ class Variant:
     hydrogen_friction_per_ps: float | None = None
     high_pass: bool = False
     constrain: bool = False
+    rigid_water: bool = False
     beads: int = 1
     mode: str = "unix"
     device: str = "cpu"

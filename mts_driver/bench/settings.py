@@ -35,6 +35,8 @@ class BenchSettings:
         Outer time steps, fs; the second ones with friction on hydrogens.
     constrained_outer_fs : tuple of float
         Those with bonds to hydrogen that are held, and inner steps of their own.
+    rigid_outer_fs : tuple of float
+        Those with rigid water as well.
     inner_fs : float
         Inner time step, fs.
     mode : str
@@ -61,6 +63,7 @@ class BenchSettings:
     inner_fs: float = 1.0
     friction_outer_fs: tuple[float, ...] = ()
     constrained_outer_fs: tuple[float, ...] = ()
+    rigid_outer_fs: tuple[float, ...] = ()
     mode: str = "unix"
     atoms: tuple[int, ...] = ()
     beads: tuple[int, ...] = ()

@@ -24,6 +24,8 @@ from mts_driver.thermostats import chosen
 HYDROGEN_MASS_DA, HYDROGEN_FRICTION_PER_PS = 4.0, 20.0
 HELD_INNER_FS = 2.0
 """Where bonds to hydrogen are held, about: an outer step is made of whole ones."""
+RIGID_INNER_FS = 4.0
+"""The same where water is rigid."""
 BASELINES = ("1 fs", "2 fs HMR", "4 fs held")
 """Single steps, the first rows."""
 DEFAULTS: dict[str, Any] = {
@@ -31,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "inner_fs": 1.0,
     "friction_outer_fs": (),
     "constrained_outer_fs": (12.0,),
+    "rigid_outer_fs": (20.0,),
     "mode": "unix",
 }
 COLUMNS: Columns = {
@@ -76,7 +79,7 @@ def variants(settings: BenchSettings) -> list[Variant]:
             hydrogen_friction=made.hydrogen_friction_per_ps is not None,
         )
         if noise == "high-pass":
-            made, note = replace(made, high_pass=True), f"{note}, high-pass noise"
+            made, note = replace(made, high_pass=True), f", high-pass noise{note}"
         return replace(made, label=f"MTS {outer_fs:g}/{made.inner_fs:g} fs, HMR{note}")
 
     gamma = HYDROGEN_FRICTION_PER_PS
@@ -88,6 +91,11 @@ def variants(settings: BenchSettings) -> list[Variant]:
     for outer in settings.constrained_outer_fs:
         inner_fs = outer / max(1, round(outer / HELD_INNER_FS))
         found.append(mts(outer, ", held bonds", constrain=True, inner_fs=inner_fs))
+    for outer in settings.rigid_outer_fs:
+        inner_fs = outer / max(1, round(outer / RIGID_INNER_FS))
+        found.append(
+            mts(outer, ", rigid water", constrain=True, rigid_water=True, inner_fs=inner_fs)
+        )
     found.append(mts(settings.outer_fs[-1], ", in one process", mode="none"))
     if settings.teacher == "so3lr":
         spec = packaged_spec(settings.device)
@@ -113,7 +121,10 @@ def time_variants(
     todo: list[Variant], settings: BenchSettings
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Run all variants in turn; a row for each, and notes on those that could not be run."""
-    held = HeldStart(settings, hydrogen_mass_Da=HYDROGEN_MASS_DA)
+    held = {
+        rigid: HeldStart(settings, hydrogen_mass_Da=HYDROGEN_MASS_DA, rigid_water=rigid)
+        for rigid in (False, True)
+    }
     runs, left_out = in_turn({v.label: _runner(v, settings, held) for v in todo}, settings)
     rows = [
         {
@@ -131,9 +142,10 @@ def time_variants(
     return rows, [f"{label}: {reason}" for label, reason in left_out.items()]
 
 
-def _runner(variant: Variant, settings: BenchSettings, held: HeldStart) -> Run:
+def _runner(variant: Variant, settings: BenchSettings, held: dict[bool, HeldStart]) -> Run:
     if variant.constrain:
-        return lambda steps: run_under_ipi(held.atoms, variant, steps, held=held.distances)
+        at = held[variant.rigid_water]
+        return lambda steps: run_under_ipi(at.atoms, variant, steps, held=at.distances)
     run = run_in_process if variant.mode == "none" else run_under_ipi
     return lambda steps: run(settings.structure, variant, steps)
 

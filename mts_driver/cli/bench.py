@@ -71,6 +71,13 @@ def bench(
             "by default. For speedup."
         ),
     ] = None,
+    rigid_outer_fs: Annotated[
+        str | None,
+        typer.Option(
+            help="More --outer-fs, with water rigid as well and inner steps of about 4 fs; 20 by "
+            "default. For speedup."
+        ),
+    ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
@@ -176,6 +183,7 @@ def bench(
         "inner_fs": inner_fs,
         "friction_outer_fs": _numbers("--friction-outer-fs", friction_outer_fs, float),
         "constrained_outer_fs": _numbers("--constrained-outer-fs", constrained_outer_fs, float),
+        "rigid_outer_fs": _numbers("--rigid-outer-fs", rigid_outer_fs, float),
         "mode": mode,
         "atoms": _numbers("--atoms", atoms, int),
         "beads": _numbers("--beads", beads, int),

@@ -19,9 +19,8 @@ PANELS = {
     "Gradient": "--method --truncation-fs --growth-bound --longest-gradient",
     "Gaps": "--gap-fs --every-fs --gaps --leave-out --store-for-superres --spectrum-ps",
     "Time steps": "--outer-fs --timestep-fs --settle-ps --sample-fs --follow-fs --inner-fs "
-    "--constrained-inner-fs --friction-outer-fs --constrained-outer-fs --hydrogen-mass-Da --steps "
-    "--ps --stride --on-hole "
-    "--baseline-steps",
+    "--constrained-inner-fs --friction-outer-fs --constrained-outer-fs --rigid-outer-fs "
+    "--hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "
     "--thermostat --high-pass --constrain-hydrogens --rigid-water --bond-lengths-A "
     "--pressure-bar --beads --teacher-beads --exchange-K",

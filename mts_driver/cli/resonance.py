@@ -69,6 +69,13 @@ def resonance(
             help="Scan held bonds to the heaviest hydrogens, too (default: where there are any).",
         ),
     ] = None,
+    rigid_water: Annotated[
+        bool,
+        typer.Option(
+            "--rigid-water",
+            help="With held bonds, hold the distance of both hydrogens of a water, too.",
+        ),
+    ] = False,
     constrained_inner_fs: Annotated[
         float, typer.Option(help="Inner step with held bonds, fs.")
     ] = 2.0,
@@ -126,6 +133,7 @@ def resonance(
             hydrogen_friction_per_ps=hydrogen_friction_per_ps or (20.0,),
             high_pass=high_pass,
             constrain_hydrogens=constrain_hydrogens,
+            rigid_water=rigid_water,
             constrained_inner_fs=constrained_inner_fs,
             purpose=purpose,
             temperature_K=temperature_K,
@@ -170,7 +178,7 @@ def _table(found: dict[str, Any], *, narrow: bool) -> Table:
     for row in (found["reference"], *found["scan"]):
         table.add_row(
             f"{row['outer_fs']:g}",
-            (f"{row['hmr']:g}" if row["hmr"] else "nat.") + (" held" if row["constrained"] else ""),
+            (f"{row['hmr']:g}" if row["hmr"] else "nat.") + _held(row),
             _friction(row, found["friction_per_ps"]),
             _shown(row["T_H"], ".0f", row["T_H_error"]),
             _shown(row["T_heavy"], ".0f", row["T_heavy_error"]),
@@ -183,6 +191,12 @@ def _table(found: dict[str, Any], *, narrow: bool) -> Table:
             Text("safe", "green") if row["safe"] else Text(", ".join(row["faults"]), "red"),
         )
     return table
+
+
+def _held(row: dict[str, Any]) -> str:
+    if not row["constrained"]:
+        return ""
+    return " rigid" if row["rigid_water"] else " held"
 
 
 def _friction(row: dict[str, Any], friction_per_ps: float) -> str:

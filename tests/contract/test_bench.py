@@ -93,7 +93,7 @@ def test_peers(tmp_path):
 def test_speedup(tmp_path):
     options = ("--outer-fs", "4,8", "--friction-outer-fs", "8", "--mode", "shm")
     result, text = run_bench(tmp_path, "speedup", *options)
-    assert len(result["rows"]) == 8 and result["notes"] == []
+    assert len(result["rows"]) == 9 and result["notes"] == []
     baselines = ("1 fs", "2 fs HMR", "4 fs held")
     assert_measured(result["rows"], SPEED | {f"speedup vs {name}" for name in baselines})
     assert_measured(result["rows"][3:], {f"ceiling vs {name}" for name in baselines})
@@ -103,7 +103,8 @@ def test_speedup(tmp_path):
     for label in (
         "8/1 fs, HMR, γ_H 20/ps",
         "8/1 fs, HMR, high-pass",
-        "12/2 fs, HMR, held bonds, high-pass",
+        "12/2 fs, HMR, high-pass",
+        "20/4 fs, HMR, high-pass",
     ):
         assert f"MTS {label}" in text
 

@@ -158,11 +158,14 @@ def test_variants_have_the_noise_and_the_bonds_that_prepare_would_give_them():
         "single step, 4 fs, HMR, held bonds",
         "MTS 6/1 fs, HMR",
         "MTS 10/1 fs, HMR, high-pass noise",
-        "MTS 12/2 fs, HMR, held bonds",
+        "MTS 12/2 fs, HMR, high-pass noise, held bonds",
+        "MTS 20/4 fs, HMR, high-pass noise, rigid water",
         "MTS 10/1 fs, HMR, high-pass noise, in one process",
     ]
     for label, variant in found.items():
-        assert variant.constrain == variant.protocol(1).constrained == ("held" in label)
+        holds = "held" in label or "rigid" in label
+        assert variant.constrain == variant.protocol(1).constrained == holds
+        assert variant.rigid_water == ("rigid" in label)
         assert variant.high_pass == variant.protocol(1).high_pass == ("high-pass" in label)
         assert (variant.hydrogen_mass == 4.0) == ("HMR" in label)
     chosen = settings(outer_fs=(8.0,), friction_outer_fs=(8.0,), constrained_outer_fs=(9.0, 1.0))
@@ -170,12 +173,13 @@ def test_variants_have_the_noise_and_the_bonds_that_prepare_would_give_them():
     assert more["MTS 8/1 fs, HMR, high-pass noise"].hydrogen_friction_per_ps is None
     assert not more["MTS 8/1 fs, HMR, γ_H 20/ps"].high_pass
     # an outer step of whole inner ones, near 2 fs
-    assert {"MTS 9/2.25 fs, HMR, held bonds", "MTS 1/1 fs, HMR, held bonds"} < set(more)
+    held = {"MTS 9/2.25 fs, HMR, high-pass noise, held bonds", "MTS 1/1 fs, HMR, held bonds"}
+    assert held < set(more)
 
 
 def test_everything_is_compared_with_three_kinds_of_single_steps(monkeypatch):
     chosen = settings(**speedup.DEFAULTS)
-    seconds = [100.0, 50.0, 25.0, 20.0, 12.5, 10.0, None]
+    seconds = [100.0, 50.0, 25.0, 20.0, 12.5, 10.0, 6.25, None]
 
     def time_variants(todo, _):
         models = {"teacher_ms": 100.0, "student_ms": 1.0, "overhead_fraction": 0.0}
@@ -191,7 +195,7 @@ def test_everything_is_compared_with_three_kinds_of_single_steps(monkeypatch):
         assert {f"speedup vs {name}", f"ceiling vs {name}"} < set(shown)
         assert single[f"speedup vs {name}"] == 1.0 and single[f"ceiling vs {name}"] is None
         assert rows[5][f"speedup vs {name}"] == single["s_per_ps"] / 10.0
-        assert rows[6][f"speedup vs {name}"] is None
+        assert rows[7][f"speedup vs {name}"] is None
     ceilings = [rows[5][f"ceiling vs {name}"] for name in ("1 fs", "2 fs HMR", "4 fs held")]
     assert ceilings == pytest.approx([12 / 1.06, 6 / 1.06, 3 / 1.06])
 

@@ -30,6 +30,7 @@ SETTINGS = ScanSettings(
     hydrogen_friction_per_ps=(20.0,),
     high_pass=True,
     constrain_hydrogens=True,
+    rigid_water=False,
     constrained_inner_fs=2.0,
     temperature_K=300.0,
     picoseconds=0.1,
@@ -38,7 +39,11 @@ SETTINGS = ScanSettings(
     seed=1,
 )
 NONE = {"high_pass": False, "constrain_hydrogens": False}
-SAFE = {"friction": 1.0, "hmr": 4.0, "high_pass": False, "constrained": False, "safe": True}
+SAFE = {
+    **{"friction": 1.0, "hmr": 4.0, "high_pass": False, "constrained": False},
+    **{"rigid_water": False, "safe": True},
+}
+HELD = "--outer-fs 12 --inner-fs 2 --hydrogen-mass-Da 4 --constrain-hydrogens"
 
 
 def row(outer_fs, inner_fs=1.0, **changes):
@@ -61,6 +66,11 @@ def test_points_are_of_every_setup_and_held_bonds_of_whole_inner_steps():
         "H of 4 Da, bonds held": [(4.0, 2.0), (6.0, 2.0)],
         "H of 4 Da, bonds held, high-pass noise": [(4.0, 2.0), (6.0, 2.0)],
     }
+    rigid = [p for p in replace(SETTINGS, rigid_water=True).points() if p.constrained]
+    assert {p.setup.label(1.0) for p in rigid} == {
+        "H of 4 Da, rigid water",
+        "H of 4 Da, rigid water, high-pass noise",
+    }
     few = list(replace(SETTINGS, outer_fs=(1.0, 5.0), **NONE).points())
     assert not any(point.high_pass or point.constrained for point in few)
     assert replace(SETTINGS, outer_fs=(1.0, 5.0)).constrained_outer_fs == []
@@ -81,8 +91,21 @@ def test_the_inner_step_of_held_bonds_is_a_time():
         ),
         (
             [row(6.0), row(10.0, high_pass=True), row(12.0, 2.0, constrained=True)],
-            "--outer-fs 12 --inner-fs 2 --hydrogen-mass-Da 4 --constrain-hydrogens",
-            "--outer-fs 12 --inner-fs 2 --hydrogen-mass-Da 4 --constrain-hydrogens",
+            f"{HELD} --thermostat langevin",
+            f"{HELD} --thermostat langevin",
+        ),
+        (
+            [
+                row(12.0, 2.0, constrained=True, safe=False),
+                row(12.0, 2.0, constrained=True, high_pass=True),
+            ],
+            f"{HELD} --thermostat high-pass",
+            f"{HELD} --thermostat high-pass",
+        ),
+        (
+            [row(5.0, constrained=True, rigid_water=True)],
+            "--outer-fs 5 --inner-fs 1 --hydrogen-mass-Da 4 --rigid-water",
+            "--outer-fs 5 --inner-fs 1 --hydrogen-mass-Da 4 --rigid-water",
         ),
         # of what reaches the same step, the plainest
         (

@@ -104,7 +104,7 @@ def arguments(row: dict[str, Any], friction_per_ps: float, temperature_K: float)
     if more:
         found["hydrogen_friction_per_ps"] = setup.friction
     if setup.constrained:
-        found["constrain_hydrogens"] = True
+        found["rigid_water" if setup.rigid_water else "constrain_hydrogens"] = True
     thermostat = "high-pass" if setup.high_pass else "langevin"
     by_itself = chosen(
         "auto",

@@ -23,8 +23,8 @@ class Point:
         Of the Langevin thermostat for heavy atoms and hydrogens.
     high_pass : bool
         Whether the noise is coloured: ``friction_per_ps`` on slow motion, more on fast.
-    constrained : bool
-        Whether bonds to hydrogen are held.
+    constrained, rigid_water : bool
+        Whether bonds to hydrogen are held, and the distance of both hydrogens of a water as well.
     """
 
     outer_fs: float
@@ -34,12 +34,17 @@ class Point:
     hydrogen_friction_per_ps: float
     high_pass: bool = False
     constrained: bool = False
+    rigid_water: bool = False
 
     @property
     def setup(self) -> "Setup":
         """What it has in common with points of other time steps."""
         return Setup(
-            self.hydrogen_mass_Da, self.hydrogen_friction_per_ps, self.high_pass, self.constrained
+            self.hydrogen_mass_Da,
+            self.hydrogen_friction_per_ps,
+            self.high_pass,
+            self.constrained,
+            self.rigid_water,
         )
 
 
@@ -52,7 +57,7 @@ class Setup(NamedTuple):
         Mass of hydrogens, Da; 0: natural.
     friction : float
         Of hydrogens, 1/ps.
-    high_pass, constrained : bool
+    high_pass, constrained, rigid_water : bool
         As in `Point`.
     """
 
@@ -60,6 +65,7 @@ class Setup(NamedTuple):
     friction: float
     high_pass: bool
     constrained: bool
+    rigid_water: bool
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "Setup":
@@ -70,7 +76,7 @@ class Setup(NamedTuple):
         """Say what it is, beside the friction of all atoms."""
         name = f"H of {self.hmr:g} Da" if self.hmr else "natural masses"
         if self.constrained:
-            name += ", bonds held"
+            name += ", rigid water" if self.rigid_water else ", bonds held"
         if self.high_pass:
             name += ", high-pass noise"
         more = self.friction != friction_per_ps
@@ -95,6 +101,8 @@ class ScanSettings:
         Whether coloured noise is scanned, with the heaviest hydrogens.
     constrain_hydrogens : bool
         Whether held bonds are scanned, with the heaviest hydrogens.
+    rigid_water : bool
+        Whether the distance of both hydrogens of a water is held there, too.
     constrained_inner_fs : float
         Inner step with held bonds; outer steps that are no multiples are left out.
     picoseconds : float
@@ -112,6 +120,7 @@ class ScanSettings:
     hydrogen_friction_per_ps: tuple[float, ...]
     high_pass: bool
     constrain_hydrogens: bool
+    rigid_water: bool
     constrained_inner_fs: float
     temperature_K: float
     picoseconds: float
@@ -160,20 +169,21 @@ class ScanSettings:
     def points(self) -> Iterator[Point]:
         """Single steps with natural masses first, which the others are compared with."""
         usual, heaviest = self.friction_per_ps, self.heaviest_Da
-        yield self._point(Setup(0.0, usual, False, False), self.inner_fs, self.inner_fs)
-        setups = [Setup(mass, usual, False, False) for mass in sorted(self.hydrogen_mass_Da)]
-        setups += [
-            Setup(heaviest, more, False, False) for more in sorted(self.hydrogen_friction_per_ps)
-        ]
+        natural = Setup(0.0, usual, high_pass=False, constrained=False, rigid_water=False)
+        heavy = natural._replace(hmr=heaviest)
+        yield self._point(natural, self.inner_fs, self.inner_fs)
+        setups = [natural._replace(hmr=mass) for mass in sorted(self.hydrogen_mass_Da)]
+        setups += [heavy._replace(friction=f) for f in sorted(self.hydrogen_friction_per_ps)]
         if self.high_pass:
-            setups.append(Setup(heaviest, usual, True, False))
+            setups.append(heavy._replace(high_pass=True))
         for setup in setups:
             for outer in sorted(self.outer_fs):
                 inner = outer / max(1, round(outer / self.inner_fs))
                 yield self._point(setup, outer, inner)
         if self.constrain_hydrogens:
+            held = heavy._replace(constrained=True, rigid_water=self.rigid_water)
             for high_pass in (False, True)[: 1 + self.high_pass]:
-                setup = Setup(heaviest, usual, high_pass, True)
+                setup = held._replace(high_pass=high_pass)
                 for outer in self.constrained_outer_fs:
                     yield self._point(setup, outer, self.constrained_inner_fs)
 
@@ -186,4 +196,5 @@ class ScanSettings:
             hydrogen_friction_per_ps=setup.friction,
             high_pass=setup.high_pass,
             constrained=setup.constrained,
+            rigid_water=setup.rigid_water,
         )

@@ -66,6 +66,7 @@ def resonance(
     hydrogen_friction_per_ps: Sequence[float] = (20.0,),
     high_pass: bool = True,
     constrain_hydrogens: bool | None = None,
+    rigid_water: bool = False,
     constrained_inner_fs: float = 2.0,
     purpose: str = "dynamics",
     temperature_K: float = 300.0,
@@ -107,6 +108,8 @@ def resonance(
     constrain_hydrogens : bool, optional
         Whether held bonds to hydrogen are scanned, with the heaviest hydrogens; by default where
         they can be held.
+    rigid_water : bool
+        Whether the distance of both hydrogens of a water molecule is held there, too.
     constrained_inner_fs : float
         Inner step with held bonds, fs; outer steps that are no multiples are left out there.
     purpose : str
@@ -147,6 +150,14 @@ def resonance(
     target = target if json_file is None else Path(json_file)
     check_output(target, name="json_file", suffix=".json", force=force)
     atoms = read_structure(structure, tell=tell)
+    if rigid_water:
+        if constrain_hydrogens is False:
+            raise UserError(
+                "rigid_water=True with constrain_hydrogens=False: it holds all bonds to hydrogen; "
+                "leave one of the two out."
+            )
+        held_pairs(atoms, rigid_water=True)  # says where there is no water
+        constrain_hydrogens = True
     settings = ScanSettings(
         teacher=teacher,
         student=student,
@@ -157,6 +168,7 @@ def resonance(
         hydrogen_friction_per_ps=tuple(hydrogen_friction_per_ps),
         high_pass=high_pass,
         constrain_hydrogens=_can_hold(atoms, constrain_hydrogens, tell),
+        rigid_water=rigid_water,
         constrained_inner_fs=constrained_inner_fs,
         temperature_K=temperature_K,
         picoseconds=picoseconds,

@@ -94,7 +94,7 @@ def _held(
     atoms: Atoms, student: Potential, settings: ScanSettings, state: ScanState, report: Progress
 ) -> Distances:
     """Return bonds to hydrogen at the average lengths of the student, which are kept."""
-    pairs = held_pairs(atoms)
+    pairs = held_pairs(atoms, rigid_water=settings.rigid_water)
     if state.lengths_A is None:
         state.lengths_A = average_lengths(
             atoms,
