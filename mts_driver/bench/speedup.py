@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "inner_fs": 1.0,
     "friction_outer_fs": (),
     "constrained_outer_fs": (12.0,),
-    "rigid_outer_fs": (20.0,),
+    "rigid_outer_fs": (),
     "mode": "unix",
 }
 COLUMNS: Columns = {

@@ -74,8 +74,8 @@ def bench(
     rigid_outer_fs: Annotated[
         str | None,
         typer.Option(
-            help="More --outer-fs, with water rigid as well and inner steps of about 4 fs; 20 by "
-            "default. For speedup."
+            help="The same with rigid water as well and inner steps of about 4 fs, for water. For "
+            "speedup."
         ),
     ] = None,
     mode: Annotated[

@@ -91,8 +91,8 @@ def test_peers(tmp_path):
 
 @pytest.mark.slow
 def test_speedup(tmp_path):
-    options = ("--outer-fs", "4,8", "--friction-outer-fs", "8", "--mode", "shm")
-    result, text = run_bench(tmp_path, "speedup", *options)
+    options = ("--outer-fs", "4,8", "--friction-outer-fs", "8", "--rigid-outer-fs", "20")
+    result, text = run_bench(tmp_path, "speedup", *options, "--mode", "shm")
     assert len(result["rows"]) == 9 and result["notes"] == []
     baselines = ("1 fs", "2 fs HMR", "4 fs held")
     assert_measured(result["rows"], SPEED | {f"speedup vs {name}" for name in baselines})
