@@ -192,8 +192,10 @@ def conserved_energy(state: MDState) -> Tensor:
     """Return kinetic + teacher energy - heat of each replica, eV: constant but for the error.
 
     The error is of second order without a thermostat and for a single inner step. With the
-    thermostat inside ``n > 1`` inner steps a random walk without a drift comes on top, since the
-    slow force does work on velocities that O changes between two slow kicks; its spread is of first
-    order in the outer step. It does not bias averages; measure drifts without a thermostat.
+    thermostat inside ``n > 1`` inner steps the slow force does work on velocities that O changes
+    between two slow kicks. Its spread is a random walk, of first order in the outer step, and its
+    mean climbs, by γ Δt² <F_slow²> / (12 m) per degree of freedom and time: what a slow kick adds
+    to velocities is taken back by the next one, but for the part that the friction γ took before.
+    That is no heating, and does not bias averages; measure drifts without a thermostat.
     """
     return kinetic_energy(state.velocities, state.masses) + potential_energy(state) - state.heat

@@ -168,7 +168,8 @@ def conserved_energy(axes: Axes, run: Run, results: dict[str, Any]) -> None:
         axes.text(
             0.03,
             0.03,
-            "with a thermostat in the inner loop this is\na random walk; drift is a matter for NVE",
+            "with a thermostat in the inner loop this is a walk\n"
+            "that climbs without heating; drift is for NVE",
             transform=axes.transAxes,
             color="0.4",
             fontsize="small",

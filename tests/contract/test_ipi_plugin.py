@@ -131,7 +131,7 @@ def test_two_levels_conserve_energy_to_second_order(load):
 )
 def test_heat_is_accounted_for(load, mode, dynamics, beads):
     # not to second order: the slow force does work on velocities that the thermostat changes
-    # between two of its kicks, a random walk without a drift
+    # between two of its kicks
     simulation = load(mode=mode, dynamics=dynamics, beads=beads, timestep_fs=0.2)
     energy, heat = spread(simulation, 0.2)
     assert energy < 2e-3 * heat

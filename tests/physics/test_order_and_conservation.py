@@ -90,6 +90,33 @@ def test_heat_is_what_the_thermostat_put_in(splitting, levels):
     assert abs(kinetic.mean() - expected) < 4 * kinetic.std() / 200**0.5
 
 
+def test_friction_lets_the_conserved_energy_climb_without_heating():
+    """By γ Δt² <F_slow²> / (12 m) per degree of freedom and time, of harmonic oscillators."""
+    springs = (Analytic(lambda x, k=k: 0.5 * k * x.square().sum((-2, -1))) for k in (1.4, 1.0))
+    levels, replicas, kT, friction, timestep = TwoLevel(*springs, clip=None), 4000, 1.0, 0.2, 0.5
+    generator = torch.Generator().manual_seed(2)
+    x, v = torch.randn(2, replicas, 1, 3, generator=generator, dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64)
+    start, energies = initial_state(x * (kT / 1.4) ** 0.5, v * kT**0.5, one), []
+    end = run(
+        *(start, levels, respa_baoab(3)),
+        steps=400,
+        timestep=timestep,
+        bath=Bath(kT=kT, friction=friction),
+        seed=3,
+        on_step=lambda s: energies.append(conserved_energy(s)),
+    )
+    climb = (energies[-1] - energies[99]) / (300 * timestep) / 3
+    slow_square = 0.4**2 * kT / 1.4
+    expected = friction * timestep**2 * slow_square / 12
+    error = climb.std().item() / replicas**0.5
+    assert error < 0.05 * expected
+    # the next order of the step adds a few per cent
+    assert climb.mean().item() == pytest.approx(expected, abs=0.05 * expected + 3 * error)
+    square = end.positions.square().mean().item()
+    assert square == pytest.approx(kT / 1.4, rel=4 * (2 / (3 * replicas)) ** 0.5)
+
+
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_engine_is_algorithm_1(n):
     positions, velocities, masses = chain_state()
