@@ -6,6 +6,7 @@ The same drifts along the manifold and projections as in the loop of a driver, o
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ipi.engine.thermostats import ThermoGLE, ThermoLangevin, ThermoSVR
@@ -146,7 +147,9 @@ class HeldDistances:
 
 def _check(integrator) -> None:
     """Refuse what distances cannot be held beside."""
-    thermostat = getattr(integrator, "thermostat", None) if hasattr(integrator, "tstep") else None
+    thermostat: Any = getattr(integrator, "thermostat", None)
+    if not hasattr(integrator, "tstep"):
+        thermostat = None
     checks = (
         (
             integrator.beads.nbeads > 1,

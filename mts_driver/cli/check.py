@@ -28,7 +28,10 @@ def check(
     outer_fs: Annotated[float, typer.Option(help="Outer time step (teacher), fs.")] = 6.0,
     inner_fs: Annotated[
         float | None,
-        typer.Option(help="Inner time step (student), fs (default: about 1, a part of the outer)."),
+        typer.Option(
+            help="Inner time step (student), fs (default: about 1, 2 with held bonds, 4 with rigid "
+            "water; a part of the outer)."
+        ),
     ] = None,
     hydrogen_mass_Da: Annotated[
         float,
@@ -52,6 +55,19 @@ def check(
             "the second beyond 6 fs, as `mts prepare`."
         ),
     ] = "auto",
+    constrain_hydrogens: Annotated[
+        bool,
+        typer.Option(
+            "--constrain-hydrogens",
+            help="Hold bonds to hydrogen at their averages over 1 ps of the student.",
+        ),
+    ] = False,
+    rigid_water: Annotated[
+        bool,
+        typer.Option(
+            "--rigid-water", help="The same, and the distance of both hydrogens of a water."
+        ),
+    ] = False,
     equilibrate_ps: Annotated[
         float,
         typer.Option(
@@ -98,6 +114,8 @@ def check(
             friction_per_ps=friction_per_ps,
             hydrogen_friction_per_ps=hydrogen_friction_per_ps,
             thermostat=thermostat,
+            constrain_hydrogens=constrain_hydrogens,
+            rigid_water=rigid_water,
             equilibrate_ps=equilibrate_ps,
             seed=seed,
             device=device,
@@ -134,6 +152,8 @@ def _table(found: dict[str, Any]) -> Table:
     row("simulated", found["simulated_ps"], "{:.4g} ps")
     table.add_row("outer, inner step", f"{found['outer_fs']:g}, {found['inner_fs']:.4g} fs")
     row("noise", found["thermostat"], "{}")
+    for kind, length_A in (found["bond_lengths_A"] or {}).items():
+        table.add_row(f"held, {kind}", f"{length_A:.4f} Å")
     for name, measured in found["temperature_at_O_K"].items():
         row(f"temperature at O, {name} atoms", measured, _with_error(measured, ".1f") + " K")
     table.add_row("holes, hard frames", f"{found['holes']}, {found['hard_frames']}")

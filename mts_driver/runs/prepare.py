@@ -200,6 +200,7 @@ def prepare(
     from mts_driver.runs.input.settings import RunSettings
     from mts_driver.runs.run_folder import write_run_folder
     from mts_driver.simulation.bond_lengths import average_lengths
+    from mts_driver.simulation.equilibrate import MOST_FLEXIBLE_FS
     from mts_driver.simulation.settle import settle
     from mts_driver.structures.files import read_atoms, read_structure
     from mts_driver.structures.fixed import held_atoms, moving_atoms
@@ -286,7 +287,7 @@ def prepare(
         minimise=minimise,
         equilibrate_ps=equilibrate_ps,
         temperature_K=temperature_K,
-        timestep_fs=protocol.inner_fs,
+        timestep_fs=min(protocol.inner_fs, MOST_FLEXIBLE_FS) if constrained else protocol.inner_fs,
         seed=seed,
         tell=tell,
         report=report,

@@ -9,6 +9,7 @@ from ase import Atoms
 from torch import Tensor
 
 from integrators.bath import Bath
+from integrators.constraints import BondsLost, Constraints
 from integrators.degrees_of_freedom import hottest_by_chance
 from integrators.engine import OpObserver, StepObserver, run
 from integrators.levels import SingleLevel, TwoLevel
@@ -141,6 +142,7 @@ def advance(
     *,
     look: StepObserver,
     on_op: OpObserver | None = None,
+    constraints: Constraints | None = None,
 ) -> MDState | None:
     """Run RESPA-BAOAB from a state of any step to the last one of the protocol.
 
@@ -152,11 +154,14 @@ def advance(
         Sees the state with all forces known: the one given, and that after every outer step.
     on_op : callable, optional
         Sees the state after every operation of the splitting.
+    constraints : Constraints, optional
+        Distances that are held; the state is on their manifold.
 
     Returns
     -------
     MDState or None
-        None if the trajectory blew up: too hot (see `hottest`), or ``look`` said so.
+        None if the trajectory blew up: too hot (see `hottest`), bonds that are held were lost, or
+        ``look`` said so.
     """
     levels = SingleLevel(student) if teacher is None else TwoLevel(teacher, student)
     atoms = int(state.masses.isfinite().sum())
@@ -184,6 +189,7 @@ def advance(
             seed=protocol.seed,
             on_step=look,
             on_op=watch_heat,
+            constraints=constraints,
         )
-    except BlownUp:
+    except (BlownUp, BondsLost):
         return None

@@ -36,6 +36,8 @@ class Tally:
         Outer steps of the run.
     labelled : bool
         Whether there is a teacher to compare with.
+    lost_degrees : Tensor of shape (N,), optional
+        Degrees of freedom that atoms have lost to distances that are held.
 
     Attributes
     ----------
@@ -43,11 +45,19 @@ class Tally:
         All that a restarted run has to know.
     """
 
-    def __init__(self, atoms: Atoms, *, steps: int, labelled: bool) -> None:
+    def __init__(
+        self,
+        atoms: Atoms,
+        *,
+        steps: int,
+        labelled: bool,
+        lost_degrees: torch.Tensor | None = None,
+    ) -> None:
         hydrogen = torch.tensor(atoms.numbers == 1)
         kinds = {"H": hydrogen, "heavy": ~hydrogen}
         kinds = {name: mask for name, mask in kinds.items() if bool(mask.any())}
-        self._thermometer = Thermometer(kinds, torch.tensor(moving_atoms(atoms)))
+        moves = torch.tensor(moving_atoms(atoms))
+        self._thermometer = Thermometer(kinds, moves, lost_degrees)
         self._counts = self._thermometer.atoms
         self._groups = force_groups(atoms) if labelled else {}
         self._labelled = labelled

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,15 @@ from ase import Atoms
 from integrators.state import MDState, Potential
 from mts_driver.progress import Progress
 from mts_driver.simulation.dynamics import DynamicsSettings, advance, friction_of, thermal_start
-from mts_driver.simulation.equilibrate import EQUILIBRATION_FRICTION_PER_PS
-from mts_driver.simulation.relax import relax
 from mts_driver.structures.files import fingerprint
+from mts_driver.structures.held_bonds import held_pairs
+from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.validation.check_observers import CheckRun
+from mts_driver.validation.check_start import averages_held, settled, thermal_start_of
 from mts_driver.validation.check_state import SAVE_EVERY_S, StateFile
+from mts_driver.validation.held import Held
 
 STATE_FILE = "state.pt"
-RELAX_STEPS = 200
-SETTLING_SHARE, LONGEST_SETTLING_PS = 0.2, 1.0
-"""The liquid that a student has equilibrated gives off heat when the teacher joins. It does so with
-strong friction, for so long in proportion to the run, before anything is measured."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,13 @@ class CheckSettings:
     equilibrate_ps: float
     seed: int
     thermostat: str = "langevin"
+    constrain_hydrogens: bool = False
+    rigid_water: bool = False
+
+    @property
+    def constrained(self) -> bool:
+        """Whether anything is held."""
+        return self.constrain_hydrogens or self.rigid_water
 
     def protocol(self, numbers: Sequence[int]) -> DynamicsSettings:
         """Return how atoms with these atomic numbers are run.
@@ -117,6 +121,9 @@ def check(
     """
     protocol = settings.protocol(atoms.numbers)
     cold = thermal_start(atoms, protocol)  # finds masses that cannot be repartitioned
+    rigid = settings.rigid_water
+    if settings.constrained:
+        held_pairs(atoms, rigid_water=rigid)  # finds what cannot be held
     work.mkdir(parents=True, exist_ok=True)
     file = StateFile(
         work / STATE_FILE,
@@ -125,77 +132,46 @@ def check(
         force=force,
     )
     saved = file.load()
-    run = CheckRun(atoms, protocol, file, saved, report, labelled=teacher is not None)
     start: MDState | None
+    held: Held | None = None
     if saved is None:
-        settled = _settled(atoms, teacher, student, protocol, settings.equilibrate_ps, report)
-        start = None if settled is None else thermal_start(settled, protocol)
+        hold = averages_held(atoms, student, protocol, rigid_water=rigid, report=report)
+        there, held = settled(
+            *(atoms, teacher, student, protocol, settings.equilibrate_ps, report),
+            hold=hold if settings.constrained else None,
+        )
+        start = None if there is None else thermal_start_of(there, protocol, held)
     else:
+        if settings.constrained:
+            masses_Da = repartitioned_masses(atoms, settings.hydrogen_mass_Da)
+            held = Held(atoms, masses_Da, saved["lengths_A"], rigid)
         start = replace(
             cold,
             **{key: saved[key] for key in ("step", "positions", "velocities", "heat")},
             clip_events=torch.tensor(saved["clip_events"]),
             extra=saved.get("extra"),
         )
+    run = CheckRun(atoms, protocol, file, saved, report, labelled=teacher is not None, held=held)
     blown_up_in = "equilibration" if start is None else None
     if start is not None:
-        end = advance(start, teacher, student, protocol, look=run.look, on_op=run.tally.on_op)
+        end = advance(
+            *(start, teacher, student, protocol),
+            look=run.look,
+            on_op=run.tally.on_op,
+            constraints=None if held is None else held.constraints,
+        )
         run.close(blown_up=end is None)
         blown_up_in = "dynamics" if end is None else None
     found = {
         **asdict(settings),
         "atoms": len(atoms),
+        "bond_lengths_A": held and dict(held.lengths_A),
         "blown_up": blown_up_in is not None,
         "blown_up_in": blown_up_in,
         **run.results(),
         "threads": torch.get_num_threads(),
     }
     return {key: _finite(value) for key, value in found.items()}
-
-
-def _settled(
-    atoms: Atoms,
-    teacher: Potential | None,
-    student: Potential,
-    protocol: DynamicsSettings,
-    picoseconds: float,
-    report: Progress,
-) -> Atoms | None:
-    """Relaxed and equilibrated with the student, then beside the teacher; None if that blew up."""
-    if picoseconds == 0:
-        return atoms
-    relaxed, force = relax(
-        atoms,
-        student,
-        steps=RELAX_STEPS,
-        report=lambda step, force: report(f"relaxation, {force:.1f} eV/Å", step, RELAX_STEPS),
-    )
-    if not math.isfinite(force):
-        return None
-    settling_ps = min(SETTLING_SHARE * protocol.picoseconds, LONGEST_SETTLING_PS)
-    stages: list[tuple[str, Potential | None, float]] = [
-        ("equilibration with the student", None, picoseconds)
-    ]
-    if teacher is not None and 1e3 * settling_ps >= protocol.outer_fs:
-        stages.append(("settling beside the teacher", teacher, settling_ps))
-    for number, (stage, slow, length_ps) in enumerate(stages, start=1):
-        gentle = replace(
-            protocol,
-            picoseconds=length_ps,
-            friction_per_ps=EQUILIBRATION_FRICTION_PER_PS,
-            high_pass=False,
-            seed=protocol.seed + number,
-        )
-        tell = partial(_tell, report, stage, gentle.steps)
-        end = advance(thermal_start(relaxed, gentle), slow, student, gentle, look=tell)
-        if end is None:
-            return None
-        relaxed.positions = end.positions.numpy()
-    return relaxed
-
-
-def _tell(report: Progress, stage: str, steps: int, state: MDState) -> None:
-    report(stage, state.step, steps)
 
 
 def finish(work: Path) -> None:

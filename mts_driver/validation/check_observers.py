@@ -14,6 +14,7 @@ from mts_driver.simulation.resumable_watch import ResumableWatch
 from mts_driver.simulation.watched_run import Watcher
 from mts_driver.validation.averages import Tally
 from mts_driver.validation.check_state import StateFile
+from mts_driver.validation.held import Held
 
 
 class CheckRun:
@@ -33,6 +34,8 @@ class CheckRun:
         ``report(stage, done, total)``.
     labelled : bool
         Whether there is a teacher.
+    held : Held, optional
+        Bonds that are held.
 
     Attributes
     ----------
@@ -51,7 +54,9 @@ class CheckRun:
         report: Progress,
         *,
         labelled: bool,
+        held: Held | None = None,
     ) -> None:
+        self._held = held
         self._protocol, self._file, self._report = protocol, file, report
         self._labelled = labelled
         self._frames = {
@@ -60,7 +65,8 @@ class CheckRun:
         }
         self._watch = ResumableWatch(atoms, self._keep)
         self.watcher = Watcher(self._watch, protocol, labelled=labelled)
-        self.tally = Tally(atoms, steps=protocol.steps, labelled=labelled)
+        lost = None if held is None else held.lost_degrees
+        self.tally = Tally(atoms, steps=protocol.steps, labelled=labelled, lost_degrees=lost)
         self._clip_events, self._wall_s = 0, 0.0
         self._since: float | None = None
         if saved is not None:
@@ -119,6 +125,7 @@ class CheckRun:
             "done": self.watcher.done,
             "watch": self._watch.saved(),
             "sums": self.tally.sums,
+            "lengths_A": None if self._held is None else self._held.lengths_A,
         }
 
     def _elapsed_s(self) -> float:

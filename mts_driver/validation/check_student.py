@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from mts_driver.errors import UserError
 from mts_driver.files import check_output, require_writable, write_json
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.load import spec_for
@@ -56,6 +57,8 @@ def check(
     friction_per_ps: float = 1.0,
     hydrogen_friction_per_ps: float | None = None,
     thermostat: str = "auto",
+    constrain_hydrogens: bool = False,
+    rigid_water: bool = False,
     equilibrate_ps: float = 0.5,
     seed: int = 1,
     device: str = "cpu",
@@ -81,13 +84,17 @@ def check(
     picoseconds : float
         Length of the run, ps.
     outer_fs, inner_fs : float
-        Time steps of teacher and student, fs; the inner one is about 1 by default.
+        Time steps of teacher and student, fs; the inner one is about 1 by default, 2 where bonds
+        to hydrogen are held, and 4 with rigid water.
     hydrogen_mass_Da : float
         Mass of hydrogens, Da, taken from their heavy atoms; 0: natural.
     temperature_K, friction_per_ps, hydrogen_friction_per_ps : float
         Of the Langevin thermostat, K and 1/ps.
     thermostat : str
         ``langevin`` or ``high-pass``; ``auto``: what `mts_driver.prepare` would take.
+    constrain_hydrogens, rigid_water : bool
+        Whether bonds to hydrogen are held, and the distance of both hydrogens of a water molecule
+        as well, at their averages over 1 ps of the student.
     equilibrate_ps : float
         Dynamics with the student before, ps; 0 for none.
     seed : int
@@ -127,7 +134,9 @@ def check(
     folder = target.with_suffix("") if work is None else Path(work)
     require_writable(folder, name=f"work={str(folder)!r}")
     if inner_fs is None:
-        inner_fs = outer_fs / max(1, round(outer_fs)) if math.isfinite(outer_fs) else outer_fs
+        about_fs = 4.0 if rigid_water else 2.0 if constrain_hydrogens else 1.0
+        whole = max(1, round(outer_fs / about_fs)) if math.isfinite(outer_fs) else 1
+        inner_fs = outer_fs / whole
     settings = CheckSettings(
         student=student,
         student_sha256=sha256(file.read_bytes()).hexdigest(),
@@ -149,7 +158,14 @@ def check(
             friction_per_ps=friction_per_ps,
             hydrogen_friction=hydrogen_friction_per_ps is not None,
         ),
+        constrain_hydrogens=constrain_hydrogens,
+        rigid_water=rigid_water,
     )
+    if settings.constrained and hydrogen_friction_per_ps not in (None, friction_per_ps):
+        raise UserError(
+            "hydrogen_friction_per_ps with constrained hydrogens: atoms whose bond is held must "
+            "have one friction; leave one of the two out."
+        )
     numbers = atoms.numbers.tolist()
     settings.protocol(numbers)  # finds impossible numbers before models are loaded
     fast = load_potential(f"student:{file}", numbers, device=device)

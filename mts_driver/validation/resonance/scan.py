@@ -11,7 +11,7 @@ from integrators.constraints import Distances
 from integrators.state import Potential
 from mts_driver.progress import Progress
 from mts_driver.simulation.bond_lengths import average_lengths
-from mts_driver.simulation.equilibrate import equilibrate
+from mts_driver.simulation.equilibrate import MOST_FLEXIBLE_FS, equilibrate
 from mts_driver.structures.files import fingerprint
 from mts_driver.structures.held_bonds import distances, held_pairs
 from mts_driver.structures.masses import repartitioned_masses
@@ -21,9 +21,6 @@ from mts_driver.validation.resonance.point import run_point
 from mts_driver.validation.resonance.points import Point, ScanSettings
 from mts_driver.validation.resonance.row import as_row
 from mts_driver.validation.resonance.scan_state import ScanState
-
-MOST_INNER_FS = 1.0
-"""Of flexible bonds, in what comes before the scan."""
 
 
 def scan(
@@ -84,7 +81,7 @@ def _equilibrated(
         student,
         temperature_K=settings.temperature_K,
         picoseconds=settings.equilibrate_ps,
-        timestep_fs=min(settings.inner_fs, MOST_INNER_FS),
+        timestep_fs=min(settings.inner_fs, MOST_FLEXIBLE_FS),
         seed=settings.seed,
         report=lambda step, of: report("equilibration with the student", step, of),
     )
@@ -102,7 +99,7 @@ def _held(
             student,
             pairs,
             temperature_K=settings.temperature_K,
-            timestep_fs=min(settings.inner_fs, MOST_INNER_FS),
+            timestep_fs=min(settings.inner_fs, MOST_FLEXIBLE_FS),
             seed=settings.seed,
             report=lambda step, of: report("average bond lengths", step, of),
         )
