@@ -115,16 +115,17 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize(
-    ("student", "thermostat"),
+    ("student", "choices"),
     [
-        (Springs(), "langevin"),
-        (Springs(push=20.0), "langevin"),
-        (Springs(), "high-pass"),
+        (Springs(), {}),
+        (Springs(push=20.0), {}),
+        (Springs(), {"thermostat": "high-pass"}),
+        (Springs(), {"thermostat": "high-pass", "rigid_water": True}),
     ],
-    ids=["good", "with holes", "coloured noise"],
+    ids=["good", "with holes", "coloured noise", "rigid"],
 )
-def test_a_killed_check_is_the_uninterrupted_one(tmp_path, student, thermostat):
-    how = {"picoseconds": 0.9, "equilibrate_ps": 0, "thermostat": thermostat}
+def test_a_killed_check_is_the_uninterrupted_one(tmp_path, student, choices):
+    how = {"picoseconds": 0.9, "equilibrate_ps": 0, **choices}
 
     def kill(stage, done, _):
         if stage.startswith("dynamics") and done == 55:
@@ -142,6 +143,24 @@ def test_a_killed_check_is_the_uninterrupted_one(tmp_path, student, thermostat):
     frames = {p.name: p.read_text() for p in (tmp_path / "whole").glob("*.extxyz")}
     assert frames == {p.name: p.read_text() for p in (tmp_path / "parts").glob("*.extxyz")}
     assert bool(frames) == bool(student.push)
+
+
+def test_bonds_are_held_at_the_averages_of_the_student(tmp_path):
+    found = checked(
+        tmp_path,
+        Springs(),
+        Springs(),
+        **{"picoseconds": 6.0, "outer_fs": 12.0, "inner_fs": 4.0, "thermostat": "high-pass"},
+        friction_per_ps=20.0,
+        rigid_water=True,
+    )
+    lengths_A = found["bond_lengths_A"]
+    assert lengths_A == pytest.approx({"O(HH)-H": 0.97, "H-O-H": 1.51}, abs=0.02)
+    # over the sum of covalent radii, at every step
+    assert found["longest_xh_bond_ratio"] == pytest.approx(lengths_A["O(HH)-H"] / 0.97, abs=1e-6)
+    for measured in found["temperature_at_O_K"].values():
+        assert abs(measured["mean"] - 300) < 60
+    assert problems(found) == []
 
 
 def test_the_state_of_another_check_is_not_continued(tmp_path):
