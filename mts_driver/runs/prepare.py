@@ -10,7 +10,7 @@ from mts_driver.errors import UserError
 from mts_driver.files import require_writable
 from mts_driver.progress import Progress
 from mts_driver.runs.input.mode import MODES, fastest
-from mts_driver.thermostats import BEYOND_FS, CUTOFF_PER_CM, HIGH_FRICTION_PER_PS, chosen
+from mts_driver.thermostats import CUTOFF_PER_CM, HIGH_FRICTION_PER_PS, chosen
 
 Tell = Callable[[str], None]
 
@@ -206,7 +206,7 @@ def prepare(
     from mts_driver.structures.fixed import held_atoms, moving_atoms
     from mts_driver.structures.held_bonds import (
         distances,
-        has_heavy_bonds,
+        heavy_bonds_warning,
         held_pairs,
         on_manifold,
     )
@@ -307,11 +307,10 @@ def prepare(
         atoms.positions, _ = on_manifold(atoms, masses_Da, held)
         kinds = ", ".join(f"{kind} {length:.4f} Å" for kind, length in lengths_A.items())
         tell(f"{len(held.pairs)} distances are held: {kinds}")
-        if outer_fs > BEYOND_FS and not protocol.high_pass and has_heavy_bonds(atoms):
-            tell(
-                "warning: bonds between heavy atoms are not held, and resonate with the outer step "
-                "(half a period of C=O is 9.8 fs): leave --thermostat high-pass, which damps them"
-            )
+        steps_fs = {"outer_fs": outer_fs, "inner_fs": protocol.inner_fs}
+        warning = heavy_bonds_warning(atoms, **steps_fs, high_pass=protocol.high_pass)
+        if warning:
+            tell(f"warning: {warning}")
     if protocol.high_pass:
         tell(
             f"coloured noise (--thermostat high-pass): {friction_per_ps:g}/ps on slow motion, "

@@ -13,9 +13,12 @@ from mts_driver.structures.bonds import bonded_pairs
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import hydrogen_bonds_to_heavy
 from mts_driver.structures.tensors import cell_of, inertial_masses
+from mts_driver.thermostats import BEYOND_FS
 
 LONGEST_A = 2.5
 """Å; longer is no bond to a hydrogen, nor the distance of two in a water molecule."""
+LONGEST_WITH_HEAVY_BONDS_FS = 12.0, 2.0
+"""Outer and inner steps that organic molecules in water have been tried with."""
 Lengths = Mapping[str, float]
 
 
@@ -103,10 +106,31 @@ def distances(pairs: Mapping[str, np.ndarray], lengths_A: Lengths) -> Distances:
     return Distances(together, np.concatenate([np.zeros(0), *found]))
 
 
-def has_heavy_bonds(atoms: Atoms) -> bool:
-    """Return whether atoms other than hydrogen are bonded to each other: these bonds are free."""
+def heavy_bonds_warning(
+    atoms: Atoms, *, outer_fs: float, inner_fs: float, high_pass: bool
+) -> str | None:
+    """Return what speaks against such steps where bonds between heavy atoms are free, or None."""
     pairs = bonded_pairs(atoms)
-    return bool(((atoms.numbers[pairs.i] != 1) & (atoms.numbers[pairs.j] != 1)).any())
+    if not ((atoms.numbers[pairs.i] != 1) & (atoms.numbers[pairs.j] != 1)).any():
+        return None
+    free = "bonds between heavy atoms are not held"
+    longest_fs, longest_inner_fs = LONGEST_WITH_HEAVY_BONDS_FS
+    if outer_fs > BEYOND_FS and not high_pass:
+        return (
+            f"{free}, and resonate with the outer step (half a period of C=O is 9.8 fs): leave "
+            "--thermostat high-pass, which damps them"
+        )
+    if outer_fs > longest_fs:
+        return (
+            f"{free}, and have been tried with outer steps of up to {longest_fs:g} fs, not "
+            f"{outer_fs:g}: run `mts check` first"
+        )
+    if inner_fs > longest_inner_fs:
+        return (
+            f"{free}, and vibrate too fast for inner steps of {inner_fs:g} fs: give --inner-fs "
+            f"{longest_inner_fs:g}"
+        )
+    return None
 
 
 def parse_lengths(text: str) -> dict[str, float]:

@@ -17,7 +17,12 @@ from mts_driver.errors import UserError
 from mts_driver.runs.input.read import read_input
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
-from mts_driver.structures.held_bonds import distances, has_heavy_bonds, held_pairs, parse_lengths
+from mts_driver.structures.held_bonds import (
+    distances,
+    heavy_bonds_warning,
+    held_pairs,
+    parse_lengths,
+)
 from mts_driver.super_resolution.files.stored import read_stored
 from mts_driver.super_resolution.fillers import filler
 from mts_driver.super_resolution.ways.replay import read_physics
@@ -259,7 +264,6 @@ def test_kinds_of_bonds_know_their_neighbours():
         "C(CHHH)-H": 3,
     }
     found = distances(pairs, {"C-H": 1.09, "O-H": 0.97, "C(CHHH)-H": 1.1})
-    assert has_heavy_bonds(atoms) and not has_heavy_bonds(molecule("H2O"))
     assert sorted(found.lengths) == [0.97, 1.09, 1.09, 1.1, 1.1, 1.1]
     with pytest.raises(UserError, match="lacks O"):
         distances(pairs, {"C-H": 1.09})
@@ -269,6 +273,25 @@ def test_kinds_of_bonds_know_their_neighbours():
     with pytest.raises(UserError, match="no hydrogen"):
         held_pairs(molecule("N2"))
     assert parse_lengths("O-H=0.98, C-H=1.09") == {"O-H": 0.98, "C-H": 1.09}
+
+
+@pytest.mark.parametrize(
+    ("outer_fs", "inner_fs", "high_pass", "said"),
+    [
+        (12.0, 2.0, True, None),
+        (6.0, 2.0, False, None),
+        (12.0, 2.0, False, "leave --thermostat high-pass"),
+        (16.0, 2.0, True, "up to 12 fs, not 16"),
+        (12.0, 4.0, True, "give --inner-fs 2"),
+    ],
+)
+def test_steps_that_bonds_between_heavy_atoms_do_not_stand_are_warned_of(
+    outer_fs, inner_fs, high_pass, said
+):
+    how = {"outer_fs": outer_fs, "inner_fs": inner_fs, "high_pass": high_pass}
+    found = heavy_bonds_warning(molecule("CH3CH2OH"), **how)
+    assert found is None if said is None else said in found
+    assert heavy_bonds_warning(molecule("H2O"), **how) is None
 
 
 def test_inputs_of_white_noise_are_what_they_were(tmp_path):
