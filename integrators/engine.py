@@ -102,14 +102,15 @@ def _thermostat(
 ) -> MDState:
     if bath.coloured is None:
         return ornstein_uhlenbeck(state, dt, bath, noise(state.step, k, state.velocities))
-    draws = bath.coloured.draws(held=constraints is not None)
+    held = constraints is not None and constraints.count > 0
+    draws = bath.coloured.draws(held=held)
     like = state.velocities.new_empty((draws, *state.velocities.shape))
     if state.extra is None:
         # no operation has this number
         first = noise(state.step, start, like[: bath.coloured.extra])
         state = thermal_extra(state, bath, first)
     drawn = noise(state.step, k, like)
-    if constraints is not None:
+    if constraints is not None and held:
         state = fill_across(state, bath, constraints, drawn[-1])
     return generalised_langevin(state, dt, bath, drawn[: bath.coloured.extra + 1])
 
