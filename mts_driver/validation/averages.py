@@ -55,6 +55,9 @@ class Tally:
     ) -> None:
         hydrogen = torch.tensor(atoms.numbers == 1)
         kinds = {"H": hydrogen, "heavy": ~hydrogen}
+        if (solute := force_groups(atoms).get("solute")) is not None:
+            # a dozen atoms that are 30 K too hot warm six hundred by less than one
+            kinds |= {"solute H": hydrogen & solute, "solute heavy": ~hydrogen & solute}
         kinds = {name: mask for name, mask in kinds.items() if bool(mask.any())}
         moves = torch.tensor(moving_atoms(atoms))
         self._thermometer = Thermometer(kinds, moves, lost_degrees)

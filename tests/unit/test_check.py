@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from ase.build import molecule
 from ase.io import read, write
 from typer.testing import CliRunner
 
+from integrators.splitting import OU
 from integrators.state import Evaluation, initial_state
 from mts_driver.cli.check import check as command
 from mts_driver.cli.command import Command
 from mts_driver.errors import UserError
 from mts_driver.structures.files import read_structure
 from mts_driver.structures.solutes import force_groups, solute_weights
+from mts_driver.units import BOLTZMANN_EV_K
 from mts_driver.validation.averages import Tally
 from mts_driver.validation.check import STATE_FILE, CheckSettings, check, finish
 from mts_driver.validation.criteria import problems
@@ -268,6 +271,33 @@ def test_a_hydrogen_that_falls_onto_another_molecule():
         assert found["broken_bonds"] == 0
     found |= {"blown_up": False, "holes": 0, "temperature_at_O_K": {}}
     assert problems(found) == ["bonds between atoms that were apart at the start: 1 N–H"]
+
+
+def test_a_hot_solute_does_not_hide_in_its_solvent():
+    """Methane at 350 K among thirty waters at 300 K; all hydrogens are 4 K off, heavy atoms 2."""
+    atoms = molecule("CH4")
+    for k in range(30):
+        water = molecule("H2O")
+        water.positions += [4.0 * (k + 1), 0.0, 0.0]
+        atoms += water
+    masses = torch.tensor(atoms.get_masses())
+    kelvin = torch.full(masses.shape, 300.0, dtype=torch.float64)
+    kelvin[:5] = 350.0
+    speed = (BOLTZMANN_EV_K * kelvin / masses).sqrt()
+    state = initial_state(torch.tensor(atoms.positions), speed[:, None].expand(-1, 3), masses)
+    tally = Tally(atoms, steps=400, labelled=False)
+    for step in range(1, 401):
+        tally.on_op(0, OU(Fraction(1)), state)
+        tally.end_step(step)
+    found = tally.results() | {"blown_up": False, "holes": 0, "temperature_K": 300.0}
+    found |= {"friction_per_ps": 1.0, "hydrogen_friction_per_ps": 1.0, "simulated_ps": 4.0}
+    means = {name: round(t["mean"]) for name, t in found["temperature_at_O_K"].items()}
+    assert means["solute H"] == means["solute heavy"] == 350
+    assert 300 < means["H"] < 305 and 300 < means["all"] < 305
+    assert problems(found) == [
+        "solute H atoms are +50 K off",
+        "solute heavy atoms are +50 K off",
+    ]
 
 
 def test_numbers_that_make_no_sense(tmp_path):
