@@ -278,11 +278,11 @@ def test_kinds_of_bonds_know_their_neighbours():
 @pytest.mark.parametrize(
     ("outer_fs", "inner_fs", "high_pass", "said"),
     [
-        (12.0, 2.0, True, None),
+        (8.0, 2.0, True, None),
         (6.0, 2.0, False, None),
         (12.0, 2.0, False, "leave --thermostat high-pass"),
-        (16.0, 2.0, True, "up to 12 fs, not 16"),
-        (12.0, 4.0, True, "give --inner-fs 2"),
+        (12.0, 2.0, True, "more than 8 fs, here 12"),
+        (8.0, 4.0, True, "give --inner-fs 2"),
     ],
 )
 def test_steps_that_bonds_between_heavy_atoms_do_not_stand_are_warned_of(
