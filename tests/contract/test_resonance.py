@@ -99,7 +99,9 @@ def test_coloured_noise_and_held_bonds_with_the_packaged_pair(water):
     done = scan(water, "--ps", "0.12", "--equilibrate-ps", "0", *options)
     assert done.returncode == 0, done.stderr
     found = json.loads((water / "scan.json").read_text())
-    white, friction, coloured, held = found["scan"]
+    white, friction, coloured, held, both = found["scan"]
+    assert both["high_pass"] and both["constrained"] and not held["high_pass"]
+    assert both["drift_meV_atom_ps"] == held["drift_meV_atom_ps"]
     assert coloured["high_pass"] and held["constrained"] and not white["constrained"]
     assert coloured["drift_meV_atom_ps"] == friction["drift_meV_atom_ps"]
     # a tenth of a picosecond does not show vibrations: the friction of slow motion is a bound
@@ -155,9 +157,15 @@ def test_the_numbers_outlast_a_picture_that_fails(tmp_path, monkeypatch):
 def test_the_table_cuts_no_number(width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
     more = {"hmr": 0, "friction": 1.0, "xh_mean": 0.9912, "diffusion_ratio": 0.87, "speedup": 12.3}
-    more |= {"diffusion_ratio_error": 0.21, "high_pass": False, "constrained": False}
+    more |= {
+        "diffusion_ratio_error": 0.21,
+        "high_pass": False,
+        "constrained": False,
+        "rigid_water": False,
+    }
     row = {**ROW, **more, "safe": False, "faults": ["T(H) 315 K", "X–H variance × 1.23"]}
-    others = [row | {"hmr": 4.0, "high_pass": True}, row | {"hmr": 4.0, "constrained": True}]
+    held = row | {"hmr": 4.0, "constrained": True}
+    others = [row | {"hmr": 4.0, "high_pass": True}, held, held | {"rigid_water": True}]
     found = {"student": "a[b]", "structure": "x/[c].xyz", "atoms": 9, "friction_per_ps": 1.0}
     found |= {"reference": row, "scan": others}
     console = plain_console()
