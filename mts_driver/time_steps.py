@@ -5,6 +5,14 @@ from dataclasses import dataclass
 
 from mts_driver.errors import UserError
 
+HELD_INNER_FS, RIGID_INNER_FS = 2.0, 4.0
+"""Inner steps where bonds to hydrogen are held, and where water is rigid as well; about."""
+
+
+def inner_fs_near(about_fs: float, outer_fs: float) -> float:
+    """Return the inner step near ``about_fs`` of which a whole number makes an outer one, fs."""
+    return outer_fs / max(1, round(outer_fs / about_fs)) if math.isfinite(outer_fs) else outer_fs
+
 
 @dataclass(frozen=True)
 class TimeSteps:

@@ -53,9 +53,7 @@ class HeldDistances:
         self._of = integrator
         _check(integrator)
         self._bonds_of, self._rattle, self._shake, self._make = bonds_of, rattle, shake, Constraints
-        thermostat = getattr(integrator, "thermostat", None)
-        coloured = hasattr(integrator, "tstep") and type(thermostat) is ThermoGLE
-        self._fill_across = fill_across if coloured else None
+        self._fill_across = fill_across if type(_thermostat(integrator)) is ThermoGLE else None
         self.pairs, lengths_A = distances_file.read(Path(file))
         self.lengths = lengths_A * unit_to_internal("length", "angstrom", 1.0)
         self._distances = Distances(self.pairs, self.lengths)
@@ -145,11 +143,13 @@ class HeldDistances:
         return float(lost)
 
 
+def _thermostat(integrator) -> Any:
+    return getattr(integrator, "thermostat", None) if hasattr(integrator, "tstep") else None
+
+
 def _check(integrator) -> None:
     """Refuse what distances cannot be held beside."""
-    thermostat: Any = getattr(integrator, "thermostat", None)
-    if not hasattr(integrator, "tstep"):
-        thermostat = None
+    thermostat = _thermostat(integrator)
     checks = (
         (
             integrator.beads.nbeads > 1,

@@ -20,12 +20,9 @@ from mts_driver.bench.rounds import SPEED_COLUMNS, Run, in_turn, median_of, rati
 from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
 from mts_driver.thermostats import chosen
+from mts_driver.time_steps import HELD_INNER_FS, RIGID_INNER_FS, inner_fs_near
 
 HYDROGEN_MASS_DA, HYDROGEN_FRICTION_PER_PS = 4.0, 20.0
-HELD_INNER_FS = 2.0
-"""Where bonds to hydrogen are held, about: an outer step is made of whole ones."""
-RIGID_INNER_FS = 4.0
-"""The same where water is rigid."""
 BASELINES = ("1 fs", "2 fs HMR", "4 fs held")
 """Single steps, the first rows."""
 DEFAULTS: dict[str, Any] = {
@@ -89,10 +86,10 @@ def variants(settings: BenchSettings) -> list[Variant]:
         for outer in settings.friction_outer_fs
     ]
     for outer in settings.constrained_outer_fs:
-        inner_fs = outer / max(1, round(outer / HELD_INNER_FS))
+        inner_fs = inner_fs_near(HELD_INNER_FS, outer)
         found.append(mts(outer, ", held bonds", constrain=True, inner_fs=inner_fs))
     for outer in settings.rigid_outer_fs:
-        inner_fs = outer / max(1, round(outer / RIGID_INNER_FS))
+        inner_fs = inner_fs_near(RIGID_INNER_FS, outer)
         found.append(
             mts(outer, ", rigid water", constrain=True, rigid_water=True, inner_fs=inner_fs)
         )

@@ -18,6 +18,7 @@ from mts_driver.potentials.student.model import StudentModel
 from mts_driver.potentials.student.potential import Student
 from mts_driver.potentials.timing import milliseconds_per_call
 from mts_driver.progress import Progress
+from mts_driver.time_steps import inner_fs_near
 from mts_driver.validation.drift import Drift, nve_respa_drift
 from mts_driver.validation.evaluation import Evaluated
 from mts_driver.validation.force_constants import ForceConstants, bond_force_constants
@@ -170,4 +171,4 @@ def _drift_frames(labels: LabelFile) -> list[Atoms]:
 
 def inner_fs_of(outer_fs: float) -> float:
     """Return the inner step of about 1 fs that fits a whole number of times into the outer one."""
-    return outer_fs / max(1, round(outer_fs))
+    return inner_fs_near(1.0, outer_fs)

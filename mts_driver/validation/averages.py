@@ -55,14 +55,15 @@ class Tally:
     ) -> None:
         hydrogen = torch.tensor(atoms.numbers == 1)
         kinds = {"H": hydrogen, "heavy": ~hydrogen}
-        if (solute := force_groups(atoms).get("solute")) is not None:
+        groups = force_groups(atoms)
+        if (solute := groups.get("solute")) is not None:
             # a dozen atoms that are 30 K too hot warm six hundred by less than one
             kinds |= {"solute H": hydrogen & solute, "solute heavy": ~hydrogen & solute}
         kinds = {name: mask for name, mask in kinds.items() if bool(mask.any())}
         moves = torch.tensor(moving_atoms(atoms))
         self._thermometer = Thermometer(kinds, moves, lost_degrees)
         self._counts = self._thermometer.atoms
-        self._groups = force_groups(atoms) if labelled else {}
+        self._groups = groups if labelled else {}
         self._labelled = labelled
         self._symbols = np.array(atoms.get_chemical_symbols())
         self._first = int(SKIPPED * steps) + 1

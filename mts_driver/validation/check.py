@@ -135,10 +135,12 @@ def check(
     start: MDState | None
     held: Held | None = None
     if saved is None:
-        hold = averages_held(atoms, student, protocol, rigid_water=rigid, report=report)
+        hold = None
+        if settings.constrained:
+            hold = averages_held(atoms, student, protocol, rigid_water=rigid, report=report)
         there, held = settled(
             *(atoms, teacher, student, protocol, settings.equilibrate_ps, report),
-            hold=hold if settings.constrained else None,
+            hold=hold,
         )
         start = None if there is None else thermal_start_of(there, protocol, held)
     else:

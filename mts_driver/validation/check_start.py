@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from ase import Atoms
 
@@ -63,24 +62,38 @@ def settled(
     if hold is not None:
         inner_fs = protocol.outer_fs / math.ceil(protocol.outer_fs / MOST_FLEXIBLE_FS)
         first = replace(first, inner_fs=min(protocol.inner_fs, inner_fs))
-    tell = partial(_tell, report, "equilibration with the student", first.steps)
-    end = advance(thermal_start(relaxed, first), None, student, first, look=tell)
-    if end is None:
+    there = _advanced(relaxed, None, student, first, "equilibration with the student", report)
+    if there is None:
         return None, None
-    relaxed.positions = end.positions.numpy()
-    held = hold and hold(relaxed)
+    held = hold and hold(there)
     settling_ps = min(SETTLING_SHARE * protocol.picoseconds, LONGEST_SETTLING_PS)
     if teacher is None or 1e3 * settling_ps < protocol.outer_fs:
-        return relaxed, held
+        return there, held
     second = replace(_gentle(protocol, 2), picoseconds=settling_ps)
-    tell = partial(_tell, report, "settling beside the teacher", second.steps)
-    start = thermal_start_of(relaxed, second, held)
-    constraints = None if held is None else held.constraints
-    end = advance(start, teacher, student, second, look=tell, constraints=constraints)
+    stage = "settling beside the teacher"
+    return _advanced(there, teacher, student, second, stage, report, held), held
+
+
+def _advanced(
+    atoms: Atoms,
+    teacher: Potential | None,
+    student: Potential,
+    protocol: DynamicsSettings,
+    stage: str,
+    report: Progress,
+    held: Held | None = None,
+) -> Atoms | None:
+    """Return a copy where a run from thermal velocities ends; None if it blew up."""
+    end = advance(
+        *(thermal_start_of(atoms, protocol, held), teacher, student, protocol),
+        look=lambda state: report(stage, state.step, protocol.steps),
+        constraints=None if held is None else held.constraints,
+    )
     if end is None:
-        return None, held
-    relaxed.positions = end.positions.numpy()
-    return relaxed, held
+        return None
+    there: Atoms = atoms.copy()
+    there.positions = end.positions.numpy()
+    return there
 
 
 def averages_held(
@@ -120,7 +133,3 @@ def _gentle(protocol: DynamicsSettings, number: int) -> DynamicsSettings:
         high_pass=False,
         seed=protocol.seed + number,
     )
-
-
-def _tell(report: Progress, stage: str, steps: int, state: MDState) -> None:
-    report(stage, state.step, steps)

@@ -1,6 +1,5 @@
 """What a student is worth for a system, from files to a report: `check`."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,6 +15,7 @@ from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
 from mts_driver.structures.files import read_structure
 from mts_driver.thermostats import chosen
+from mts_driver.time_steps import HELD_INNER_FS, RIGID_INNER_FS, inner_fs_near
 from mts_driver.validation.check import CheckSettings, finish
 from mts_driver.validation.check import check as run_check
 from mts_driver.validation.criteria import problems
@@ -134,9 +134,8 @@ def check(
     folder = target.with_suffix("") if work is None else Path(work)
     require_writable(folder, name=f"work={str(folder)!r}")
     if inner_fs is None:
-        about_fs = 4.0 if rigid_water else 2.0 if constrain_hydrogens else 1.0
-        whole = max(1, round(outer_fs / about_fs)) if math.isfinite(outer_fs) else 1
-        inner_fs = outer_fs / whole
+        held_fs = HELD_INNER_FS if constrain_hydrogens else 1.0
+        inner_fs = inner_fs_near(RIGID_INNER_FS if rigid_water else held_fs, outer_fs)
     settings = CheckSettings(
         student=student,
         student_sha256=sha256(file.read_bytes()).hexdigest(),

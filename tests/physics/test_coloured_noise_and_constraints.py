@@ -13,11 +13,12 @@ from test_constraints import (
     MASSES,
     REPLICAS,
     STUDENT,
-    TEACHER,
     TRIANGLE,
     TWO_LEVEL,
     bent,
+    exact_cosine,
     held,
+    outer_steps,
 )
 from test_inner_loop import close, on_arrays
 
@@ -27,7 +28,6 @@ from integrators.compiled_loop import Loop, Program
 from integrators.constraints import Constraints, Distances
 from integrators.engine import conserved_energy, run, step
 from integrators.levels import SingleLevel, TwoLevel
-from integrators.outer_steps import OuterSteps
 from integrators.splitting import FAST, OU, fast_part, respa_baoab
 from integrators.state import initial_state
 
@@ -81,24 +81,13 @@ def test_a_molecule_with_held_bonds_keeps_its_temperature_and_its_angle(noise, f
     assert (abs(of_extra - KT) < 4 * error) == filled
     if filled:
         assert abs(temperature - KT) < 4 * its_error
-        assert abs(cosine - _exact_cosine()) < 4 * of_cosine
+        assert abs(cosine - exact_cosine(ANGLE_MASSES)) < 4 * of_cosine
 
 
 def _mean(seen):
     """Mean over replicas of their averages over time, and its standard error."""
     of_replicas = torch.stack(seen).mean(0)
     return of_replicas.mean().item(), of_replicas.std().item() / REPLICAS**0.5
-
-
-def _exact_cosine():
-    theta = np.linspace(0, np.pi, 4001)
-    c, m = np.cos(theta), ANGLE_MASSES.numpy()
-    metric = np.sqrt((1 / m[0] + 1 / m[1]) * (1 / m[0] + 1 / m[2]) - (c / m[0]) ** 2)
-    # the spring to the origin: Σ |r_i - R|² of three equal weights turns with the angle
-    ends = np.square(np.stack([1 + c, np.sin(theta)])).sum(0)
-    energy = 0.5 * (2 - 2 * c) + 0.1 * (2 - ends / 3)
-    p = np.sin(theta) * metric * np.exp(-energy / KT)
-    return (p * c).sum() / p.sum()
 
 
 def test_heat_is_what_the_thermostat_put_in():
@@ -169,19 +158,7 @@ def test_outer_steps_draw_what_they_need():
         seed=8,
         constraints=constraints,
     )
-    outer = OuterSteps(
-        *(on_arrays(TEACHER), on_arrays(STUDENT)),
-        masses=MASSES.numpy(),
-        n=3,
-        timestep=0.2,
-        kT=0.3,
-        friction=np.zeros(6),
-        groups=np.ones((1, 6), bool),
-        clip=None,
-        fixcom=False,
-        coloured=GENERAL,
-        distances=BENT,
-    )
+    outer = outer_steps(MASSES, friction=np.zeros(6), coloured=GENERAL)
     first = noise(0, len(respa_baoab(3)), torch.empty(2, 6, 3, dtype=torch.float64))
     found = outer.take(
         state.positions.numpy(),

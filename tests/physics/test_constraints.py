@@ -201,6 +201,25 @@ def bent(stiffness):
     return Analytic(energy)
 
 
+def exact_cosine(masses):
+    """Mean of cos θ of `bent` with two bonds of length 1."""
+    theta = np.linspace(0, np.pi, 4001)
+    c = np.cos(theta)
+    m = masses.numpy()
+    metric = np.sqrt((1 / m[0] + 1 / m[1]) * (1 / m[0] + 1 / m[2]) - (c / m[0]) ** 2)
+    # |r1 - r2|² = 2 - 2c; the spring to the origin couples to the angle through the centre's weight
+    weights = np.ones(3)
+    spread = weights / weights.sum()
+    inertia = (
+        2
+        - np.square(np.stack([spread[1] + spread[2] * c, spread[2] * np.sin(theta)])).sum(0)
+        * weights.sum()
+    )
+    energy = 0.5 * (2 - 2 * c) + 0.1 * inertia
+    p = np.sin(theta) * metric * np.exp(-energy / KT)
+    return (p * c).sum() / p.sum()
+
+
 @pytest.mark.parametrize("hold", [True, False])
 def test_the_angle_of_a_molecule_with_held_bonds_has_its_exact_distribution(hold):
     """P(θ) ~ sin θ √det(G M⁻¹ Gᵀ) exp(-U/kT): the angle of rigid bonds knows of masses.
@@ -219,21 +238,7 @@ def test_the_angle_of_a_molecule_with_held_bonds_has_its_exact_distribution(hold
     )
     first, second = (state.positions[:, k] - state.positions[:, 0] for k in (1, 2))
     cosine = (first * second).sum(-1)
-    theta = np.linspace(0, np.pi, 4001)
-    c = np.cos(theta)
-    m = masses.numpy()
-    metric = np.sqrt((1 / m[0] + 1 / m[1]) * (1 / m[0] + 1 / m[2]) - (c / m[0]) ** 2)
-    # |r1 - r2|² = 2 - 2c; the spring to the origin couples to the angle through the centre's weight
-    weights = np.ones(3)
-    spread = weights / weights.sum()
-    inertia = (
-        2
-        - np.square(np.stack([spread[1] + spread[2] * c, spread[2] * np.sin(theta)])).sum(0)
-        * weights.sum()
-    )
-    energy = 0.5 * (2 - 2 * c) + 0.1 * inertia
-    p = np.sin(theta) * metric * np.exp(-energy / KT)
-    exact = (p * c).sum() / p.sum()
+    exact = exact_cosine(masses)
     right = abs(cosine.mean() - exact) < 4 * cosine.std() / REPLICAS**0.5
     assert bool(right) == hold
     if hold:
@@ -305,6 +310,22 @@ def test_the_compiled_loop_takes_the_same_steps(distances, fixcom, thermostat):
         close(a, b, 1e-9)
 
 
+def outer_steps(masses, **bath):
+    """Both models with the bent molecule and the dumbbell held, in steps of 0.2."""
+    return OuterSteps(
+        *(on_arrays(TEACHER), on_arrays(STUDENT)),
+        masses=masses.numpy(),
+        n=3,
+        timestep=0.2,
+        kT=0.3,
+        groups=np.ones((1, 6), bool),
+        clip=None,
+        fixcom=False,
+        distances=BENT,
+        **bath,
+    )
+
+
 def test_outer_steps_know_atoms_that_are_held_and_periodic_images():
     """The last atom does not move, and the dumbbell lies across the boundary."""
     masses = MASSES.clone()
@@ -326,18 +347,7 @@ def test_outer_steps_know_atoms_that_are_held_and_periodic_images():
         seed=8,
         constraints=constraints,
     )
-    outer = OuterSteps(
-        *(on_arrays(TEACHER), on_arrays(STUDENT)),
-        masses=masses.numpy(),
-        n=3,
-        timestep=0.2,
-        kT=0.3,
-        friction=np.full(6, 0.5),
-        groups=np.ones((1, 6), bool),
-        clip=None,
-        fixcom=False,
-        distances=BENT,
-    )
+    outer = outer_steps(masses, friction=np.full(6, 0.5))
     p = torch.where(masses.isfinite()[:, None], masses[:, None] * v, 0.0).numpy()
     found = outer.take(x.numpy(), p, cell.numpy(), outer.draw(counter_noise(8), 0))
     close(found.positions, end.positions, 1e-10)

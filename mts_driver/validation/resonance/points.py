@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mts_driver.errors import UserError
+from mts_driver.time_steps import inner_fs_near
 from mts_driver.validation.drift import FEWEST_STEPS
 
 
@@ -178,8 +179,7 @@ class ScanSettings:
             setups.append(heavy._replace(high_pass=True))
         for setup in setups:
             for outer in sorted(self.outer_fs):
-                inner = outer / max(1, round(outer / self.inner_fs))
-                yield self._point(setup, outer, inner)
+                yield self._point(setup, outer, inner_fs_near(self.inner_fs, outer))
         if self.constrain_hydrogens:
             held = heavy._replace(constrained=True, rigid_water=self.rigid_water)
             for high_pass in (False, True)[: 1 + self.high_pass]:
