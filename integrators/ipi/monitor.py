@@ -20,7 +20,7 @@ class Monitor:
     Attributes
     ----------
     groups : dict of str to bool array
-        Atoms of "all", "H" and "heavy", of those that have degrees of freedom left.
+        Atoms of "all", "H" and "heavy", or those of `watch`, that have degrees of freedom left.
     clip_events : int
         Per-atom slow forces clipped.
     max_force_difference_eV_A : float
@@ -45,8 +45,12 @@ class Monitor:
         moves[np.asarray(fixed_dof, dtype=int)] = False
         masses = np.array(dstrip(beads.m))
         each = of_atoms(masses, moves.reshape(-1, 3), beads=beads.nbeads, fixcom=fixcom)
-        each = each - lost_degrees
-        self._dof = of_groups(groups, each)
+        self._dof_of_atoms = each - lost_degrees
+        self.watch(groups)
+
+    def watch(self, groups: Mapping[str, np.ndarray]) -> None:
+        """Read the temperatures of these groups of atoms, bool (N,), from the start again."""
+        self._dof = of_groups(groups, self._dof_of_atoms)
         self.groups = {name: groups[name] for name in self._dof}
         self._masks = {name: np.repeat(mask, 3) for name, mask in self.groups.items()}
         self.reset()

@@ -135,6 +135,12 @@ def _temperatures(axes: Axes, run: Run, reference: Run | None) -> None:
     low, high = np.nanmin(everything), np.nanmax(everything)
     axes.set_ylim(low - 0.1 * (high - low), high + 0.35 * (high - low))
     axes.legend(frameon=False, ncols=3, loc="upper center", columnspacing=1, handletextpad=0.4)
-    names = {"H": "hydrogen", "heavy": "heavy atoms", "all": "all atoms"}
+    names = {
+        "H": "hydrogen",
+        "heavy": "heavy atoms",
+        "all": "all atoms",
+        "solute H": "solute's\nhydrogen",
+        "solute heavy": "solute's\nheavy",
+    }
     axes.set_xticks(range(len(groups)), [names.get(g, g) for g in groups])
     axes.set(xlim=(-0.6, len(groups) - 0.4), ylabel="T (K)")

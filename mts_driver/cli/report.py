@@ -73,11 +73,12 @@ def _table(results: dict[str, Any]) -> Table:
     reference = results.get("reference")
     table = Table("", "run", *(["reference"] if reference else []))
     columns = [results] + ([reference] if reference else [])
+    of_solute = [group for group in results["temperatures_K"] or {} if "solute" in group]
+    groups = ["H", "heavy", *of_solute]
     rows: dict[str, Callable[[dict[str, Any]], str]] = {
         "ns/day": lambda r: _form(r["ns_per_day"], ".3f"),
         "speed-up over 1 fs steps": lambda r: _form(r["speedup_vs_single_step"], ".2f"),
-        "T at O, H (K)": lambda r: _form((r["temperatures_K"] or {}).get("H"), ".1f"),
-        "T at O, heavy (K)": lambda r: _form((r["temperatures_K"] or {}).get("heavy"), ".1f"),
+        **{f"T at O, {group} (K)": partial(_temperature, group) for group in groups},
         "potential energy (eV)": lambda r: (
             f"{_form(r['potential_energy_mean_eV'], '.3f')} ± "
             f"{_form(r['potential_energy_stderr_eV'], '.3f')}"
@@ -131,6 +132,10 @@ def _differences(results: dict[str, Any]) -> dict[str, str]:
             f"{overlap:.3f} ± {_form(error, '.3f')}, noise alone {_form(noise, '.3f')}"
         )
     return found
+
+
+def _temperature(group: str, results: dict[str, Any]) -> str:
+    return _form((results["temperatures_K"] or {}).get(group), ".1f")
 
 
 def _peak(pair: str, results: dict[str, Any]) -> str:

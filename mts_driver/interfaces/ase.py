@@ -21,6 +21,7 @@ from mts_driver.potentials.load import as_potential, student_spec
 from mts_driver.structures.files import read_atoms
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.solutes import temperature_groups
 from mts_driver.structures.tensors import cell_of
 
 
@@ -215,8 +216,7 @@ class RespaBAOAB(MolecularDynamics):
         """Build the loop for the atoms that are held now."""
         masses = self.atoms.get_masses()
         fixcom = self._fixcom and not held.any()
-        hydrogen = self.atoms.numbers == 1
-        groups = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
+        groups = temperature_groups(self.atoms)
         self._held, self._dof = held, of_groups(groups, of_atoms(masses, ~held, fixcom=fixcom))
         self._sums, self._readings = np.zeros(len(self._dof)), 0
         self._outer = OuterSteps(

@@ -28,6 +28,7 @@ from mts_driver.runs.measured.connections import watch_connections
 from mts_driver.runs.measured.hole_recorder import watched_systems
 from mts_driver.runs.measured.measurements import RunMonitor
 from mts_driver.runs.measured.single_step_timing import time_single_steps
+from mts_driver.runs.measured.solutes import watch_solutes
 
 
 class Engine:
@@ -81,6 +82,8 @@ class Engine:
         _listen_once(signal.SIGTERM)
         if self._told_to_stop:  # i-PI's own handler has come after the signal
             softexit._kill_handler(signal.SIGTERM, None)
+        isolated = [name for name, (_, periodic) in self.structures if not periodic]
+        watch_solutes(simulation, isolated)
         stats = {name: [Path(p) for p in paths] for name, paths in self.settings["stats"].items()}
         self.monitor = RunMonitor(
             simulation,
@@ -90,7 +93,7 @@ class Engine:
                 simulation,
                 teachers=self.settings["teachers"],
                 students=self.settings["students"],
-                isolated=[n for n, (_, periodic) in self.structures if not periodic],
+                isolated=isolated,
             ),
         )
         # last in the list of clean-up functions, so that RESTART is in place when it reports

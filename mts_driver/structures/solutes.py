@@ -31,6 +31,20 @@ def force_groups(atoms: Atoms) -> dict[str, Tensor]:
     return {name: torch.tensor(mask) for name, mask in groups.items()}
 
 
+def temperature_groups(atoms: Atoms) -> dict[str, np.ndarray]:
+    """Return masks (N,) of the atoms whose temperatures are told apart; none is empty.
+
+    "all", "H" and "heavy"; of a solute, see `force_groups`, also "solute H" and "solute heavy": a
+    dozen atoms that are 30 K too hot warm six hundred by less than one.
+    """
+    hydrogen = atoms.numbers == 1
+    groups = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
+    if (found := force_groups(atoms).get("solute")) is not None:
+        solute = found.numpy()
+        groups |= {"solute H": hydrogen & solute, "solute heavy": ~hydrogen & solute}
+    return {name: mask for name, mask in groups.items() if mask.any()}
+
+
 def solute_weights(atoms: Atoms) -> np.ndarray:
     """Return what the force on every atom counts, shape (N,), so that a solute is not drowned.
 

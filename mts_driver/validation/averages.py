@@ -16,7 +16,7 @@ from mts_driver.analysis.statistics import block_average
 from mts_driver.structures.bond_changes import BondLengths, NewBonds
 from mts_driver.structures.bonds import kind_of
 from mts_driver.structures.fixed import moving_atoms
-from mts_driver.structures.solutes import force_groups
+from mts_driver.structures.solutes import force_groups, temperature_groups
 
 BLOCKS = 20
 SKIPPED = 0.1
@@ -53,17 +53,12 @@ class Tally:
         labelled: bool,
         lost_degrees: torch.Tensor | None = None,
     ) -> None:
-        hydrogen = torch.tensor(atoms.numbers == 1)
-        kinds = {"H": hydrogen, "heavy": ~hydrogen}
-        groups = force_groups(atoms)
-        if (solute := groups.get("solute")) is not None:
-            # a dozen atoms that are 30 K too hot warm six hundred by less than one
-            kinds |= {"solute H": hydrogen & solute, "solute heavy": ~hydrogen & solute}
-        kinds = {name: mask for name, mask in kinds.items() if bool(mask.any())}
+        groups = force_groups(atoms) if labelled else {}
+        kinds = {name: torch.tensor(mask) for name, mask in temperature_groups(atoms).items()}
         moves = torch.tensor(moving_atoms(atoms))
         self._thermometer = Thermometer(kinds, moves, lost_degrees)
         self._counts = self._thermometer.atoms
-        self._groups = groups if labelled else {}
+        self._groups = groups
         self._labelled = labelled
         self._symbols = np.array(atoms.get_chemical_symbols())
         self._first = int(SKIPPED * steps) + 1

@@ -43,7 +43,9 @@ def toy_water(n: int = 2) -> Atoms:
     return atoms
 
 
-def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(), **choices) -> Path:
+def make_run(
+    folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, symbols=None, replace=(), **choices
+) -> Path:
     """Write an input folder as `mts prepare` does; ``replace`` edits the XML."""
     folder.mkdir(parents=True, exist_ok=True)
     options = {"outer_fs": 4.0, "inner_fs": 1.0, "hydrogen_mass": 4.0, "temperature_K": 300.0}
@@ -57,6 +59,8 @@ def make_run(folder: Path, *, teacher=TEACHER, student=STUDENT, n=2, replace=(),
         return xml
 
     atoms = toy_water(n)
+    if symbols is not None:
+        atoms.symbols = symbols
     masses = repartitioned_masses(atoms, options["hydrogen_mass"])
     shutil.copy(HERE / "toy_calculators.py", folder)
     held = distances(held_pairs(atoms), {"O-H": 0.97}) if protocol.constrained else None

@@ -50,6 +50,7 @@ def test_a_point_without_faults_is_safe():
         ({"drift_meV_atom_ps": None}, "blew up without a thermostat"),
         ({"T_H": 315.0}, "T(H) 315 K"),
         ({"T_heavy": 280.0}, "T(heavy) 280 K"),
+        ({"T_solute_heavy": 330.0, "T_solute_heavy_error": 8.0}, "T(solute heavy) 330 K"),
         ({"xh_var_ratio": 1.3}, "variance × 1.30"),
     ],
 )

@@ -57,7 +57,9 @@ ALIKE = {
     "coloured noise": ({"high_pass": True}, {"thermostat": "high-pass"}),
     "held bonds": ({"constrained": True}, HELD),
     "both": ({"constrained": True, "high_pass": True}, HELD | {"thermostat": "high-pass"}),
+    "a solute": ({"symbols": "SH2" + 7 * "OH2"}, {}),
 }
+GROUPS = ["all", "H", "heavy"]
 
 
 @pytest.mark.parametrize("case", ALIKE)
@@ -83,6 +85,8 @@ def test_the_trajectory_is_that_of_mts_run_with_the_same_seed(tmp_path, case):
     for a, b in list(zip(theirs, frames, strict=True))[1 if "constrained" in choices else 0 :]:
         np.testing.assert_allclose(a.positions, b.positions, rtol=0, atol=1e-5)  # i-PI's digits
     assert ours.temperatures_K == pytest.approx(summary["temperatures_K"], rel=1e-5)
+    of_solute = ["solute H", "solute heavy"] if case == "a solute" else []
+    assert list(ours.temperatures_K) == GROUPS + of_solute
     for name in ("clip_events", "max_force_difference_eV_A"):
         assert getattr(ours.holes, name) == pytest.approx(summary[name], rel=1e-5)
     assert ours.holes.steps == summary["holes"]

@@ -22,6 +22,7 @@ from mts_driver.simulation.simulate.result import Holes
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
 from mts_driver.simulation.simulate.timed_model import BLOWN_UP
+from mts_driver.structures.solutes import temperature_groups
 from mts_driver.units import BOLTZMANN_EV_K
 
 MOST_FRAMES = 50
@@ -35,6 +36,8 @@ NAMES = {
     "all": "temperature_K",
     "H": "temperature_H_K",
     "heavy": "temperature_heavy_K",
+    "solute H": "temperature_solute_H_K",
+    "solute heavy": "temperature_solute_heavy_K",
 }
 
 
@@ -65,8 +68,7 @@ class Record:
     ) -> None:
         self._start, self._settings, self._clip_eV_A = start, settings, clip_eV_A
         moves = np.isfinite(start.masses)
-        hydrogen = start.atoms.numbers == 1
-        groups = {"all": np.ones_like(hydrogen), "H": hydrogen, "heavy": ~hydrogen}
+        groups = temperature_groups(start.atoms)
         each = of_atoms(start.masses_Da, moves, fixcom=fixcom) - start.lost_degrees
         self._dof = of_groups(groups, each)
         self.groups = {name: groups[name] & moves for name in self._dof}
@@ -202,6 +204,8 @@ class Record:
             floor = canonical_error_K(
                 self._settings.temperature_K, int(group.sum()), friction, picoseconds
             )
+            if name.startswith("solute"):  # exchanges heat with what is around it as well
+                floor = 0.0
             error = max(0.0 if math.isnan(scatter) else scatter, floor)
             found[name] = error if error > 0 else None
         return found

@@ -81,14 +81,16 @@ class SimulationResult:
           error of the time step;
         - ``max_force_difference_eV_A``: largest |F_teacher − F_student| of an atom since the value
           before;
-        - ``temperature_K``, ``temperature_H_K``, ``temperature_heavy_K``: means over the thermostat
-          steps since the value before, of the atoms there are; NaN at the start.
+        - ``temperature_K``, ``temperature_H_K``, ``temperature_heavy_K``, and of a solute in a
+          solvent ``temperature_solute_H_K``, ``temperature_solute_heavy_K``: means over the
+          thermostat steps since the value before, of the atoms there are; NaN at the start.
     temperatures_K : dict of str to float
         Means over all thermostat steps, where they are unbiased, of ``all`` atoms, ``H`` and
-        ``heavy``, K; as in ``summary.json`` of `mts run`.
+        ``heavy``, and of a solute ``solute H`` and ``solute heavy``, K; as in ``summary.json`` of
+        `mts run`.
     temperature_errors_K : dict of str to float or None
         Their standard errors, K: of block averages, and at least what the thermostat can have
-        exchanged in the time; None where nothing is known.
+        exchanged in the time, unless a solvent exchanges more; None where nothing is known.
     ns_per_day : float
         Simulated time in a day of steps; 0 if none was taken.
     holes : Holes

@@ -34,9 +34,10 @@ def faults(row: dict[str, Any], temperature_K: float) -> list[str]:
         out.append("blew up without a thermostat")
     elif heating is not None and heating > HEATING_K:
         out.append(f"heats by {heating:.0f} K")
-    for name in ("H", "heavy"):
-        found, error = row[f"T_{name}"], row[f"T_{name}_error"]
-        if found is not None and abs(found - temperature_K) > max(TOLERANCE_K, SIGNIFICANT * error):
+    for name in ("H", "heavy", "solute H", "solute heavy"):
+        found = row.get(key := f"T_{name.replace(' ', '_')}")
+        allowed = max(TOLERANCE_K, SIGNIFICANT * (row.get(f"{key}_error") or 0.0))
+        if found is not None and abs(found - temperature_K) > allowed:
             out.append(f"T({name}) {found:.0f} K")
     ratio, error = row["xh_var_ratio"], row["xh_var_ratio_error"] or 0.0
     if ratio is not None and abs(ratio - 1) > max(VARIANCE, SIGNIFICANT * error):

@@ -11,6 +11,7 @@ from integrators.thermometer import Thermometer
 from mts_driver.simulation.dynamics import BlownUp, hottest
 from mts_driver.simulation.holes import bonds_to_hydrogen
 from mts_driver.structures.fixed import moving_atoms
+from mts_driver.structures.solutes import temperature_groups
 from mts_driver.structures.tensors import cell_of
 
 
@@ -29,7 +30,7 @@ class Observer:
     Attributes
     ----------
     temperatures : dict of str to list of float
-        Of hydrogens and heavy atoms, K.
+        Of all atoms, hydrogens and heavy atoms, and of a solute, K.
     degrees : dict of str to float
         Their degrees of freedom.
     bond_mean, bond_square : list of float
@@ -40,9 +41,7 @@ class Observer:
 
     def __init__(self, atoms: Atoms, temperature_K: float, lost_degrees: torch.Tensor) -> None:
         moves = moving_atoms(atoms)
-        hydrogen = torch.tensor(atoms.numbers == 1)
-        groups = {"H": hydrogen, "heavy": ~hydrogen}
-        groups = {name: mask for name, mask in groups.items() if bool(mask.any())}
+        groups = {name: torch.tensor(mask) for name, mask in temperature_groups(atoms).items()}
         self._thermometer = Thermometer(groups, torch.tensor(moves), lost_degrees)
         self.degrees = self._thermometer.degrees
         self._hottest_K = {

@@ -38,10 +38,10 @@ class Measured:
 
     Attributes
     ----------
-    T_H, T_heavy : BlockAverage or None
-        Temperatures at O, K.
+    temperatures_K : dict of str to BlockAverage
+        At O, of the groups of `mts_driver.structures.solutes.temperature_groups`.
     degrees : dict of str to float
-        Degrees of freedom of ``H`` and ``heavy``.
+        Degrees of freedom of the groups.
     lost_degrees : ndarray, shape (N,)
         Degrees of freedom that atoms have lost to held distances.
     high_pass_friction_H_per_ps : float or None
@@ -63,8 +63,7 @@ class Measured:
         Vibrations of the hydrogens.
     """
 
-    T_H: BlockAverage | None
-    T_heavy: BlockAverage | None
+    temperatures_K: dict[str, BlockAverage]
     degrees: dict[str, float]
     lost_degrees: np.ndarray
     high_pass_friction_H_per_ps: float | None
@@ -154,8 +153,11 @@ def run_point(
     wall = time.perf_counter() - start
     done = max(len(observer.heavy_positions), 1)
     return Measured(
-        T_H=_average(observer.temperatures.get("H")),
-        T_heavy=_average(observer.temperatures.get("heavy")),
+        temperatures_K={
+            name: average
+            for name, values in observer.temperatures.items()
+            if (average := _average(values)) is not None
+        },
         degrees=observer.degrees,
         lost_degrees=lost.numpy(),
         high_pass_friction_H_per_ps=None

@@ -108,15 +108,19 @@ def _temperatures(
 ) -> dict[str, float | None]:
     kept_ps = (1 - DISCARDED) * settings.picoseconds * settings.replicas
     found: dict[str, float | None] = {}
-    for name, average, gamma in (
-        ("H", measured.T_H, friction_H_per_ps),
-        ("heavy", measured.T_heavy, point.friction_per_ps),
+    for name, gamma in (
+        ("H", friction_H_per_ps),
+        ("heavy", point.friction_per_ps),
+        # a solute exchanges heat with what is around it, all atoms with the bath alone
+        ("solute H", math.inf),
+        ("solute heavy", math.inf),
     ):
-        found |= {f"T_{name}": _mean(average), f"T_{name}_error": None}
+        average, key = measured.temperatures_K.get(name), f"T_{name.replace(' ', '_')}"
+        found |= {key: _mean(average), f"{key}_error": None}
         if average is not None:
             degrees = measured.degrees[name]
             floor = canonical_error_K(settings.temperature_K, degrees / 3, gamma, kept_ps)
-            found[f"T_{name}_error"] = max(_error(average) or 0.0, floor)
+            found[f"{key}_error"] = max(_error(average) or 0.0, floor)
     return found
 
 
