@@ -17,6 +17,7 @@ from mts_driver.distillation.sampling.sample import fragment_radius_A
 from mts_driver.distillation.settings import DistillationSettings
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, require_writable
+from mts_driver.potentials.backends import file_and_options
 from mts_driver.potentials.devices import check_device
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
@@ -306,7 +307,7 @@ def _student_of(run_input: Path) -> str:
     found = read_input(run_input)
     model = found.models.get(found.student or "", "")
     if model.startswith("student:"):
-        file = model.removeprefix("student:")
+        file, _ = file_and_options(model.removeprefix("student:"))
         beside = run_input.parent / file
         return str(beside) if beside.is_file() else file
     raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mts_driver.errors import UserError
+from mts_driver.potentials.backends import backend_for, file_and_options, options_of
 from mts_driver.potentials.devices import check_device
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 NAMED = ("so3lr", "ase", "metatomic", "classical")
 """Kinds of models that a student can be, too, beside the files of `mts distill`."""
+SO3LR_OPTIONS = ("charge", "backend")
 
 
 def load_potential(
@@ -33,7 +35,8 @@ def load_potential(
     ----------
     spec : str
         ``so3lr`` (``so3lr?charge=-1`` for an ion),
-        ``student:FILE`` (a path, or the name of a packaged student such as ``water``) or
+        ``student:FILE`` (a path, or the name of a packaged student such as ``water``), both also
+        with ``?backend=device`` (see `mts_driver.potentials.backends`),
         ``ase:MODULE:CALLABLE?key=value`` (any ASE calculator), ``metatomic:FILE`` (any model that
         was exported with metatomic; ``?forces=direct&variant=NAME&extensions=FOLDER``),
         ``classical:FILE`` (a force field in JSON, always in float64 on the CPU), or
@@ -74,11 +77,16 @@ def load_potential(
         from mts_driver.potentials.so3lr.potential import SO3LR
 
         charge = spec_charge(spec) or 0.0
+        backend = backend_for(spec, options_of(spec, SO3LR_OPTIONS).get("backend"), device)
         if ranks is not None:
             from mts_driver.potentials.so3lr.shared import SharedSO3LR
 
             return SharedSO3LR(numbers, ranks, charge=charge, dtype=dtype)
-        return SO3LR(numbers, charge=charge, device=device, dtype=dtype)
+        if backend == "device":
+            from mts_driver.potentials.so3lr.device.potential import DeviceSO3LR
+
+            return DeviceSO3LR(numbers, charge=charge, device=device, dtype=dtype)
+        return SO3LR(numbers, charge=charge, dtype=dtype)
     if kind == "student" and rest:
         from mts_driver.potentials.student.file import load_student
 
@@ -216,11 +224,12 @@ def student_spec(student: str) -> tuple[str | None, Path | None]:
     if student == "none":
         return None, None
     rest = student.removeprefix("student:")
-    if Path(rest).is_file():
-        return f"student:{rest}", Path(rest)
+    file, _ = file_and_options(rest)
+    if Path(file).is_file():
+        return f"student:{rest}", Path(file)
     if rest == student and student.partition(":")[0].partition("?")[0] in NAMED:
         return student, None
-    if "/" in rest or rest.endswith(".safetensors"):
+    if "/" in file or file.endswith(".safetensors"):
         raise UserError(
             f"student={student!r} does not exist: make one with `mts distill`, or use the "
             "packaged one, water."
@@ -271,13 +280,13 @@ def with_charge(spec: str, charge: int) -> str:
     own = spec_charge(spec)
     if charge == 0 or own == charge:
         return spec
-    if own is not None and "?" in spec:
+    if own is not None and "charge=" in spec:
         raise UserError(
             f"potential {spec!r} is for a charge of {own:+g} e, but the structure says "
             f"{charge:+d} e: correct one of them."
         )
     if own is not None:
-        return f"{spec}?charge={charge}"
+        return f"{spec}{'&' if '?' in spec else '?'}charge={charge}"
     raise UserError(
         f"potential {spec!r} is needed for a system of charge {charge}: say where its charge goes "
         "with {charge}, as in 'so3lr?charge={charge}'."
@@ -296,19 +305,15 @@ def spec_charge(spec: str) -> float | None:
         from mts_driver.potentials.metatomic.specification import Specification
 
         return float(Specification.parse(spec).charge or 0)
-    kind, question, options = spec.partition("?")
-    if kind != "so3lr":
+    if spec.partition("?")[0] != "so3lr":
         return None
-    key, _, value = options.partition("=")
+    value = options_of(spec, SO3LR_OPTIONS).get("charge", "0")
     try:
-        if question and key != "charge":
-            raise ValueError(key)
-        charge = float(value or 0.0)
+        charge = float(value)
         if not math.isfinite(charge):
             raise ValueError(value)
     except ValueError as error:
         raise UserError(
-            f"potential {spec!r}: the only option of so3lr is the total charge in e, "
-            "as in 'so3lr?charge=-1'."
+            f"potential {spec!r}: charge={value} is no total charge in e, as in 'so3lr?charge=-1'."
         ) from error
     return charge

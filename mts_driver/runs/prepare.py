@@ -8,6 +8,7 @@ from ase import Atoms
 
 from mts_driver.errors import UserError
 from mts_driver.files import require_writable
+from mts_driver.potentials.backends import file_and_options
 from mts_driver.progress import Progress
 from mts_driver.runs.input.mode import MODES, fastest
 from mts_driver.thermostats import CUTOFF_PER_CM, HIGH_FRICTION_PER_PS, chosen
@@ -234,7 +235,7 @@ def prepare(
         hydrogen_mass_Da = 4.0 if beads == 1 else 0.0
     protocol = RunSettings(
         teacher=teacher,
-        student=f"student:{file.name}" if file else spec,
+        student=f"student:{file.name}{file_and_options(spec)[1]}" if file and spec else spec,
         outer_fs=outer_fs,
         inner_fs=inner_fs if spec else outer_fs,
         hydrogen_mass=hydrogen_mass_Da,

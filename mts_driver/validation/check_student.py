@@ -9,6 +9,7 @@ from typing import Any
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, require_writable, write_json
 from mts_driver.potentials import load_potential
+from mts_driver.potentials.backends import file_and_options
 from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
@@ -126,7 +127,8 @@ def check(
     -----
     What is judged, and with which bounds, is in `mts_driver.validation.criteria`.
     """
-    file = find_student(student.removeprefix("student:"))
+    rest = student.removeprefix("student:")
+    file, options = find_student(rest), file_and_options(rest)[1]
     atoms = read_structure(structure, tell=tell)
     name = Path(structure).stem
     target = Path(f"{file.stem}-{name}-check.json") if json_file is None else Path(json_file)
@@ -167,7 +169,7 @@ def check(
         )
     numbers = atoms.numbers.tolist()
     settings.protocol(numbers)  # finds impossible numbers before models are loaded
-    fast = load_potential(f"student:{file}", numbers, device=device)
+    fast = load_potential(f"student:{file}{options}", numbers, device=device)
     slow = None
     if teacher != "none":
         slow = load_potential(spec_for(teacher, atoms), numbers, device=device)

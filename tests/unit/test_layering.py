@@ -25,6 +25,8 @@ DISTRIBUTIONS = {
     "metatensor": "metatensor-torch",
     "zmq": "pyzmq",
     "MDAnalysis": "mdanalysis",
+    "warp": "warp-lang",
+    "nvalchemiops": "nvalchemi-toolkit-ops",
 }
 
 

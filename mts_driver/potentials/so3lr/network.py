@@ -27,9 +27,13 @@ class HalfListTransformer:
         Atomic numbers of one replica.
     charge : float
         Total charge of a replica, e.
+    fused : bool
+        Whether the attention is that of the kernels for the CPU, or of plain torch.
     """
 
-    def __init__(self, packaged: Any, numbers: Tensor, charge: float) -> None:
+    def __init__(
+        self, packaged: Any, numbers: Tensor, charge: float, *, fused: bool = True
+    ) -> None:
         dtype = next(packaged.parameters()).dtype
         degrees = torch.tensor(packaged.degrees)
         self.charge = charge
@@ -37,7 +41,7 @@ class HalfListTransformer:
         self.rbf = packaged.radial_embedding
         self.layers = packaged.euclidean_transformers
         self.fused: list[FusedAttention | None] = [None] * len(self.layers)
-        if numbers.device.type == "cpu":
+        if fused:
             self.fused = list(fused_layers(packaged))
         self.energy = packaged.atomic_energy_output_block
         self.charges = packaged.partial_charges_output_block

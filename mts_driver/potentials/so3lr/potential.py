@@ -59,7 +59,7 @@ class SO3LR:
         self.numbers = np.array(numbers, np.int64)
         self.device = torch.device(device)
         self.dtype = getattr(torch, dtype)
-        packaged, alphas, c6 = _packaged_model(self.device, self.dtype)
+        packaged, alphas, c6 = packaged_model(self.device, self.dtype)
         z = torch.as_tensor(self.numbers, device=self.device)
         self._network = HalfListTransformer(packaged, z, charge)
         self._long_range = LongRange(self.numbers, alphas, c6)
@@ -146,7 +146,14 @@ def sum_of_pairs(i: Tensor, j: Tensor, pull: Tensor, atoms: int) -> Tensor:
 
 
 @cache  # fragments are loaded by the dozen, each with its own atoms and the same weights
-def _packaged_model(device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor, Tensor]:
+def packaged_model(device: torch.device, dtype: torch.dtype) -> tuple[Any, Tensor, Tensor]:
+    """Return the model of ``so3krates-torch``, polarizabilities and C6 coefficients of elements.
+
+    Raises
+    ------
+    UserError
+        If the package cannot be imported.
+    """
     try:
         from so3krates_torch.blocks.physical_potentials import ALPHAS, C6_COEF
     except ImportError as error:

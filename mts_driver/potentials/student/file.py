@@ -13,7 +13,9 @@ from safetensors.torch import save
 
 from mts_driver.errors import UserError
 from mts_driver.files import replacing
+from mts_driver.potentials.backends import backend_for, file_and_options, options_of
 from mts_driver.potentials.ranks.exchange import Ranks
+from mts_driver.potentials.student.device.potential import DeviceStudent
 from mts_driver.potentials.student.model import StudentConfig, StudentModel
 from mts_driver.potentials.student.potential import Student
 from mts_driver.potentials.student.shared import SharedStudent
@@ -78,13 +80,14 @@ def read_student(path: Path) -> tuple[StudentModel, dict[str, Any]]:
 
 
 def find_student(spec: str) -> Path:
-    """Return the file of a student: a path, or the name of a packaged student.
+    """Return the file of a student: a path, or the name of a packaged student, with options or not.
 
     Raises
     ------
     UserError
         If there is neither; the message lists the packaged ones.
     """
+    spec, _ = file_and_options(spec)
     path = Path(spec)
     if path.is_file():
         return path
@@ -106,10 +109,16 @@ def load_student(
     device: str = "cpu",
     dtype: str = "float32",
     ranks: Ranks | None = None,
-) -> Student | SharedStudent:
-    """Load a student for atoms of the given atomic ``numbers``; see `find_student`."""
-    model, _ = read_student(find_student(spec))
-    name = f"the student {spec!r}"
+) -> Student | SharedStudent | DeviceStudent:
+    """Load a student for atoms of the given atomic ``numbers``; see `find_student`.
+
+    Behind its name may stand ``?backend=device``, see `mts_driver.potentials.backends`.
+    """
+    file, options = file_and_options(spec)
+    asked = options_of(file + options, ("backend",)).get("backend") if options else None
+    backend = backend_for(f"student:{spec}", asked, device)
+    model, _ = read_student(find_student(file))
+    name = f"the student {file!r}"
     if model.config.direct:
         print(
             f"{name} gives forces directly: its energies and virials are sent as zeros, so that "
@@ -119,4 +128,6 @@ def load_student(
     model = model.to(getattr(torch, dtype))
     if ranks is not None:
         return SharedStudent(model, numbers, ranks, name=name)
+    if backend == "device":
+        return DeviceStudent(model, numbers, device=device, dtype=dtype, name=name)
     return Student(model, numbers, device=device, dtype=dtype, name=name)

@@ -11,6 +11,7 @@ from mts_driver.analysis.properties import step_fs
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.trajectory import columns_by_step
 from mts_driver.errors import UserError
+from mts_driver.potentials.backends import file_and_options
 from mts_driver.runs.input.read import read_input
 from mts_driver.structures.files import read_atoms, read_structure
 from mts_driver.structures.tensors import inertial_masses
@@ -236,9 +237,12 @@ def _models_of(path: Path) -> tuple[str | None, str | None]:
     """Return the specifications of student and teacher in a run's input, if it has them."""
     found = read_input(path)
     models = [found.models.get(name or "", "") for name in (found.student, found.teacher)]
-    files = [path.parent / model.removeprefix("student:") for model in models]
+    parts = [file_and_options(model.removeprefix("student:")) for model in models]
+    files = [(path.parent / file, options) for file, options in parts]
     student, teacher = (
-        f"student:{file}" if model.startswith("student:") and file.is_file() else model or None
-        for model, file in zip(models, files, strict=True)
+        f"student:{file}{options}"
+        if model.startswith("student:") and file.is_file()
+        else model or None
+        for model, (file, options) in zip(models, files, strict=True)
     )
     return student, teacher

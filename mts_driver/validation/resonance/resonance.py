@@ -10,6 +10,7 @@ from ase import Atoms
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, write_json
 from mts_driver.potentials import load_potential
+from mts_driver.potentials.backends import file_and_options
 from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
@@ -182,8 +183,9 @@ def resonance(
             "one, or leave constrain_hydrogens out."
         )
     numbers = atoms.numbers.tolist()
-    file = find_student(student.removeprefix("student:"))
-    fast = load_potential(f"student:{file}", numbers, device=device)
+    rest = student.removeprefix("student:")
+    file, options = find_student(rest), file_and_options(rest)[1]
+    fast = load_potential(f"student:{file}{options}", numbers, device=device)
     slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
     keep_memory()
     state_file = target.with_suffix(".part")

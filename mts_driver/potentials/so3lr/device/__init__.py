@@ -1,0 +1,1 @@
+"""SO3LR where everything stays on one device."""

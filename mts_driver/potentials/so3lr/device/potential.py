@@ -1,0 +1,120 @@
+"""SO3LR on a device: lists, network and long-range sum stay there, in arrays of fixed shapes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from integrators.state import Evaluation
+from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.so3lr.device.longrange import DeviceLongRange
+from mts_driver.potentials.so3lr.device.pairs import ShortPairs
+from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
+from mts_driver.potentials.so3lr.network import HalfListTransformer
+from mts_driver.potentials.so3lr.potential import ELEMENTS, packaged_model, sum_of_pairs
+from mts_driver.structures.neighbor_matrix import NeighborMatrix
+
+SKIN_A = 1.0
+"""Outer steps move hydrogens by half an ångström at most, and lists are cheap on a GPU."""
+
+
+class DeviceSO3LR:
+    """SO3LR bound to one set of atoms; ``so3lr(positions, cell) -> Evaluation``.
+
+    Parameters
+    ----------
+    numbers : sequence of int, length N
+        Atomic numbers.
+    charge : float
+        Total charge of the system, e.
+    device, dtype : str
+        Torch device, the CPU too; ``float32`` or ``float64`` of the network. The rest is float64.
+
+    Raises
+    ------
+    UserError
+        If so3krates-torch or Warp is not installed, or an element is not one of SO3LR's.
+    """
+
+    def __init__(
+        self,
+        numbers: Sequence[int],
+        *,
+        charge: float = 0.0,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        check_elements(numbers, ELEMENTS, model="SO3LR")
+        self.numbers = np.array(numbers, np.int64)
+        self.device, self.dtype = torch.device(device), getattr(torch, dtype)
+        packaged, alphas, c6 = packaged_model(self.device, self.dtype)
+        z = torch.as_tensor(self.numbers, device=self.device)
+        self._network = HalfListTransformer(packaged, z, charge, fused=False)
+        self._constants = LongRange(self.numbers, alphas, c6)
+        shifts = packaged.atomic_energy_output_block.energy_shifts
+        self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
+        self.near = NeighborMatrix(cutoff_A=float(packaged.r_max), skin_A=SKIN_A)
+        self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A)
+        self._pairs: ShortPairs | None = None
+        self._long_range: DeviceLongRange | None = None
+        self._generations = (-1, -1)
+
+    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
+        """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
+        shape = positions.shape[:-2]
+        x = positions.detach().to(self.device, torch.float64).reshape(-1, *positions.shape[-2:])
+        cells = cell.detach().to(self.device, torch.float64).expand(*shape, 3, 3).reshape(-1, 3, 3)
+        self.update(x, cells)
+        found = self.evaluate(x, cells)
+        while bool(self.overflow()):
+            self._pairs = None
+            self.update(x, cells)
+            found = self.evaluate(x, cells)
+        return Evaluation(
+            found.energy.reshape(shape).to(positions.device),
+            found.forces.reshape(positions.shape).to(positions),
+            found.virial.reshape(*shape, 3, 3).to(positions),
+        )
+
+    def update(self, x: Tensor, cells: Tensor) -> None:
+        """Have lists and arrays for these positions; waits for the device."""
+        for near in (self.near, self.far):
+            near.update(x, cells)
+        if self._pairs is None or self._generations[0] != self.near.generation:
+            self._pairs = ShortPairs(self.near, x, cells)
+        if self._long_range is None or self._generations[1] != self.far.generation:
+            self._long_range = DeviceLongRange(self._constants, self.far, len(x))
+        self._generations = self.near.generation, self.far.generation
+
+    def overflow(self) -> Tensor:
+        """Tell whether the last evaluation lacked room for a pair, as a bool on the device."""
+        assert self._pairs is not None
+        return self._pairs.overflow()
+
+    def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
+        """Evaluate with the lists as they are; waits for nothing.
+
+        Parameters
+        ----------
+        x, cells : float64 Tensors, shapes (R, N, 3) and (R, 3, 3)
+            On the device, Å.
+        """
+        assert self._pairs is not None and self._long_range is not None
+        far = self._long_range
+        far.positions.copy_(x.flatten(0, 1))
+        far.cells.copy_(cells)
+        i, j, vectors = self._pairs(x, cells)
+        leaf = vectors.to(self.dtype).requires_grad_()
+        with torch.enable_grad():
+            energy, charges, volumes = self._network(i, j, leaf, replicas=len(x))
+            energy = energy.double().sum(-1) + far(charges, volumes)
+            (pull,) = torch.autograd.grad(energy.sum(), leaf)
+        pull = pull.double()
+        forces = sum_of_pairs(i, j, pull, len(far.forces)) + far.forces
+        virials = far.virials.view(len(x), -1, 3, 3).sum(1)
+        products = (vectors[:, :, None] * pull[:, None]).flatten(1)
+        virials = virials.flatten(1).index_add(0, i // len(self.numbers), products, alpha=-1.0)
+        return Evaluation(
+            energy.detach() + self.offset_eV, forces.view(x.shape), virials.view(-1, 3, 3)
+        )

@@ -1,0 +1,96 @@
+"""The student on a device: positions, lists and kernels stay there."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from integrators.state import Evaluation
+from mts_driver.potentials.student.device.evaluator import DeviceKernels
+from mts_driver.potentials.student.model import StudentModel
+from mts_driver.potentials.student.potential import SKIN_A, kinds_of
+from mts_driver.structures.neighbor_matrix import NeighborMatrix
+
+
+class DeviceStudent:
+    """A trained student bound to one set of atoms; ``student(positions, cell) -> Evaluation``.
+
+    Parameters
+    ----------
+    model : StudentModel
+        The trained model.
+    numbers : sequence of int, length N
+        Atomic numbers.
+    device, dtype : str
+        Torch device, the CPU too; ``float32`` or ``float64``. Distances are always in float64, and
+        energies and forces are summed in it.
+    name : str
+        What error messages call it.
+
+    Raises
+    ------
+    UserError
+        If an element is not one that the student was trained for, or Warp is not installed.
+    """
+
+    def __init__(
+        self,
+        model: StudentModel,
+        numbers: Sequence[int],
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        name: str = "the student",
+    ) -> None:
+        self.device, kinds = torch.device(device), kinds_of(model, numbers, name)
+        self.offset_eV = float(model.offset.double().cpu()[kinds].sum())
+        self.model = model.to(self.device, getattr(torch, dtype)).requires_grad_(False)
+        self._kind = torch.tensor(kinds, dtype=torch.int32, device=self.device)
+        self.near = NeighborMatrix(cutoff_A=model.config.cutoff_A, skin_A=SKIN_A)
+        self._kernels: DeviceKernels | None = None
+        self._generation = -1
+
+    @property
+    def has_virial(self) -> bool:
+        """Whether forces come from an energy; direct ones have no virial."""
+        return not self.model.config.direct
+
+    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
+        """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
+        shape = positions.shape[:-2]
+        x = positions.detach().to(self.device, torch.float64).reshape(-1, *positions.shape[-2:])
+        cells = cell.detach().to(self.device, torch.float64).expand(*shape, 3, 3).reshape(-1, 3, 3)
+        self.near.update(x, cells)
+        found = self.evaluate(x, cells)
+        return Evaluation(
+            # of whole systems: they need float64 even where the forces do not
+            found.energy.reshape(shape).to(positions.device),
+            found.forces.reshape(positions.shape).to(positions),
+            found.virial.reshape(*shape, 3, 3).to(positions),
+        )
+
+    def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
+        """Evaluate with the list as it is; waits for nothing once it has been called.
+
+        Parameters
+        ----------
+        x, cells : float64 Tensors, shapes (R, N, 3) and (R, 3, 3)
+            On the device, Å.
+        """
+        kernels = self._kernels_now(len(x))
+        kernels.positions.copy_(x.flatten(0, 1))
+        kernels.cells.copy_(cells)
+        kernels.run()
+        energies = kernels.energy.double().view(len(x), -1).sum(1) + self.offset_eV
+        forces = kernels.forces.view(x.shape)
+        if not self.has_virial:
+            forces = forces - forces.mean(1, keepdim=True)
+        return Evaluation(energies, forces, kernels.virials.view(len(x), -1, 3, 3).sum(1))
+
+    def _kernels_now(self, replicas: int) -> DeviceKernels:
+        """Return those for the arrays that neighbours are in now."""
+        if self._kernels is None or self._generation != self.near.generation:
+            kind = self._kind.repeat(replicas)
+            self._kernels = DeviceKernels(self.model, kind, self.near, replicas)
+            self._generation = self.near.generation
+        return self._kernels

@@ -1,0 +1,150 @@
+"""Neighbours of all atoms in rows of fixed length, on the device where positions are.
+
+The search is that of ``nvalchemi-toolkit-ops``. Rows are sorted, so that sums over them have the
+same bits every time, and stay at the same place in memory until one of them is too short.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mts_driver.errors import UserError
+
+ROUND = 8
+"""Lengths of rows are multiples of it."""
+SPARE = 1.2
+"""How much longer rows are made than the longest of the atoms as they are."""
+_REACH = 128
+"""Images are told apart up to so many cells away."""
+
+
+class NeighborMatrix:
+    """All pairs within ``cutoff_A``, both ways, and those in a skin around it.
+
+    Parameters
+    ----------
+    cutoff_A, skin_A : float
+        Largest distance of a pair, and how much further lists reach, Å.
+    periodic : tuple of bool
+        Along which of its vectors a cell repeats.
+
+    Attributes
+    ----------
+    neighbors : int32 Tensor, shape (R·N, K)
+        Atom n of replica r has the number r·N + n. Beyond ``count`` any numbers.
+    count : int32 Tensor, shape (R·N,)
+        How many there are; more than K where rows are too short.
+    images : int32 Tensor, shape (R·N, K, 3)
+        In which cell the neighbour is: x_j + image · cell − x_i is the vector to it.
+    generation : int
+        Changes when these are at another place.
+    builds : int
+        How often the list has been made.
+    """
+
+    def __init__(
+        self,
+        *,
+        cutoff_A: float,
+        skin_A: float,
+        periodic: tuple[bool, bool, bool] = (True, True, True),
+    ) -> None:
+        self.cutoff_A, self.skin_A, self.periodic = cutoff_A, skin_A, periodic
+        self.generation = self.builds = 0
+        self.neighbors, self.count, self.images = torch.zeros(3, 0, 0, dtype=torch.int32)
+        self._state: Any = None
+        self._reference, self._cells = torch.zeros(0), torch.zeros(0)
+
+    def update(self, positions: Tensor, cells: Tensor) -> None:
+        """Make the list anew if it does not have all pairs any more; waits for the device.
+
+        Parameters
+        ----------
+        positions : float64 Tensor, shape (R, N, 3)
+            Å.
+        cells : float64 Tensor, shape (R, 3, 3)
+            Rows are lattice vectors, Å; all zeros for isolated systems.
+        """
+        same = self._cells.shape == cells.shape and torch.equal(self._cells, cells)
+        if not same or self._reference.shape != positions.shape:
+            self._prepare(positions, cells)
+        elif bool(self.moved(positions)):
+            _require_finite(positions)
+            self.build(positions)
+        while bool(self.overflow()):
+            self._prepare(positions, cells)
+
+    def build(self, positions: Tensor) -> None:
+        """Make the list anew in the same cells; nothing here waits for the device."""
+        from nvalchemiops.torch.neighbors import neighbor_list
+
+        reach, flat = self.cutoff_A + self.skin_A, positions.reshape(-1, 3)
+        found = neighbor_list(flat, reach, **self._where, **self._batch, state=self._state)
+        neighbors, count = found[:2]
+        self.count.copy_(count)
+        if len(found) > 2:
+            image = found[2].long() + _REACH
+            key = neighbors.long() * _REACH**3 * 8
+            key = key + (image[..., 0] * 2 * _REACH + image[..., 1]) * 2 * _REACH + image[..., 2]
+            order = key.argsort(-1)
+            torch.gather(neighbors, 1, order, out=self.neighbors)
+            self.images.copy_(found[2].gather(1, order[..., None].expand(-1, -1, 3)))
+        else:
+            self.neighbors.copy_(neighbors.sort(-1).values)
+        self._reference.copy_(positions)
+        self.builds += 1
+
+    def moved(self, positions: Tensor) -> Tensor:
+        """Tell whether pairs may be missing, as a bool on the device."""
+        squares = (positions - self._reference).square().sum(-1)
+        # written so that a NaN counts
+        return ~(4.0 * squares.amax() < self.skin_A**2)
+
+    def overflow(self) -> Tensor:
+        """Tell whether a row was too short for all neighbours, as a bool on the device."""
+        return self.count.amax() > self.neighbors.shape[1]
+
+    def _prepare(self, positions: Tensor, cells: Tensor) -> None:
+        """Find out how long rows must be, have memory for them, and make the list."""
+        replicas, atoms = positions.shape[:2]
+        flat, device = positions.reshape(-1, 3), positions.device
+        _require_finite(positions)
+        self._cells = cells.clone()
+        self._where, self._batch = dict[str, Tensor](), dict[str, Tensor]()
+        if bool(cells.any()):
+            axes = torch.tensor([self.periodic] * replicas, device=device)
+            self._where = {"cell": self._cells, "pbc": axes}
+            if replicas == 1:
+                self._where = {"cell": self._cells, "pbc": axes[0]}
+        if replicas > 1:
+            numbers = torch.arange(replicas, dtype=torch.int32, device=device)
+            self._batch = {"batch_idx": numbers.repeat_interleave(atoms)}
+        width = self._search(flat, None)
+        longest = max(int(width.amax()), 1)
+        length = -(-int(SPARE * longest + 1) // ROUND) * ROUND
+        self._search(flat, length)
+        shape = len(flat), length
+        self.neighbors = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.count = torch.zeros(len(flat), dtype=torch.int32, device=device)
+        self.images = torch.zeros(*shape, 3, dtype=torch.int32, device=device)
+        self._reference = torch.empty_like(positions)
+        self.generation += 1
+        self.build(positions)
+
+    def _search(self, flat: Tensor, length: int | None) -> Tensor:
+        """Prepare rows of a length, or of one that is guessed, and return how many are found."""
+        from nvalchemiops.torch.neighbors import neighbor_list, prepare_neighbor_list
+
+        reach = self.cutoff_A + self.skin_A
+        periodic = bool(self._where)
+        self._state = prepare_neighbor_list(
+            flat, reach, **self._where, **self._batch, max_neighbors=length, fixed_cell=periodic
+        )
+        found = neighbor_list(flat, reach, **self._where, **self._batch, state=self._state)
+        return found[1]
+
+
+def _require_finite(positions: Tensor) -> None:
+    if not bool(torch.isfinite(positions).all()):
+        raise UserError("positions are not finite: the trajectory has blown up.")

@@ -1,0 +1,106 @@
+"""SO3LR's path for a device, run on the CPU, against the kernels for the CPU and plain torch."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.io import read
+from device_guard import NoWaiting
+
+from mts_driver.potentials import load_potential
+from mts_driver.potentials.so3lr.network import HalfListTransformer
+
+pytest.importorskip("so3krates_torch")
+pytest.importorskip("nvalchemiops")
+
+from mts_driver.potentials.so3lr.device.potential import DeviceSO3LR
+
+
+def load(atoms, dtype="float64", options=""):
+    numbers = atoms.numbers.tolist()
+    return [
+        load_potential(f"so3lr?{one}{options}", numbers, dtype=dtype)
+        for one in ("backend=cpu", "backend=device")
+    ]
+
+
+def as_tensors(atoms):
+    return torch.tensor(atoms.positions), torch.tensor(np.array(atoms.cell))
+
+
+def assert_same(found, expected, atol=2e-8):
+    """Kernels for the CPU read radial functions from tables, whose forces are 1e-8 eV/Å off."""
+    torch.testing.assert_close(found.energy, expected.energy, atol=1e-8, rtol=0)
+    torch.testing.assert_close(found.forces, expected.forces, atol=atol, rtol=0)
+    torch.testing.assert_close(found.virial, expected.virial, atol=1e-6, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Eight waters in a skew cell that is smaller than the long cutoff."""
+    rng = np.random.default_rng(5)
+    atoms = Atoms(cell=[[9.0, 0, 0], [2.0, 8.0, 0], [-1.0, 1.0, 8.5]], pbc=True)
+    for site in np.ndindex(2, 2, 2):
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(np.array(site) @ np.array(atoms.cell) / 2 + rng.normal(0, 0.1, 3))
+        atoms += water
+    return atoms
+
+
+def test_water(structures):
+    atoms = read(structures / "water64_packmol.extxyz")
+    x, cell = as_tensors(atoms)
+    cpu, device = load(atoms)
+    expected = cpu(x, cell)
+    assert_same(device(x, cell), expected)
+    single = load(atoms, "float32")[1](x, cell)
+    wrong = single.forces - expected.forces
+    assert float(wrong.square().mean().sqrt()) < 5e-6 and float(wrong.abs().max()) < 3e-5
+    assert abs(float(single.energy - expected.energy)) < 1e-3
+
+
+def test_it_is_the_network_in_plain_torch(few):
+    """Without the tables of the kernels for the CPU there is rounding only."""
+    x, cell = as_tensors(few)
+    cpu, device = load(few)
+    cpu._network.fused = [None] * 3
+    assert isinstance(device._network, HalfListTransformer)
+    assert_same(device(x, cell), cpu(x, cell), atol=1e-9)
+
+
+def test_ions_replicas_and_no_cell(few):
+    x, cell = as_tensors(few)
+    cpu, device = load(few, options="&charge=-1")
+    moves = 0.05 * torch.randn(2, *x.shape, dtype=torch.float64, generator=torch.manual_seed(1))
+    cells = torch.stack([cell, 1.03 * cell])
+    assert_same(device(x + moves, cells), cpu(x + moves, cells))
+    alone = torch.zeros(3, 3, dtype=torch.float64)
+    assert_same(device(x, alone), cpu(x, alone))
+
+
+def test_pairs_that_do_not_fit_get_more_room(few):
+    x, cell = as_tensors(few)
+    cpu, device = load(few)
+    wide = 3.0
+    centers = x.view(-1, 3, 3)[:, :1].expand(-1, 3, -1).reshape(x.shape)
+    assert_same(
+        device(x + (wide - 1) * centers, wide * cell), cpu(x + (wide - 1) * centers, wide * cell)
+    )
+    few_pairs = device._pairs.length
+    device._pairs.length = 8  # as if there were room for so many
+    device._pairs._alone = device._pairs._alone[:9]
+    assert_same(
+        device(x + (wide - 1) * centers, wide * cell), cpu(x + (wide - 1) * centers, wide * cell)
+    )
+    assert device._pairs.length == few_pairs
+
+
+def test_an_evaluation_waits_for_nothing(few):
+    x, cell = as_tensors(few)
+    device = load(few)[1]
+    assert isinstance(device, DeviceSO3LR)
+    device(x, cell)
+    with NoWaiting():
+        device.evaluate(x[None], cell[None])

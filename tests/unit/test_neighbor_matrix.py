@@ -1,0 +1,130 @@
+"""Lists of neighbours on a device: the pairs that ASE finds, and when they are made."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.io import read
+from ase.neighborlist import neighbor_list
+from device_guard import NoWaiting
+
+from mts_driver.errors import UserError
+
+pytest.importorskip("nvalchemiops")
+
+from mts_driver.structures.neighbor_matrix import NeighborMatrix
+
+REACH_A = 4.5
+RNG = np.random.default_rng(4)
+CUBE = Atoms("H40", RNG.uniform(-8, 16, (40, 3)), cell=[9.0] * 3, pbc=True)
+SKEW = Atoms("H30", RNG.uniform(-8, 16, (30, 3)), cell=[[8, 0, 0], [3, 7, 0], [-2, 1, 9]], pbc=True)
+SMALL = Atoms("H5", RNG.uniform(0, 3, (5, 3)), cell=[3.0, 3.2, 2.8], pbc=True)
+ALONE = Atoms("H30", RNG.uniform(0, 8, (30, 3)))
+SLAB = Atoms("H30", RNG.uniform(0, 8, (30, 3)), cell=[8, 8, 12], pbc=[True, True, False])
+
+
+def as_tensors(*systems):
+    x, cells = ([getattr(a, name) for a in systems] for name in ("positions", "cell"))
+    return torch.tensor(np.array(x)), torch.tensor(np.array([np.array(c) for c in cells]))
+
+
+def vectors_of(near, x, cells):
+    """Atoms, neighbours and vectors of all entries, sorted."""
+    flat, found = x.flatten(0, 1), []
+    for a in range(len(flat)):
+        n = int(near.count[a])
+        j, images = near.neighbors[a, :n].long(), near.images[a, :n].double()
+        d = flat[j] + images @ cells[a // x.shape[1]] - flat[a]
+        assert j.tolist() == sorted(j.tolist())
+        found += [(a, b, *np.round(v, 6)) for b, v in zip(j.tolist(), d.tolist(), strict=True)]
+    return np.array(sorted(found))
+
+
+def expected(systems):
+    found = []
+    for k, atoms in enumerate(systems):
+        i, j, d = neighbor_list("ijD", atoms, REACH_A)
+        n = k * len(atoms)
+        found += [(a + n, b + n, *np.round(v, 6)) for a, b, v in zip(i, j, d, strict=True)]
+    return np.array(sorted(found))
+
+
+def shaken(atoms, number):
+    moved = atoms.copy()
+    moved.positions += np.random.default_rng(number).normal(0, 0.5, moved.positions.shape)
+    return moved
+
+
+@pytest.mark.parametrize("number", [1, 3], ids=["one", "three"])
+@pytest.mark.parametrize(
+    "atoms", [CUBE, SKEW, SMALL, ALONE, SLAB], ids=["cube", "skew", "small", "alone", "slab"]
+)
+def test_pairs_are_those_of_ase(atoms, number):
+    systems = [shaken(atoms, k) for k in range(number)]
+    x, cells = as_tensors(*systems)
+    near = NeighborMatrix(
+        cutoff_A=3.5,
+        skin_A=1.0,
+        periodic=tuple(atoms.pbc.tolist()) if atoms.pbc.any() else (True,) * 3,
+    )
+    near.update(x, cells)
+    np.testing.assert_allclose(vectors_of(near, x, cells), expected(systems), atol=2e-6)
+
+
+def test_water(structures):
+    atoms = read(structures / "water64_packmol.extxyz")
+    x, cells = as_tensors(atoms)
+    near = NeighborMatrix(cutoff_A=3.5, skin_A=1.0)
+    near.update(x, cells)
+    np.testing.assert_allclose(vectors_of(near, x, cells), expected([atoms]), atol=2e-6)
+
+
+def test_it_is_made_again_when_an_atom_has_moved_half_a_skin():
+    x, cells = as_tensors(CUBE)
+    near = NeighborMatrix(cutoff_A=3.5, skin_A=1.0)
+    near.update(x, cells)
+    place = near.neighbors.data_ptr()
+    for moved_A, builds in ((0.49, 1), (0.51, 2)):
+        y = x.clone()
+        y[0, 7, 1] += moved_A
+        near.update(y, cells)
+        assert near.builds == builds
+    assert near.neighbors.data_ptr() == place and near.generation == 1
+    near.update(y, 1.001 * cells)
+    assert near.builds == 3
+
+
+def test_rows_that_are_too_short_grow():
+    """Atoms come together, so that there are more neighbours than there is room for."""
+    x, cells = as_tensors(CUBE)
+    dense = 0.3 * x
+    cells = 3.0 * cells
+    near = NeighborMatrix(cutoff_A=3.5, skin_A=1.0)
+    near.update(3.0 * x, cells)
+    near.build(dense)
+    assert bool(near.overflow())
+    before = near.neighbors.shape[1]
+    near.update(dense, cells)
+    assert not bool(near.overflow()) and near.neighbors.shape[1] > before
+    together = Atoms(CUBE.symbols, dense[0].numpy(), cell=cells[0].numpy(), pbc=True)
+    np.testing.assert_allclose(vectors_of(near, dense, cells), expected([together]), atol=2e-6)
+
+
+def test_making_it_again_waits_for_nothing():
+    for atoms in (CUBE, ALONE):
+        x, cells = as_tensors(atoms)
+        near = NeighborMatrix(cutoff_A=3.5, skin_A=1.0)
+        near.update(x, cells)
+        with NoWaiting():
+            near.build(x + 0.1)
+            near.moved(x)
+            near.overflow()
+
+
+def test_a_trajectory_that_blew_up_is_an_error():
+    x, cells = as_tensors(CUBE)
+    near = NeighborMatrix(cutoff_A=3.5, skin_A=1.0)
+    near.update(x, cells)
+    x[0, 0, 0] = torch.nan
+    with pytest.raises(UserError, match="not finite"):
+        near.update(x, cells)
