@@ -25,6 +25,8 @@ from torch import Tensor
 
 TOLERANCE = 1e-12
 """Of the squares of lengths, relative, behind a drift."""
+FOUND = 1e-10
+"""The same where nobody looked at how Newton's method went."""
 MOST_ITERATIONS = 30
 """Newton's method needs four or five; more means that atoms are lost."""
 
@@ -141,7 +143,13 @@ class Constraints:
         return (*map(torch.from_numpy, arrays), idle)
 
     def drift(
-        self, positions: Tensor, velocities: Tensor, masses: Tensor, dt: float
+        self,
+        positions: Tensor,
+        velocities: Tensor,
+        masses: Tensor,
+        dt: float,
+        *,
+        rounds: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Move along the manifold for ``dt``.
 
@@ -151,6 +159,8 @@ class Constraints:
             On the manifold, and tangent to it.
         masses : Tensor, shape (N,)
             As the constraints were made with.
+        rounds : int, optional
+            Of Newton's method, as of `onto`.
 
         Returns
         -------
@@ -164,14 +174,23 @@ class Constraints:
         """
         bonds = self._bonds(positions)
         free = positions + dt * velocities
-        moved = self.onto(free, masses, along=bonds)
+        moved = self.onto(free, masses, along=bonds, rounds=rounds)
         velocities = velocities + (moved - free) / dt
         return moved, self.tangent(moved, velocities, masses)
 
-    def onto(self, positions: Tensor, masses: Tensor, along: Tensor | None = None) -> Tensor:
+    def onto(
+        self,
+        positions: Tensor,
+        masses: Tensor,
+        along: Tensor | None = None,
+        *,
+        rounds: int | None = None,
+    ) -> Tensor:
         """Move positions (..., N, 3) onto the manifold, along bonds (..., C, K, 3) (SHAKE).
 
-        Without ``along`` these are the ones that the positions have, which is for starts.
+        Without ``along`` these are the ones that the positions have, which is for starts. With
+        ``rounds`` Newton's method takes so many, whatever comes of it, so that nothing waits for a
+        device: `missed` tells.
 
         Raises
         ------
@@ -182,9 +201,10 @@ class Constraints:
         lead = self._bonds(positions) if along is None else along
         now = self._bonds(positions)
         multipliers = now.new_zeros(now.shape[:-1])
-        for _ in range(MOST_ITERATIONS):
+        for number in range(MOST_ITERATIONS if rounds is None else rounds + 1):
             off = 0.5 * (now.square().sum(-1) - squares)
-            if bool((off.abs() <= TOLERANCE * squares).all()):
+            done = number == rounds
+            if done or (rounds is None and bool((off.abs() <= TOLERANCE * squares).all())):
                 return self._pushed(positions, lead, multipliers, masses)
             slope = self._coupling(now, lead)
             # a bond that has turned by 90° makes it singular: infinite numbers, and no way back
@@ -197,6 +217,12 @@ class Constraints:
             "them, or the trajectory blew up; shorten the step"
         )
 
+    def missed(self, positions: Tensor) -> Tensor:
+        """Tell whether positions (..., N, 3) are not on the manifold, as a bool on their device."""
+        squares = self._on(positions)[1]
+        off = (self._bonds(positions).square().sum(-1) - squares).abs()
+        return ~(off <= FOUND * squares).all()
+
     def tangent(self, positions: Tensor, velocities: Tensor, masses: Tensor) -> Tensor:
         """Take away what would change a length from velocities (..., N, 3) (RATTLE)."""
         pairs = self._on(positions)[0]
@@ -204,7 +230,8 @@ class Constraints:
         apart = velocities[..., pairs[..., 0], :] - velocities[..., pairs[..., 1], :]
         slope = self._coupling(bonds, bonds)
         grows = (bonds * apart).sum(-1, keepdim=True)
-        return self._pushed(velocities, bonds, -torch.linalg.solve(slope, grows)[..., 0], masses)
+        amounts = torch.linalg.solve_ex(slope, grows)[0][..., 0]  # which waits for no device
+        return self._pushed(velocities, bonds, -amounts, masses)
 
     def across(self, positions: Tensor, velocities: Tensor, masses: Tensor) -> Tensor:
         """Return the part of velocities (..., N, 3) that `tangent` takes away."""
@@ -253,9 +280,18 @@ class Constraints:
         tension = -torch.linalg.solve(slope, needed[..., None])[..., 0]
         return torch.einsum("...ck,...ckx,...cky->...xy", tension, bonds, bonds)
 
+    @cached_property
+    def _copies(self) -> dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]]:
+        return {}
+
     def _on(self, like: Tensor) -> tuple[Tensor, ...]:
-        pairs, *numbers = self._tensors
-        return (pairs.to(like.device), *(n.to(like.device, like.dtype) for n in numbers))
+        """Return all tensors where and as ``like`` is; copied there once."""
+        found = self._copies.get(key := (like.device, like.dtype))
+        if found is None:
+            pairs, *numbers = self._tensors
+            found = (pairs.to(like.device), *(n.to(like.device, like.dtype) for n in numbers))
+            self._copies[key] = found
+        return found
 
     def _coupling(self, bonds: Tensor, along: Tensor) -> Tensor:
         """How pushes along some bonds (..., C, K, 3) change the squares of others, halved."""
@@ -263,13 +299,12 @@ class Constraints:
         return shared * (bonds[..., :, None, :] * along[..., None, :, :]).sum(-1) + idle
 
     def _bonds(self, positions: Tensor) -> Tensor:
-        pairs, images = self._tensors[0], self._tensors[2].to(positions)
-        pairs = pairs.to(positions.device)
+        pairs, _, images, *_ = self._on(positions)
         return positions[..., pairs[..., 0], :] - positions[..., pairs[..., 1], :] - images
 
     def _pushed(self, values: Tensor, bonds: Tensor, amounts: Tensor, masses: Tensor) -> Tensor:
         """Add ±amount · bond / m to both atoms of every distance."""
-        pairs = self._tensors[0].to(values.device)
+        pairs = self._on(values)[0]
         pushes = (amounts[..., None] * bonds).flatten(-3, -2)
         i, j = pairs[..., 0].reshape(-1), pairs[..., 1].reshape(-1)
         pushed = values.index_add(-2, i, pushes / masses[i, None])

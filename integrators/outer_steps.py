@@ -6,6 +6,7 @@ in place: the loop does not see them, the models do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from integrators.bath import Noise
 from integrators.compiled_kernel import THERMOSTAT
 from integrators.compiled_loop import Evaluate, Found, Loop, Program
 from integrators.constraints import Constraints, Distances
+from integrators.device_steps import DeviceModel, DeviceSteps
 from integrators.gle import ColouredNoise
 from integrators.levels import difference
 from integrators.splitting import FAST, SLOW, baoab, respa_baoab
@@ -84,6 +86,8 @@ class OuterSteps:
         In the place of ``friction``, which is then zero.
     distances : Distances, optional
         Distances that are held, between atoms of which none has an infinite mass.
+    on_device : mapping of str to DeviceModel, optional
+        The same models where they take steps without the host, as `DeviceSteps` has them.
 
     Raises
     ------
@@ -107,6 +111,7 @@ class OuterSteps:
         fixcom: bool,
         coloured: ColouredNoise | None = None,
         distances: Distances | None = None,
+        on_device: Mapping[str, DeviceModel] | None = None,
     ) -> None:
         if not (masses > 0).all():
             raise ValueError(f"masses must be positive; the smallest is {masses.min():g}")
@@ -116,7 +121,8 @@ class OuterSteps:
         self._masses = masses[self._moves]
         self._teacher = _Remembering(teacher)
         self._student = self._teacher if student is None else _Remembering(student)
-        self._program = Program.of(baoab() if student is None else respa_baoab(n))
+        splitting = baoab() if student is None else respa_baoab(n)
+        self._program = Program.of(splitting)
         self._levels = {FAST: self._fast} | ({} if student is None else {SLOW: self._slow})
         self._timestep, self._kT, self._clip, self._fixcom = timestep, kT, clip, fixcom
         self._friction = friction[None, self._moves].astype(float)
@@ -129,6 +135,26 @@ class OuterSteps:
             check.require_one_friction(friction)
             among_moving = (np.cumsum(self._moves) - 1)[distances.pairs]
             self._distances = Distances(among_moving, distances.lengths)
+        self._on_device: DeviceSteps | None = None
+        if on_device is not None:
+            self._on_device = DeviceSteps(
+                on_device,
+                splitting,
+                masses=masses,
+                timestep=timestep,
+                kT=kT,
+                friction=np.where(self._moves, friction, 0.0)[None],
+                groups=groups,
+                clip=clip,
+                fixcom=fixcom,
+                coloured=coloured,
+                distances=None if self._distances is None else distances,
+            )
+
+    @property
+    def on_device(self) -> bool:
+        """Whether steps are taken on the device where the models are."""
+        return self._on_device is not None
 
     @property
     def thermostat_steps(self) -> np.ndarray:
@@ -177,6 +203,8 @@ class OuterSteps:
         ValueError
             If distances that are held are not found again: the trajectory blew up.
         """
+        if self._on_device is not None:
+            return self._take_on_device(positions, momenta, cell, noise, extra)
         moves = self._moves
         self._at[0] = positions
         loop = Loop(
@@ -198,6 +226,28 @@ class OuterSteps:
         left = np.zeros((len(taken.extra), *momenta.shape))
         left[:, moves] = taken.extra[:, 0]
         return Stepped(after, moving, teacher, student, taken.heat, taken.twice_kinetic, left)
+
+    def _take_on_device(
+        self,
+        positions: np.ndarray,
+        momenta: np.ndarray,
+        cell: np.ndarray,
+        noise: np.ndarray,
+        extra: np.ndarray | None,
+    ) -> Stepped:
+        assert self._on_device is not None
+        more = None if extra is None else extra[:, None]
+        taken, teacher = self._on_device.take(
+            positions[None], momenta[None], cell, noise[..., None, :, :], more
+        )
+        student = taken.evaluations[FAST]
+        teacher = student if teacher is None else teacher
+        for model, found in ((self._student, student), (self._teacher, teacher)):
+            model.remember(taken.positions, cell[None], found)
+        return Stepped(
+            *(taken.positions[0], taken.momenta[0], teacher, student, taken.heat),
+            *(taken.twice_kinetic, taken.extra[:, 0]),
+        )
 
     def _constraints(self, moving: np.ndarray, cell: np.ndarray) -> Constraints | None:
         if self._distances is None:
@@ -239,5 +289,9 @@ class _Remembering:
             if np.array_equal(at, positions) and np.array_equal(in_cells, cells):
                 return found
         found = self._evaluate(positions, cells)
-        self._last = positions.copy(), cells.copy(), found
+        self.remember(positions, cells, found)
         return found
+
+    def remember(self, positions: np.ndarray, cells: np.ndarray, found: Found) -> None:
+        """Be free there from now on."""
+        self._last = positions.copy(), cells.copy(), found

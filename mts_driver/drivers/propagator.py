@@ -94,12 +94,12 @@ class Propagator:
             If an array is missing or has another shape, or the model fails.
         """
         thermostat = check(arrays, n, self._natoms, "noise")
-        program = _program(n, 0, thermostat=thermostat)
+        program = program_of(n, 0, thermostat=thermostat)
         loop = self._loop(arrays, {FAST: self._student}, kT, fixcom)
-        noise = np.array(arrays["noise"]) if thermostat else self._noise(0, program, arrays)
+        noise = np.array(arrays["noise"]) if thermostat else self.noise(0, program, arrays)
         with _blow_ups_said():
             taken = loop.take(program, timestep=timestep, noise=noise)
-        return _results(taken, arrays)
+        return results_of(taken, arrays)
 
     def run(
         self,
@@ -130,24 +130,19 @@ class Propagator:
             step, the steps before are returned instead.
         """
         thermostat = check_run(arrays, seeds, n, self._natoms)
-        if self._teacher is None:
-            raise UserError(
-                "this driver has no teacher to take whole outer steps with: start it with "
-                "`mts serve TEACHER --student STUDENT --zmq ADDRESS`, or remove <device_steps>."
-            )
-        fast, teacher = self._student, self._teacher
+        fast, teacher = self._student, self.require_teacher()
 
         def slow(positions: np.ndarray, cells: np.ndarray) -> Found:
             both = (_evaluation(model(positions, cells)) for model in (teacher, fast))
             found = difference(*both, clip=clip or None)[0]
             return found.energy.numpy(), found.forces.numpy(), found.virial.numpy()
 
-        program = _program(n, 1, thermostat=thermostat)
+        program = program_of(n, 1, thermostat=thermostat)
         steps = list[dict[str, np.ndarray]]()
         loop = self._loop(arrays, {FAST: fast, SLOW: slow}, kT, fixcom)
         cells = arrays["cell"][None].repeat(len(arrays["q"]), axis=0)
         for seed in seeds:
-            noise = self._noise(seed, program, arrays)
+            noise = self.noise(seed, program, arrays)
             try:
                 with _blow_ups_said():
                     taken = loop.take(program, timestep=timestep, noise=noise)
@@ -155,9 +150,24 @@ class Propagator:
                 if not steps:
                     raise
                 break  # the steps before are good, and show what led there; the next request fails
-            full = _named("teacher_", teacher(taken.positions, cells))
-            steps.append({**_results(taken, arrays), **full})
+            full = named("teacher_", teacher(taken.positions, cells))
+            steps.append({**results_of(taken, arrays), **full})
         return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+
+    def require_teacher(self) -> Evaluate:
+        """Return the teacher.
+
+        Raises
+        ------
+        UserError
+            If there is none here.
+        """
+        if self._teacher is None:
+            raise UserError(
+                "this driver has no teacher to take whole outer steps with: start it with "
+                "`mts serve TEACHER --student STUDENT --zmq ADDRESS`, or remove <device_steps>."
+            )
+        return self._teacher
 
     def _loop(
         self, arrays: Arrays, potentials: Mapping[str, Evaluate], kT: float, fixcom: bool
@@ -180,7 +190,7 @@ class Propagator:
             constraints=constraints,
         )
 
-    def _noise(self, seed: int, program: Program, arrays: Arrays) -> np.ndarray:
+    def noise(self, seed: int, program: Program, arrays: Arrays) -> np.ndarray:
         """Draw the noise of all thermostat steps of a splitting, the same on all processes."""
         natoms = self._mine.natoms if self._mine else self._natoms
         several = draws(arrays)
@@ -206,7 +216,7 @@ def _blow_ups_said() -> Iterator[None]:
         raise UserError(f"{error}.") from error
 
 
-def _results(taken: Taken, arrays: Arrays) -> dict[str, np.ndarray]:
+def results_of(taken: Taken, arrays: Arrays) -> dict[str, np.ndarray]:
     """Return what both kinds of requests share; also a sign that was seen what lies beside."""
     more = {}
     if len(taken.extra):
@@ -217,17 +227,19 @@ def _results(taken: Taken, arrays: Arrays) -> dict[str, np.ndarray]:
         **more,
         "q": taken.positions,
         "p": taken.momenta,
-        **_named("", taken.evaluations[FAST]),
+        **named("", taken.evaluations[FAST]),
         "heat": np.array(taken.heat),
         "twice_kinetic": taken.twice_kinetic,
     }
 
 
-def _named(prefix: str, found: Found) -> dict[str, np.ndarray]:
+def named(prefix: str, found: Found) -> dict[str, np.ndarray]:
+    """Return an evaluation by the names of its parts in an answer."""
     return dict(zip((f"{prefix}energy", f"{prefix}forces", f"{prefix}virial"), found, strict=True))
 
 
 @cache  # exact fractions take longer than a step of a small student
-def _program(n: int, outer: int, *, thermostat: bool) -> Program:
+def program_of(n: int, outer: int, *, thermostat: bool) -> Program:
+    """Return ``n`` inner steps, and the slow kicks around them where ``outer`` is 1."""
     found = respa_baoab(n) if outer else fast_part(n)
     return Program.of(found if thermostat else found.without_ou())

@@ -1,6 +1,8 @@
 """Which of two ways a model of ours is evaluated: by kernels for the CPU, or on a device."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mts_driver.errors import UserError
 
@@ -51,3 +53,11 @@ def file_and_options(student: str) -> tuple[str, str]:
         return student, ""
     name, question, options = student.partition("?")
     return name, question + options
+
+
+def on_one_device(models: Sequence[Any]) -> bool:
+    """Tell whether all are models of ours on one device, for `integrators.device_steps`."""
+    parts = ("device", "update", "rebuild", "evaluate", "stale", "reach_further")
+    return all(hasattr(model, part) for model in models for part in parts) and (
+        len({model.device for model in models}) == 1
+    )

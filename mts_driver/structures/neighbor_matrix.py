@@ -95,6 +95,15 @@ class NeighborMatrix:
         self._reference.copy_(positions)
         self.builds += 1
 
+    def reach_further(self) -> None:
+        """Have a wider skin from the next `update` on."""
+        self.skin_A *= 2.0
+        self._reference = torch.zeros(0)
+
+    def stale(self, positions: Tensor) -> Tensor:
+        """Tell whether the list does not do for positions, as a bool on the device."""
+        return self.moved(positions) | self.overflow()
+
     def moved(self, positions: Tensor) -> Tensor:
         """Tell whether pairs may be missing, as a bool on the device."""
         squares = (positions - self._reference).square().sum(-1)

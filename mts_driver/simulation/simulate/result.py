@@ -43,7 +43,8 @@ class Timings:
     wall_s : float
         Of the steps, without the first evaluation, which compiles kernels.
     teacher_s, student_s : float
-        In the models, within ``wall_s``.
+        In the models, within ``wall_s``. Where both take steps on a device, all of these are the
+        teacher's.
     teacher_calls, student_calls : int
         Within ``wall_s``.
     """

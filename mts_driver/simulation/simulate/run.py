@@ -24,7 +24,7 @@ from mts_driver.simulation.simulate.record import Record
 from mts_driver.simulation.simulate.result import SimulationResult, Timings
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
-from mts_driver.simulation.simulate.timed_model import BLOWN_UP, TimedModel
+from mts_driver.simulation.simulate.timed_model import BLOWN_UP, TimedModel, models_on_device
 from mts_driver.simulation.simulate.trajectory_file import TrajectoryFile
 from mts_driver.thermostats import chosen, high_pass_noise
 from mts_driver.units import BOLTZMANN_EV_K
@@ -240,6 +240,7 @@ class _Run:
             fixcom=fixcom,
             coloured=coloured,
             distances=start.distances,
+            on_device=models_on_device(teacher, student),
         )
         self._extra: np.ndarray | None = None
         if coloured is not None:
@@ -281,12 +282,17 @@ class _Run:
             for step in range(self._step + 1, settings.steps + 1):
                 seed = self._start.random.seed()
                 noise = self._outer.draw(counter_noise(seed), 0) if thermostat else still
+                began = time.perf_counter()
                 try:
                     stepped = self._outer.take(
                         self._positions, self._momenta, cell, noise, self._extra
                     )
                 except ValueError as error:  # of bonds that are held
                     raise UserError(f"outer step {step}: {error}: {BLOWN_UP}") from error
+                if self._outer.on_device:
+                    self._teacher.took(1, time.perf_counter() - began)
+                    if self._student is not None:
+                        self._student.took(settings.n_inner, 0.0)
                 self._record.see(step, stepped)
                 self._step, self._extra = step, stepped.extra
                 self._positions, self._momenta = stepped.positions, stepped.momenta

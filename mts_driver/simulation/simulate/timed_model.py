@@ -1,14 +1,18 @@
 """A potential as the compiled loop asks it: arrays, counted, timed and checked."""
 
 import time
+from typing import cast
 
 import numpy as np
 import torch
 
 from integrators.compiled_loop import Found
+from integrators.device_steps import DeviceModel
+from integrators.splitting import FAST
 from integrators.state import Potential
 from mts_driver.errors import UserError
 from mts_driver.potentials.arrays import ArrayPotential
+from mts_driver.potentials.backends import on_one_device
 
 FURTHEST_A = 1e6
 """From the origin, of atoms that have not flown away."""
@@ -44,6 +48,10 @@ class TimedModel:
         """Count from zero again."""
         self.calls, self.seconds = 0, 0.0
 
+    def took(self, calls: int, seconds: float) -> None:
+        """Count calls that were made elsewhere, on the device where the model is."""
+        self.calls, self.seconds = self.calls + calls, self.seconds + seconds
+
     def __call__(self, positions: np.ndarray, cells: np.ndarray) -> Found:
         """Energies (1,), forces (1, N, 3) and virials (1, 3, 3) at positions (1, N, 3), Å.
 
@@ -74,3 +82,14 @@ class TimedModel:
             found = self.potential(torch.from_numpy(positions[0]), torch.from_numpy(cells[0]))
             energy, forces, virial = (part.detach().cpu().numpy()[None] for part in found)
         return energy.astype(float), forces.astype(float), virial.astype(float)
+
+
+def models_on_device(
+    teacher: TimedModel, student: TimedModel | None
+) -> dict[str, DeviceModel] | None:
+    """Return the models by level if they can take steps without the host."""
+    models = [model.potential for model in (teacher, student) if model is not None]
+    if not on_one_device(models):
+        return None
+    found = {FAST: models[0]} if student is None else {"teacher": models[0], FAST: models[1]}
+    return cast(dict[str, DeviceModel], found)

@@ -87,6 +87,21 @@ class DeviceSO3LR:
             self._long_range = DeviceLongRange(self._constants, self.far, len(x))
         self._generations = self.near.generation, self.far.generation
 
+    def rebuild(self, x: Tensor) -> None:
+        """Make both lists anew in the same cells; waits for nothing."""
+        for near in (self.near, self.far):
+            near.build(x)
+
+    def stale(self, x: Tensor) -> Tensor:
+        """Tell whether lists and arrays did not do for positions, as a bool on the device."""
+        return self.near.stale(x) | self.far.stale(x) | self.overflow()
+
+    def reach_further(self) -> None:
+        """Have lists and arrays from the next `update` on for which atoms may move further."""
+        self._pairs = None
+        for near in (self.near, self.far):
+            near.reach_further()
+
     def overflow(self) -> Tensor:
         """Tell whether the last evaluation lacked room for a pair, as a bool on the device."""
         assert self._pairs is not None

@@ -60,7 +60,7 @@ class DeviceStudent:
         shape = positions.shape[:-2]
         x = positions.detach().to(self.device, torch.float64).reshape(-1, *positions.shape[-2:])
         cells = cell.detach().to(self.device, torch.float64).expand(*shape, 3, 3).reshape(-1, 3, 3)
-        self.near.update(x, cells)
+        self.update(x, cells)
         found = self.evaluate(x, cells)
         return Evaluation(
             # of whole systems: they need float64 even where the forces do not
@@ -68,6 +68,22 @@ class DeviceStudent:
             found.forces.reshape(positions.shape).to(positions),
             found.virial.reshape(*shape, 3, 3).to(positions),
         )
+
+    def update(self, x: Tensor, cells: Tensor) -> None:
+        """Have a list for positions (R, N, 3) and cells (R, 3, 3), Å; waits for the device."""
+        self.near.update(x, cells)
+
+    def rebuild(self, x: Tensor) -> None:
+        """Make the list anew in the same cells; waits for nothing."""
+        self.near.build(x)
+
+    def stale(self, x: Tensor) -> Tensor:
+        """Tell whether the list did not do for positions, as a bool on the device."""
+        return self.near.stale(x)
+
+    def reach_further(self) -> None:
+        """Have lists from the next `update` on for which atoms may move further."""
+        self.near.reach_further()
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Evaluate with the list as it is; waits for nothing once it has been called.

@@ -1,0 +1,444 @@
+"""Steps on the device where the models are, which the host sees once at their end.
+
+The same steps as :func:`integrators.engine.step` and the compiled loop take, tested equal to them.
+All arrays have fixed places, so that on CUDA a whole outer step is one recorded graph. Lists of
+neighbours are made anew at its start; where one turns out to have been too small on the way, the
+step is taken again with a larger one, and never with a wrong force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from integrators.compiled_loop import Found, Ring, Taken
+from integrators.constraints import BondsLost, Constraints, Distances
+from integrators.gle import ColouredNoise
+from integrators.levels import difference
+from integrators.splitting import FAST, OU, Drift, Kick, Splitting
+from integrators.state import Evaluation
+
+ROUNDS = 8
+"""Of Newton's method for bonds that are held, which needs four or five."""
+TRIES = 6
+"""Of a step whose lists were too small; they grow every time."""
+
+
+class DeviceModel(Protocol):
+    """A potential whose lists can be made and used without the host."""
+
+    device: torch.device
+
+    def update(self, x: Tensor, cells: Tensor) -> None:
+        """Have lists with room enough for these positions and cells; waits for the device."""
+        ...
+
+    def rebuild(self, x: Tensor) -> None:
+        """Make the lists anew in the same cells; waits for nothing."""
+        ...
+
+    def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
+        """Energies (P,), forces (P, N, 3) and virials (P, 3, 3) at positions (P, N, 3)."""
+        ...
+
+    def stale(self, x: Tensor) -> Tensor:
+        """Tell, as a bool on the device, whether the lists did not do for these positions."""
+        ...
+
+    def reach_further(self) -> None:
+        """Have lists from now on for which atoms may move further."""
+        ...
+
+
+class Recorded:
+    """A function of arrays that stay where they are; on CUDA one graph from its second call on.
+
+    Parameters
+    ----------
+    function : callable
+        Waits for nothing.
+    device : torch.device
+        Of the arrays.
+    """
+
+    def __init__(self, function: Callable[[], None], device: torch.device) -> None:
+        self._function, self._device = function, device
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._called = False
+
+    def __call__(self) -> None:
+        """Call it, or launch its graph."""
+        if self._device.type != "cuda":
+            self._function()
+        elif not self._called:
+            # what is compiled or allocated once is so beside the stream that is recorded
+            side = torch.cuda.Stream(self._device)
+            side.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(side):
+                self._function()
+            torch.cuda.current_stream(self._device).wait_stream(side)
+        else:
+            if self._graph is None:
+                self._graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self._graph):
+                    self._function()
+            self._graph.replay()
+        self._called = True
+
+
+class DeviceSteps:
+    """Takes steps of one kind, for one set of atoms.
+
+    Parameters
+    ----------
+    models : mapping of str to DeviceModel
+        ``fast``, and for splittings with a slow level ``teacher``; of one device.
+    splitting : Splitting
+        E.g. ``respa_baoab(6)``, or ``fast_part(6)``.
+    masses : ndarray, shape (N,)
+        Any consistent units; infinite for atoms that are held.
+    timestep : float
+        Of the splitting.
+    kT, friction : float, and ndarray of shape (P, N)
+        Of the thermostat on every normal mode; with P beads kT is P times that of the temperature.
+    groups : ndarray of bool, shape (G, N)
+        Atoms whose kinetic energy is reported together; held ones do not count.
+    clip : float, optional
+        Bound on the norm of teacher - student of an atom; None for no bound.
+    fixcom : bool
+        Whether the centre of mass is kept still, after every kick and every OU step.
+    ring : Ring, optional
+        For more than one bead.
+    coloured : ColouredNoise, optional
+        In the place of ``friction``.
+    distances : Distances, optional
+        That are held, of one bead.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, DeviceModel],
+        splitting: Splitting,
+        *,
+        masses: np.ndarray,
+        timestep: float,
+        kT: float = 0.0,
+        friction: np.ndarray | None = None,
+        groups: np.ndarray,
+        clip: float | None = None,
+        fixcom: bool = False,
+        ring: Ring | None = None,
+        coloured: ColouredNoise | None = None,
+        distances: Distances | None = None,
+    ) -> None:
+        self._models, self._splitting, self._dt = models, tuple(splitting), timestep
+        self._kT, self._clip, self._fixcom, self._ring = kT, clip, fixcom, ring
+        self.device = models[FAST].device
+        self._masses_given, self._distances = masses, distances
+        moves = np.isfinite(masses)
+        self._masses = self._tensor(masses)
+        self._m = self._tensor(np.where(moves, masses, 0.0))[:, None]
+        self._inverse = self._tensor(np.where(moves, 1.0 / masses, 0.0))[:, None]
+        self._groups = self._tensor((groups & moves).astype(float))
+        self._coloured = coloured
+        self._friction = None if friction is None or coloured else self._tensor(friction)
+        self._thermostats = sum(isinstance(op, OU) for op in self._splitting)
+        self._weights = self._thermostat_weights()
+        self._constraints: Constraints | None = None
+        self._run: Recorded | None = None
+        self._cell: np.ndarray | None = None
+        self._at: np.ndarray | None = None
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float64, device=self.device)
+
+    def _thermostat_weights(self) -> tuple[Tensor, ...]:
+        """Return what an OU step multiplies by: a constant of the splitting, on the device."""
+        steps = {float(op.weight) * self._dt for op in self._splitting if isinstance(op, OU)}
+        if not steps:
+            return ()
+        if max(steps) - min(steps) > 1e-12 * max(steps):
+            raise ValueError("thermostat steps of one splitting must be of one length")
+        dt = steps.pop()
+        if self._coloured is not None:
+            decay, spread = (self._tensor(a.copy()) for a in self._coloured.propagator(dt))
+            return decay, self._kT**0.5 * spread
+        friction = torch.zeros(1, 1) if self._friction is None else self._friction
+        rate = friction.to(self._m)[..., None] * dt
+        return torch.exp(-rate), torch.sqrt(-torch.expm1(-2.0 * rate) * self._kT * self._inverse)
+
+    def take(
+        self,
+        positions: np.ndarray,
+        momenta: np.ndarray,
+        cell: np.ndarray,
+        noise: np.ndarray,
+        extra: np.ndarray | None = None,
+    ) -> tuple[Taken, Found | None]:
+        """Take a step; the host waits once, at its end.
+
+        Parameters
+        ----------
+        positions, momenta : ndarray, shape (P, N, 3)
+            Left as they are; on the manifold of distances that are held.
+        cell : ndarray, shape (3, 3)
+            Rows are lattice vectors; zeros for an isolated system.
+        noise : ndarray, shape (n, P, N, 3) or (n, k + 1, P, N, 3)
+            As `integrators.compiled_loop.Loop.take` has it.
+        extra : ndarray, shape (k, P, N, 3), optional
+            Extra momenta of coloured noise, over √m.
+
+        Returns
+        -------
+        Taken, Found or None
+            Where it ends, and the teacher's evaluation there.
+
+        Raises
+        ------
+        BondsLost
+            If distances that are held are not found again: the trajectory blew up.
+        """
+        if self._run is None or self._cell is None or not np.array_equal(cell, self._cell):
+            self._begin(positions, cell)
+        for _ in range(TRIES):
+            self._fill(positions, momenta, noise, extra)
+            assert self._run is not None
+            self._run()
+            stale, lost, taken, teacher = self._fetch()
+            if not stale:
+                break
+            # the lists were too small on the way: the step does not count
+            self._grow(positions, taken.positions)
+        else:
+            raise BondsLost("atoms fly away in one outer step: the trajectory blew up")
+        if lost:
+            raise BondsLost(
+                "constrained bonds were not found again behind a drift: the step is too long for "
+                "them, or the trajectory blew up; shorten the step"
+            )
+        self._at = taken.positions.copy()
+        return taken, teacher
+
+    def _begin(self, positions: np.ndarray, cell: np.ndarray) -> None:
+        """Have arrays and lists for a cell."""
+        shape = positions.shape
+        self._cell, self._at = cell.copy(), None
+        self._cells = self._tensor(cell[None].repeat(shape[0], axis=0))
+        self._x, self._v = self._tensor(np.zeros(shape)), self._tensor(np.zeros(shape))
+        size, rows = 0, tuple[int, ...]()
+        if self._coloured is not None:
+            size = self._coloured.extra
+            rows = (self._coloured.draws(held=self._distances is not None),)
+        self._extra = self._tensor(np.zeros((size, *shape)))
+        self._noise = self._tensor(np.zeros((self._thermostats, *rows, *shape)))
+        self._known = {level: self._nothing(shape) for level in ("teacher", FAST)}
+        self._heat = self._tensor(np.zeros(()))
+        self._seen = self._tensor(np.zeros((self._thermostats, len(self._groups))))
+        self._stale, self._lost = (
+            torch.zeros((), dtype=torch.bool, device=self.device) for _ in range(2)
+        )
+        self._hold(positions)
+        self._update(positions)
+        self._run = Recorded(self._body, self.device)
+
+    def _hold(self, positions: np.ndarray) -> None:
+        """Have the constraints of bonds in the images that they have at these positions."""
+        if self._distances is None or not len(self._distances.pairs):
+            return
+        assert self._cell is not None
+        made = (self._distances, self._masses_given, positions[0], self._cell)
+        found = Constraints.of(*made)
+        before = self._constraints
+        if before is None or not np.array_equal(before.images, found.images):
+            self._constraints = found
+            self._run = Recorded(self._body, self.device)
+
+    def _nothing(self, shape: tuple[int, ...]) -> Evaluation:
+        beads = shape[0]
+        sizes = ((beads,), shape, (beads, 3, 3))
+        return Evaluation(*(self._tensor(np.zeros(size)) for size in sizes))
+
+    def _update(self, positions: np.ndarray) -> None:
+        for model in self._distinct():
+            model.update(self._tensor(positions), self._cells)
+
+    def _distinct(self) -> list[DeviceModel]:
+        return list({id(model): model for model in self._models.values()}.values())
+
+    def _grow(self, before: np.ndarray, after: np.ndarray) -> None:
+        """Make room for the neighbours at both ends of a step, and for longer ways."""
+        for model in self._distinct():
+            model.reach_further()
+            for positions in (after, before):
+                if np.isfinite(positions).all():
+                    model.update(self._tensor(positions), self._cells)
+        self._at = None
+        self._run = Recorded(self._body, self.device)
+
+    def _fill(
+        self,
+        positions: np.ndarray,
+        momenta: np.ndarray,
+        noise: np.ndarray,
+        extra: np.ndarray | None,
+    ) -> None:
+        """Copy a start to the device; forces are known where the last step has ended."""
+        if self._at is None or not np.array_equal(positions, self._at):
+            self._hold(positions)
+            self._x.copy_(torch.from_numpy(positions))
+            for model in self._distinct():
+                model.update(self._x, self._cells)
+            self._evaluate_all()
+        self._x.copy_(torch.from_numpy(positions))
+        self._v.copy_(torch.from_numpy(momenta))
+        self._v.mul_(self._inverse)
+        if extra is not None:
+            self._extra.copy_(torch.from_numpy(extra))
+        if noise.size:
+            self._noise.copy_(torch.from_numpy(noise).view(self._noise.shape))
+
+    def _evaluate_all(self) -> None:
+        for name, model in self._models.items():
+            self._keep(name, model.evaluate(self._x, self._cells))
+
+    def _keep(self, name: str, found: Evaluation) -> None:
+        for mine, new in zip(self._known[name], found, strict=True):
+            mine.copy_(new)
+
+    def _body(self) -> None:
+        """All of the step, from the arrays back to them."""
+        for model in self._distinct():
+            model.rebuild(self._x)
+        self._heat.zero_()
+        self._stale.zero_()
+        self._lost.zero_()
+        ring = self._ring
+        matrix = None if ring is None else self._tensor_of(ring)
+        q, v = (a if matrix is None else _turned(matrix, a) for a in (self._x, self._v))
+        fresh, draw = {"teacher", FAST}, 0
+        extra = self._extra
+        for op in self._splitting:
+            match op:
+                case Kick(level=level, weight=weight):
+                    needed = (FAST,) if level == FAST else (FAST, "teacher")
+                    beads = q if matrix is None else _turned(matrix.T, q)
+                    for name in needed:
+                        if name not in fresh:
+                            self._look(name, beads)
+                            fresh.add(name)
+                    force = self._force(level)
+                    force = force if matrix is None else _turned(matrix, force)
+                    v = v + float(weight) * self._dt * self._inverse * force
+                    v = self._tangent(q, v)
+                case Drift(weight=weight):
+                    q, v = self._drift(q, v, float(weight) * self._dt)
+                    fresh = set()
+                case OU():
+                    v, extra = self._thermostat(q, v, extra, self._noise[draw])
+            if self._fixcom and not isinstance(op, Drift):
+                v = self._stop(v)
+            if isinstance(op, OU):
+                twice = (self._m * v.square()).sum((0, 2))
+                self._seen[draw].copy_(self._groups @ twice)
+                draw += 1
+        for mine, new in ((self._x, q), (self._v, v)):
+            mine.copy_(new if matrix is None else _turned(matrix.T, new))
+        self._extra.copy_(extra)
+
+    def _tensor_of(self, ring: Ring) -> Tensor:
+        if not hasattr(self, "_matrix"):
+            self._matrix, self._omega = self._tensor(ring.matrix), self._tensor(ring.frequencies)
+        return self._matrix
+
+    def _look(self, name: str, beads: Tensor) -> None:
+        model = self._models[name]
+        self._keep(name, model.evaluate(beads, self._cells))
+        self._stale.logical_or_(model.stale(beads))
+
+    def _force(self, level: str) -> Tensor:
+        if level == FAST:
+            return self._known[FAST].forces
+        slow, _ = difference(self._known["teacher"], self._known[FAST], clip=self._clip)
+        return slow.forces
+
+    def _drift(self, q: Tensor, v: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+        if self._constraints is not None:
+            q, v = self._constraints.drift(q, v, self._masses, dt, rounds=ROUNDS)
+            self._lost.logical_or_(self._constraints.missed(q))
+            return q, v
+        if self._ring is None:
+            return q + dt * v, v
+        w = self._omega[1:, None, None]
+        c, s = torch.cos(w * dt), torch.sin(w * dt)
+        x, u = q[1:], v[1:]
+        free = q[:1] + dt * v[:1]
+        return torch.cat((free, c * x + s / w * u)), torch.cat((v[:1], c * u - s * w * x))
+
+    def _thermostat(
+        self, q: Tensor, v: Tensor, extra: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        held = self._constraints
+        if self._coloured is None:
+            decay, width = self._weights
+            after = decay * v + width * noise
+            self._heat.add_(self._energy(after) - self._energy(v))
+            return self._tangent(q, after, thermostat=True), extra
+        decay, spread = self._weights
+        if held is not None:
+            thermal = torch.sqrt(self._kT * self._inverse) * noise[-1]
+            across = held.across(q, thermal, self._masses)
+            self._heat.add_(self._energy(across))
+            v, noise = v + across, noise[:-1]
+        both = torch.cat(((self._m.sqrt() * v)[None], extra))
+        found = torch.tensordot(decay, both, 1) + torch.tensordot(spread, noise, 1)
+        after = self._inverse.sqrt() * found[0]
+        self._heat.add_(self._energy(after) - self._energy(v))
+        return self._tangent(q, after, thermostat=True), found[1:]
+
+    def _tangent(self, q: Tensor, v: Tensor, *, thermostat: bool = False) -> Tensor:
+        """Project velocities; behind a thermostat what goes is heat."""
+        if self._constraints is None:
+            return v
+        after = self._constraints.tangent(q, v, self._masses)
+        if thermostat:
+            self._heat.add_(self._energy(after) - self._energy(v))
+        return after
+
+    def _stop(self, v: Tensor) -> Tensor:
+        """Stop the centre of mass; the energy that it had leaves as heat."""
+        total = self._m.sum()
+        center = (self._m * v[:1]).sum(1, keepdim=True) / total
+        self._heat.sub_(0.5 * total * center.square().sum())
+        return torch.cat((v[:1] - center, v[1:]))
+
+    def _energy(self, v: Tensor) -> Tensor:
+        return 0.5 * (self._m * v.square()).sum()
+
+    def _fetch(self) -> tuple[bool, bool, Taken, Found | None]:
+        """Bring all results to the host in one piece."""
+        p = self._v * self._m
+        names = [name for name in ("teacher", FAST) if name in self._models]
+        found = [part for name in names for part in self._known[name]]
+        parts = [self._stale, self._lost, self._heat, self._x, p, self._extra, self._seen, *found]
+        flat = torch.cat([part.double().flatten() for part in parts]).cpu().numpy()
+        ends = np.cumsum([part.numel() for part in parts])[:-1]
+        arrays = [
+            a.reshape(part.shape) for a, part in zip(np.split(flat, ends), parts, strict=True)
+        ]
+        stale, lost, heat, q, momenta, extra, seen = arrays[:7]
+        models = {
+            name: (arrays[k], arrays[k + 1], arrays[k + 2])
+            for name, k in zip(names, range(7, 7 + 3 * len(names), 3), strict=True)
+        }
+        evaluations = {FAST: models[FAST]}
+        taken = Taken(q, momenta, evaluations, float(heat), seen, extra)
+        return bool(stale), bool(lost), taken, models.get("teacher")
+
+
+def _turned(matrix: Tensor, beads: Tensor) -> Tensor:
+    """Beads (P, N, 3) to modes, or back with the transposed matrix."""
+    return (matrix @ beads.flatten(1)).view(beads.shape)

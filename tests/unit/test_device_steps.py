@@ -1,0 +1,256 @@
+"""Steps on a device, run on the CPU: those of the compiled loop, whatever holds and heats them."""
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from device_guard import NoWaiting
+
+from integrators.bath import counter_noise
+from integrators.constraints import BondsLost, Constraints
+from integrators.gle import high_pass
+from integrators.outer_steps import OuterSteps
+from mts_driver import simulate
+from mts_driver.drivers.counters import Stats
+from mts_driver.drivers.device_propagator import DevicePropagator
+from mts_driver.drivers.evaluator import Evaluator
+from mts_driver.drivers.steps_on_ranks import propagator_of
+from mts_driver.potentials import load_potential
+from mts_driver.simulation.simulate.timed_model import TimedModel, models_on_device
+from mts_driver.structures.held_bonds import distances, held_pairs
+from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.units import BOHR_A, BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
+
+pytest.importorskip("nvalchemiops")
+
+KT = BOLTZMANN_EV_K * 300.0
+NOISE = high_pass(friction_per_ps=1.0, high_friction_per_ps=50.0, cutoff_per_cm=1500.0)
+
+
+def few_waters():
+    """Eight molecules in a skew cell, held neither too near nor far apart."""
+    rng = np.random.default_rng(5)
+    atoms = Atoms(cell=[[6.4, 0, 0], [1.0, 6.2, 0], [-1.0, 1.0, 6.3]], pbc=True)
+    for site in np.ndindex(2, 2, 2):
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(np.array(site) @ np.array(atoms.cell) / 2)
+        atoms += water
+    return atoms
+
+
+WATERS = few_waters()
+NUMBERS = WATERS.numbers.tolist()
+CELL = np.array(WATERS.cell)
+HELD = distances(held_pairs(WATERS), {"O-H": 0.97})
+MASSES = repartitioned_masses(WATERS, 4.0) * EV_FS2_A2_PER_AMU
+
+
+def models(where):
+    """Two students, since SO3LR takes a second a call here."""
+    return [
+        load_potential(f"student:{name}?backend={where}", NUMBERS, dtype="float64")
+        for name in ("general", "water")
+    ]
+
+
+def outer_steps(where, masses=MASSES, **options):
+    teacher, student = (TimedModel(model, "a model") for model in models(where))
+    white = 0.0 if "coloured" in options else 1e-3
+    return OuterSteps(
+        teacher,
+        student,
+        masses=masses,
+        n=3,
+        timestep=4.0,
+        kT=KT,
+        friction=np.full(len(masses), white),
+        groups=np.array([WATERS.numbers == 1, WATERS.numbers != 1]),
+        clip=6.5,
+        fixcom=bool(np.isfinite(masses).all()),
+        on_device=models_on_device(teacher, student),
+        **options,
+    )
+
+
+def start(masses=MASSES, held=None):
+    """Positions and momenta, on the manifold of what is held."""
+    x, rng = WATERS.positions.copy(), np.random.default_rng(1)
+    v = np.sqrt(KT / masses)[:, None] * rng.normal(size=x.shape)
+    if held is not None:
+        made, m = Constraints.of(held, masses, x, CELL), torch.tensor(masses)
+        x = made.onto(torch.tensor(x), m).numpy()
+        v = made.tangent(torch.tensor(x), torch.tensor(v), m).numpy()
+    return x, v * np.where(np.isfinite(masses), masses, 0.0)[:, None]
+
+
+def walk(outer, steps, held=None, masses=MASSES):
+    x, p = start(masses, held)
+    extra = np.zeros((1, *x.shape)) if outer.coloured is not None else None
+    heat, seen = 0.0, []
+    for step in range(steps):
+        taken = outer.take(x, p, CELL, outer.draw(counter_noise(3), step), extra)
+        x, p, extra = taken.positions, taken.momenta, taken.extra if extra is not None else None
+        heat += taken.heat
+        seen.append(taken.twice_kinetic)
+    return x, p, np.array(heat), np.array(seen), taken.teacher[1], taken.student[2], taken.extra
+
+
+HALF_HELD = np.where(np.arange(len(MASSES)) < 6, np.inf, MASSES)
+KINDS = {
+    "white": {},
+    "coloured": {"coloured": NOISE},
+    "held bonds": {"distances": HELD},
+    "both": {"coloured": NOISE, "distances": HELD},
+    "held atoms": {"masses": HALF_HELD},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_hundred_outer_steps_are_those_of_the_compiled_loop(kind):
+    options = dict(KINDS[kind])
+    how = {"held": options.get("distances"), "masses": options.get("masses", MASSES)}
+    ours, expected = (
+        walk(outer_steps(where, **options), 100, **how) for where in ("device", "cpu")
+    )
+    for name, one, other in zip(
+        ["x", "p", "heat", "seen", "forces", "virial", "extra"], ours, expected, strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6, err_msg=name)
+    # and they are steps: atoms have moved
+    assert np.abs(ours[0] - WATERS.positions).max() > 0.3
+
+
+def test_a_step_waits_once_at_its_end():
+    outer = outer_steps("device", distances=HELD, coloured=NOISE)
+    walk(outer, 2, HELD)
+    with NoWaiting():
+        outer._on_device._run()
+
+
+def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():
+    """With a thin skin atoms leave it within a step."""
+    outer = outer_steps("device")
+    near = [model.near for model in outer._on_device._models.values()]
+    for one in near:
+        one.skin_A = 0.02
+    x, *_ = walk(outer, 5)
+    expected, *_ = walk(outer_steps("cpu"), 5)
+    np.testing.assert_allclose(x, expected, atol=1e-9)
+    assert all(one.skin_A > 0.02 and one.generation > 1 for one in near)
+
+
+def test_what_blows_up_says_so():
+    outer = outer_steps("device", distances=HELD)
+    x, p = start(held=HELD)
+    with pytest.raises(BondsLost):
+        outer.take(x, 300.0 * p, CELL, outer.draw(counter_noise(3), 0))
+
+
+def evaluators(where, periodic=True):
+    return [
+        Evaluator(model, len(NUMBERS), stats=Stats("a model"), periodic=periodic)
+        for model in models(where)
+    ]
+
+
+def request(beads, **beside):
+    rng, n = np.random.default_rng(2), len(NUMBERS)
+    masses = MASSES / EV_FS2_A2_PER_AMU * 1822.888486
+    modes = np.linalg.qr(rng.normal(size=(beads, beads)))[0] if beads > 1 else np.zeros(0)
+    if beads > 1:  # of which the first is the centroid
+        modes[0] = beads**-0.5
+        modes = np.linalg.qr(modes.T)[0].T
+        modes *= np.sign(modes[0, 0])
+    x = start(held=HELD if "held" in beside else None)[0] / BOHR_A
+    found = {
+        "q": x + (0.02 * rng.normal(size=(beads, n, 3)) if beads > 1 else np.zeros((1, n, 3))),
+        "p": np.zeros((beads, n, 3)),
+        "masses": masses,
+        "cell": CELL / BOHR_A,
+        "friction": np.zeros(0) if "drift" in beside else np.full((beads, n), 5e-5),
+        "groups": np.array([WATERS.numbers == 1, WATERS.numbers > 0]),
+        "modes": modes,
+        "omega": np.linspace(0.0, 0.01, beads) if beads > 1 else np.zeros(0),
+    }
+    return found | beside
+
+
+BESIDE = {
+    "one bead": (1, {}),
+    "three beads": (3, {}),
+    "coloured, held": (
+        1,
+        {
+            "drift": np.array(NOISE.drift_matrix) * 0.02418884326,
+            "extra": np.zeros((1, 1, len(NUMBERS), 3)),
+            "held": HELD.pairs,
+            "lengths": HELD.lengths / BOHR_A,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BESIDE)
+def test_a_driver_takes_whole_and_inner_steps(case):
+    beads, beside = BESIDE[case]
+    arrays = request(beads, **beside)
+    how = {"timestep": 160.0, "kT": 9.5e-4 * beads, "fixcom": True}
+    found = []
+    for where in ("device", "cpu"):
+        teacher, student = evaluators(where)
+        propagator = propagator_of(student, teacher)
+        assert isinstance(propagator, DevicePropagator) == (where == "device")
+        outer = propagator.run(arrays, n=3, seeds=[1, 2, 3, 4], clip=0.1, **how)
+        rows = len(beside.get("drift", ())) + bool("held" in beside)
+        shape = (3, *((rows,) if "drift" in beside else ()), *arrays["q"].shape)
+        noise = np.random.default_rng(3).normal(size=shape)
+        inner = propagator.propagate(arrays | {"noise": noise}, n=3, **how)
+        found.append((outer, inner))
+        assert student.stats.structures >= 15 * beads and teacher.stats.structures >= 4 * beads
+    for one, other in zip(*found, strict=True):
+        assert one.keys() == other.keys()
+        for name, array in one.items():
+            np.testing.assert_allclose(array, other[name], rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_an_isolated_molecule_in_a_driver():
+    arrays = request(1)
+    found = [
+        propagator_of(student, teacher).run(
+            arrays, n=2, seeds=[1], clip=0.0, timestep=80.0, kT=9.5e-4, fixcom=True
+        )
+        for teacher, student in (evaluators(where, periodic=False) for where in ("device", "cpu"))
+    ]
+    for name, array in found[0].items():
+        np.testing.assert_allclose(array, found[1][name], rtol=1e-7, atol=1e-9, err_msg=name)
+    assert not found[0]["virial"].any()
+
+
+def test_simulate_goes_on_from_a_checkpoint_on_a_device(tmp_path):
+    """The same as on the CPU, and the same whether it was stopped or not."""
+    options = {
+        "outer_fs": 4.0,
+        "seed": 7,
+        "progress": False,
+        "stride": 2,
+        "dtype": "float64",
+        "constrain_hydrogens": True,
+        "bond_lengths_A": {"O-H": 0.97},
+        "inner_fs": 2.0,
+    }
+
+    def run(where, **more):
+        names = (f"student:{name}?backend={where}" for name in ("general", "water"))
+        teacher, student = names
+        return simulate(WATERS, teacher=teacher, student=student, **options | more)
+
+    whole = run("device", steps=8)
+    run("device", steps=4, checkpoint=tmp_path / "c.npz")
+    parts = run("device", steps=8, checkpoint=tmp_path / "c.npz")
+    np.testing.assert_allclose(parts.atoms.positions, whole.atoms.positions, atol=1e-10)
+    cpu = run("cpu", steps=8)
+    np.testing.assert_allclose(whole.atoms.positions, cpu.atoms.positions, atol=1e-8)
+    assert whole.temperatures_K == pytest.approx(cpu.temperatures_K, rel=1e-7)
+    assert whole.timings.teacher_calls == 8 and whole.timings.student_calls == 16
