@@ -1,6 +1,11 @@
 """Nothing may wait for the device: a guard for what is captured or runs ahead of a GPU."""
 
+import os
+
 from torch.utils._python_dispatch import TorchDispatchMode
+
+DEVICE = os.environ.get("MTS_TEST_DEVICE", "cpu")
+"""Where the tests of `backend=device` run; tests/gpu runs them again on a GPU."""
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.default")
 """Operations of torch whose result, or its shape, the host must know."""

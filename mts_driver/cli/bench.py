@@ -21,6 +21,7 @@ BENCHMARKS = {
     "scaling": "what processes tell each other, and a model of many",
     "codes": "one trajectory through every code that our models work in",
     "gradients": "through trajectories: how exact, how dear, and what they find",
+    "gpu": "models and whole outer steps that stay on a device",
 }
 
 
@@ -68,7 +69,7 @@ def bench(
         str | None,
         typer.Option(
             help="More --outer-fs, with bonds to hydrogen held and inner steps of about 2 fs; 12 "
-            "by default. For speedup."
+            "by default. For speedup and gpu."
         ),
     ] = None,
     rigid_outer_fs: Annotated[
@@ -88,12 +89,13 @@ def bench(
     atoms: Annotated[
         str | None,
         typer.Option(
-            help="Sizes; 192,648,1536,5184,12288 by default. For kernels and mpi; for scaling the "
-            "one size of a rank."
+            help="Sizes; 192,648,1536,5184,12288 by default. For kernels, gpu and mpi; for scaling "
+            "the one size of a rank."
         ),
     ] = None,
     beads: Annotated[
-        str | None, typer.Option(help="Numbers of beads; 1,2,4,8,16,32 by default. For beads.")
+        str | None,
+        typer.Option(help="Numbers of beads; 1,2,4,8,16,32 by default. For beads and gpu."),
     ] = None,
     ranks: Annotated[
         str | None,
@@ -159,6 +161,9 @@ def bench(
     Lennard-Jones liquid, water, a student under multiple time steps), how far they return to
     themselves, memory and time against length, and parameters of a liquid from its g(r), beside
     reweighting.
+
+    gpu: teacher and student on --device alone, by size and by number of beads, and trajectories of
+    single and multiple time steps that stay there; share of the time outside the models.
 
     Example: mts bench speedup --structure inputs/water216/start.extxyz --json speedup.json
     """

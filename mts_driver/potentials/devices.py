@@ -1,4 +1,7 @@
-"""Torch devices: known, and there."""
+"""Torch devices: known, there, and large enough."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mts_driver.errors import UserError
 
@@ -31,3 +34,28 @@ def check_device(device: str) -> None:
             f"device {device!r}: of the GPUs that PyTorch can use there are {there}{why}. Use cpu, "
             "or install PyTorch for CUDA and its driver."
         )
+
+
+@contextmanager
+def memory_said(model: str, atoms: int, device: object) -> Iterator[None]:
+    """Say in words that a device has no memory for so many atoms, of all replicas.
+
+    Raises
+    ------
+    UserError
+        In the place of torch's error.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        where = torch.device(str(device))
+        size = ""
+        if where.type == "cuda":
+            size = f" and its {torch.cuda.mem_get_info(where)[1] / 2**30:.0f} GiB"
+        raise UserError(
+            f"{model}: {atoms} atoms in one call are too many for device={str(device)!r}{size}: "
+            "fewer fit. Take a smaller system, fewer beads or replicas at once, another GPU, or "
+            "--device cpu. What was written before stays."
+        ) from error

@@ -25,8 +25,8 @@ def warp() -> Any:
         import warp as wp
     except ImportError as error:
         raise UserError(
-            f"backend=device needs NVIDIA Warp, which cannot be imported ({error}): "
-            "pip install 'mts-driver[gpu]'."
+            f"models on a device need NVIDIA Warp, which cannot be imported ({error}): "
+            "pip install 'mts-driver[gpu]', or use --device cpu."
         ) from error
     wp.config.log_level = wp.LOG_ERROR
     with contextlib.nullcontext() if torch.cuda.is_available() else _silence():

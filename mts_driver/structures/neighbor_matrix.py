@@ -4,6 +4,7 @@ The search is that of ``nvalchemi-toolkit-ops``. Rows are sorted, so that sums o
 same bits every time, and stay at the same place in memory until one of them is too short.
 """
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -29,6 +30,11 @@ class NeighborMatrix:
     periodic : tuple of bool
         Along which of its vectors a cell repeats.
 
+    Raises
+    ------
+    UserError
+        If the package that searches is not installed.
+
     Attributes
     ----------
     neighbors : int32 Tensor, shape (R·N, K)
@@ -50,6 +56,11 @@ class NeighborMatrix:
         skin_A: float,
         periodic: tuple[bool, bool, bool] = (True, True, True),
     ) -> None:
+        if find_spec("nvalchemiops") is None:
+            raise UserError(
+                "lists of neighbours on a device need nvalchemi-toolkit-ops, which is not "
+                "installed: pip install 'mts-driver[gpu]', or use --device cpu."
+            )
         self.cutoff_A, self.skin_A, self.periodic = cutoff_A, skin_A, periodic
         self.generation = self.builds = 0
         self.neighbors, self.count, self.images = torch.zeros(3, 0, 0, dtype=torch.int32)

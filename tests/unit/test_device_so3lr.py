@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.io import read
-from device_guard import NoWaiting
+from device_guard import DEVICE, NoWaiting
 
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.so3lr.network import HalfListTransformer
@@ -20,8 +20,8 @@ from mts_driver.potentials.so3lr.device.potential import DeviceSO3LR
 def load(atoms, dtype="float64", options=""):
     numbers = atoms.numbers.tolist()
     return [
-        load_potential(f"so3lr?{one}{options}", numbers, dtype=dtype)
-        for one in ("backend=cpu", "backend=device")
+        load_potential(f"so3lr?backend={one}{options}", numbers, dtype=dtype, device=device)
+        for one, device in (("cpu", "cpu"), ("device", DEVICE))
     ]
 
 
@@ -103,4 +103,4 @@ def test_an_evaluation_waits_for_nothing(few):
     assert isinstance(device, DeviceSO3LR)
     device(x, cell)
     with NoWaiting():
-        device.evaluate(x[None], cell[None])
+        device.evaluate(x[None].to(DEVICE), cell[None].to(DEVICE))

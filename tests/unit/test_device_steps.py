@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
-from device_guard import NoWaiting
+from device_guard import DEVICE, NoWaiting
 
 from integrators.bath import counter_noise
 from integrators.constraints import BondsLost, Constraints
@@ -50,7 +50,12 @@ MASSES = repartitioned_masses(WATERS, 4.0) * EV_FS2_A2_PER_AMU
 def models(where):
     """Two students, since SO3LR takes a second a call here."""
     return [
-        load_potential(f"student:{name}?backend={where}", NUMBERS, dtype="float64")
+        load_potential(
+            f"student:{name}?backend={where}",
+            NUMBERS,
+            dtype="float64",
+            device=DEVICE if where == "device" else "cpu",
+        )
         for name in ("general", "water")
     ]
 
@@ -244,7 +249,9 @@ def test_simulate_goes_on_from_a_checkpoint_on_a_device(tmp_path):
     def run(where, **more):
         names = (f"student:{name}?backend={where}" for name in ("general", "water"))
         teacher, student = names
-        return simulate(WATERS, teacher=teacher, student=student, **options | more)
+        device = DEVICE if where == "device" else "cpu"
+        made = {"teacher": teacher, "student": student, "device": device}
+        return simulate(WATERS, **made, **options | more)
 
     whole = run("device", steps=8)
     run("device", steps=4, checkpoint=tmp_path / "c.npz")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from ase.io import read
-from device_guard import NoWaiting
+from device_guard import DEVICE, NoWaiting
 from test_student import LOCAL, ODD, PASSING, WATER, random_model
 
 from mts_driver.errors import UserError
@@ -22,8 +22,8 @@ ALONE = torch.zeros(3, 3, dtype=torch.float64)
 
 def both(numbers, dtype="float64", **options):
     """The student of random weights on the CPU, and the same on a device."""
-    model = random_model(**options)
-    return [kind(model, numbers, dtype=dtype) for kind in (Student, DeviceStudent)]
+    device = DeviceStudent(random_model(**options), numbers, dtype=dtype, device=DEVICE)
+    return Student(random_model(**options), numbers, dtype=dtype), device
 
 
 def assert_same(found, expected, atol=1e-9):
@@ -58,7 +58,7 @@ def test_single_precision(structures, name):
     numbers, x = atoms.numbers.tolist(), torch.tensor(atoms.positions)
     cell = torch.tensor(np.array(atoms.cell))
     exact = load_potential(f"student:{name}", numbers, dtype="float64")(x, cell)
-    found = load_potential(f"student:{name}?backend=device", numbers)(x, cell)
+    found = load_potential(f"student:{name}?backend=device", numbers, device=DEVICE)(x, cell)
     assert isinstance(load_potential(f"student:{name}?backend=device", numbers), DeviceStudent)
     wrong = found.forces - exact.forces
     assert float(wrong.square().mean().sqrt()) < 5e-6 and float(wrong.abs().max()) < 2e-5
@@ -112,7 +112,7 @@ def test_an_evaluation_waits_for_nothing(water):
         _, device = both(numbers, **options)
         device(x, cell)
         with NoWaiting():
-            device.evaluate(x[None], cell[None])
+            device.evaluate(x[None].to(DEVICE), cell[None].to(DEVICE))
 
 
 def test_what_a_specification_may_say():

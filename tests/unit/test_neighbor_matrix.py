@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 from ase.io import read
 from ase.neighborlist import neighbor_list
-from device_guard import NoWaiting
+from device_guard import DEVICE, NoWaiting
 
 from mts_driver.errors import UserError
 
@@ -25,7 +25,8 @@ SLAB = Atoms("H30", RNG.uniform(0, 8, (30, 3)), cell=[8, 8, 12], pbc=[True, True
 
 def as_tensors(*systems):
     x, cells = ([getattr(a, name) for a in systems] for name in ("positions", "cell"))
-    return torch.tensor(np.array(x)), torch.tensor(np.array([np.array(c) for c in cells]))
+    cells = np.array([np.array(c) for c in cells])
+    return torch.tensor(np.array(x), device=DEVICE), torch.tensor(cells, device=DEVICE)
 
 
 def vectors_of(near, x, cells):
@@ -106,7 +107,7 @@ def test_rows_that_are_too_short_grow():
     before = near.neighbors.shape[1]
     near.update(dense, cells)
     assert not bool(near.overflow()) and near.neighbors.shape[1] > before
-    together = Atoms(CUBE.symbols, dense[0].numpy(), cell=cells[0].numpy(), pbc=True)
+    together = Atoms(CUBE.symbols, dense[0].cpu().numpy(), cell=cells[0].cpu().numpy(), pbc=True)
     np.testing.assert_allclose(vectors_of(near, dense, cells), expected([together]), atol=2e-6)
 
 

@@ -83,7 +83,8 @@ def _calls(role: str, names: Sequence[str], end: dict[str, Any]) -> dict[str, An
     )
     return {
         f"{role}_calls": calls,
-        f"{role}_ms": 1e3 * model_s / loop_calls if loop_calls else None,
+        # calls within a recorded step on a device take no time of their own: it is the teacher's
+        f"{role}_ms": 1e3 * model_s / loop_calls if loop_calls and model_s else None,
     }
 
 

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 from integrators.state import Evaluation
+from mts_driver.potentials.devices import memory_said
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.so3lr.device.longrange import DeviceLongRange
 from mts_driver.potentials.so3lr.device.pairs import ShortPairs
 from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
 from mts_driver.potentials.so3lr.network import HalfListTransformer
 from mts_driver.potentials.so3lr.potential import ELEMENTS, packaged_model, sum_of_pairs
+from mts_driver.potentials.warp import warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
 SKIN_A = 1.0
@@ -46,6 +48,7 @@ class DeviceSO3LR:
         dtype: str = "float32",
     ) -> None:
         check_elements(numbers, ELEMENTS, model="SO3LR")
+        warp()  # before anything else starts it, and says what it finds
         self.numbers = np.array(numbers, np.int64)
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         packaged, alphas, c6 = packaged_model(self.device, self.dtype)
@@ -79,13 +82,14 @@ class DeviceSO3LR:
 
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have lists and arrays for these positions; waits for the device."""
-        for near in (self.near, self.far):
-            near.update(x, cells)
-        if self._pairs is None or self._generations[0] != self.near.generation:
-            self._pairs = ShortPairs(self.near, x, cells)
-        if self._long_range is None or self._generations[1] != self.far.generation:
-            self._long_range = DeviceLongRange(self._constants, self.far, len(x))
-        self._generations = self.near.generation, self.far.generation
+        with memory_said("so3lr", x.shape[0] * x.shape[1], self.device):
+            for near in (self.near, self.far):
+                near.update(x, cells)
+            if self._pairs is None or self._generations[0] != self.near.generation:
+                self._pairs = ShortPairs(self.near, x, cells)
+            if self._long_range is None or self._generations[1] != self.far.generation:
+                self._long_range = DeviceLongRange(self._constants, self.far, len(x))
+            self._generations = self.near.generation, self.far.generation
 
     def rebuild(self, x: Tensor) -> None:
         """Make both lists anew in the same cells; waits for nothing."""
@@ -121,7 +125,7 @@ class DeviceSO3LR:
         far.cells.copy_(cells)
         i, j, vectors = self._pairs(x, cells)
         leaf = vectors.to(self.dtype).requires_grad_()
-        with torch.enable_grad():
+        with torch.enable_grad(), memory_said("so3lr", len(far.forces), self.device):
             energy, charges, volumes = self._network(i, j, leaf, replicas=len(x))
             energy = energy.double().sum(-1) + far(charges, volumes)
             (pull,) = torch.autograd.grad(energy.sum(), leaf)

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from integrators.state import Evaluation
+from mts_driver.potentials.devices import memory_said
 from mts_driver.potentials.student.device.evaluator import DeviceKernels
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.potentials.student.potential import SKIN_A, kinds_of
+from mts_driver.potentials.warp import warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
 
@@ -42,7 +44,9 @@ class DeviceStudent:
         dtype: str = "float32",
         name: str = "the student",
     ) -> None:
+        warp()  # before anything else starts it, and says what it finds
         self.device, kinds = torch.device(device), kinds_of(model, numbers, name)
+        self._name = name
         self.offset_eV = float(model.offset.double().cpu()[kinds].sum())
         self.model = model.to(self.device, getattr(torch, dtype)).requires_grad_(False)
         self._kind = torch.tensor(kinds, dtype=torch.int32, device=self.device)
@@ -71,7 +75,9 @@ class DeviceStudent:
 
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have a list for positions (R, N, 3) and cells (R, 3, 3), Å; waits for the device."""
-        self.near.update(x, cells)
+        with memory_said(self._name, x.shape[0] * x.shape[1], self.device):
+            self.near.update(x, cells)
+            self._kernels_now(len(x))
 
     def rebuild(self, x: Tensor) -> None:
         """Make the list anew in the same cells; waits for nothing."""
