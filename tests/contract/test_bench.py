@@ -40,6 +40,24 @@ def assert_measured(rows, keys):
         assert all(row[key] > 0 for key in keys), row
 
 
+def test_gpu(tmp_path):
+    """On the CPU device: that everything runs and is in the table."""
+    pytest.importorskip("nvalchemiops")
+    sizes = ("--atoms", "192", "--beads", "2", "--outer-fs", "6")
+    result, text = run_bench(tmp_path, "gpu", *sizes)
+    alone, steps = result["rows"][:3], result["rows"][3:]
+    assert [(row["label"], row["beads"]) for row in alone] == [
+        ("size", 1),
+        ("beads", 1),
+        ("beads", 2),
+    ]
+    assert_measured(alone, {"teacher_ms", "student_ms", "ratio"})
+    assert alone[1]["of_one_alone"] == 1.0
+    assert len(steps) == 5 and steps[0]["times_1fs"] == steps[2]["times_4fs"] == 1.0
+    assert_measured(steps, SPEED)
+    assert "on the CPU device" in text
+
+
 def test_kernels(tmp_path):
     result, text = run_bench(tmp_path, "kernels", "--atoms", "192")
     models = ["teacher", "student water, plain torch", "student water"]

@@ -16,7 +16,8 @@ pip download --quiet --dest "$folder" --only-binary=:all: --no-deps --python-ver
     python-dateutil six packaging pyzmq msgpack psutil nvalchemi-toolkit-ops warp-lang \
     so3krates-torch torch-geometric aiohttp aiosignal attrs frozenlist multidict propcache yarl \
     idna aiohappyeyeballs jinja2 markupsafe tqdm requests urllib3 certifi charset-normalizer \
-    xxhash fsspec pytest pluggy iniconfig pytest-xdist execnet hypothesis sortedcontainers
+    pydantic pydantic-core annotated-types typing-inspection annotated-doc matscipy h5py cffi pycparser colorama pyyaml sympy mpmath typing-extensions \
+    setuptools wheel xxhash fsspec pytest pluggy iniconfig pytest-xdist execnet hypothesis sortedcontainers
 # files above the limit are cut; README.md says how they are joined
 find "$folder" -name '*.whl' -size +55M | while read -r wheel; do
     split --bytes=50M --numeric-suffixes "$wheel" "$wheel.part"

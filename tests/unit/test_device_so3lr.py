@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.io import read
-from device_guard import DEVICE, NoWaiting
+from on_device import DEVICE, NoWaiting
 
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.so3lr.network import HalfListTransformer

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
-from ase.build import molecule
-from device_guard import DEVICE, NoWaiting
+from on_device import DEVICE, NoWaiting, few_waters
 
 from integrators.bath import counter_noise
 from integrators.constraints import BondsLost, Constraints
@@ -26,18 +24,6 @@ pytest.importorskip("nvalchemiops")
 
 KT = BOLTZMANN_EV_K * 300.0
 NOISE = high_pass(friction_per_ps=1.0, high_friction_per_ps=50.0, cutoff_per_cm=1500.0)
-
-
-def few_waters():
-    """Eight molecules in a skew cell, held neither too near nor far apart."""
-    rng = np.random.default_rng(5)
-    atoms = Atoms(cell=[[6.4, 0, 0], [1.0, 6.2, 0], [-1.0, 1.0, 6.3]], pbc=True)
-    for site in np.ndindex(2, 2, 2):
-        water = molecule("H2O")
-        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
-        water.translate(np.array(site) @ np.array(atoms.cell) / 2)
-        atoms += water
-    return atoms
 
 
 WATERS = few_waters()

@@ -5,12 +5,13 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from ase.io import read
-from device_guard import DEVICE, NoWaiting
+from on_device import DEVICE, NoWaiting
 from test_student import LOCAL, ODD, PASSING, WATER, random_model
 
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.potential import Student
+from mts_driver.structures import neighbor_matrix
 
 pytest.importorskip("nvalchemiops")
 
@@ -123,3 +124,21 @@ def test_what_a_specification_may_say():
     assert isinstance(load_potential("student:water?backend=cpu", WATER), Student)
     with pytest.raises(UserError, match="C"):
         load_potential("student:water?backend=device", [6, 1, 1])
+
+
+def test_a_device_that_is_too_small_says_so(water, monkeypatch):
+    numbers, x, cell = water
+    _, device = both(numbers, **LOCAL)
+
+    def update(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(device.near, "update", update)
+    with pytest.raises(UserError, match="384 atoms in one call are too many for device="):
+        device(x.expand(2, *x.shape), cell)
+
+
+def test_packages_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setattr(neighbor_matrix, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="nvalchemi-toolkit-ops, which is not installed: pip"):
+        load_potential("student:water?backend=device", WATER)

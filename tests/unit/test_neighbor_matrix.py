@@ -6,7 +6,7 @@ import torch
 from ase import Atoms
 from ase.io import read
 from ase.neighborlist import neighbor_list
-from device_guard import DEVICE, NoWaiting
+from on_device import DEVICE, NoWaiting
 
 from mts_driver.errors import UserError
 

@@ -1,7 +1,10 @@
-"""Nothing may wait for the device: a guard for what is captured or runs ahead of a GPU."""
+"""For tests of what stays on a device: where they run, a guard, and a small system."""
 
 import os
 
+import numpy as np
+from ase import Atoms
+from ase.build import molecule
 from torch.utils._python_dispatch import TorchDispatchMode
 
 DEVICE = os.environ.get("MTS_TEST_DEVICE", "cpu")
@@ -21,3 +24,15 @@ class NoWaiting(TorchDispatchMode):
             devices = {t.device for t in args if hasattr(t, "device")}
             assert len(devices) == 1 and not (kwargs or {}).get("device"), name
         return func(*args, **(kwargs or {}))
+
+
+def few_waters():
+    """Eight molecules in a skew cell, held neither too near nor far apart."""
+    rng = np.random.default_rng(5)
+    atoms = Atoms(cell=[[6.4, 0, 0], [1.0, 6.2, 0], [-1.0, 1.0, 6.3]], pbc=True)
+    for site in np.ndindex(2, 2, 2):
+        water = molecule("H2O")
+        water.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        water.translate(np.array(site) @ np.array(atoms.cell) / 2)
+        atoms += water
+    return atoms
