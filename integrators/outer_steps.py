@@ -16,7 +16,8 @@ from integrators.bath import Noise
 from integrators.compiled_kernel import THERMOSTAT
 from integrators.compiled_loop import Evaluate, Found, Loop, Program
 from integrators.constraints import Constraints, Distances
-from integrators.device_steps import DeviceModel, DeviceSteps
+from integrators.device.model import DeviceModel
+from integrators.device.steps import DeviceSteps
 from integrators.gle import ColouredNoise
 from integrators.levels import difference
 from integrators.splitting import FAST, SLOW, baoab, respa_baoab

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from integrators.device_steps import DeviceModel, Recorded
+from integrators.device.model import DeviceModel
+from integrators.device.recorded import Recorded
 from mts_driver.bench.boxes import box_of
 from mts_driver.bench.ipi_runs import TEMPERATURE_K
 from mts_driver.bench.rounds import in_turn, ratio, speed

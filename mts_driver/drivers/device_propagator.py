@@ -10,7 +10,8 @@ from torch import Tensor
 
 from integrators.compiled_loop import Ring
 from integrators.constraints import BondsLost, Distances
-from integrators.device_steps import DeviceModel, DeviceSteps
+from integrators.device.model import DeviceModel
+from integrators.device.steps import DeviceSteps
 from integrators.splitting import FAST, Splitting, fast_part, respa_baoab
 from integrators.state import Evaluation
 from mts_driver.drivers.evaluator import Evaluator

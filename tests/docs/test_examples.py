@@ -100,6 +100,15 @@ def test_the_lines_of_the_readme(tmp_path, monkeypatch, capsys):
     assert str(found.temperatures_K) in capsys.readouterr().out
 
 
+def test_the_forces_of_a_device(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("nvalchemiops")
+    (tmp_path / "inputs").symlink_to(ROOT / "inputs")
+    monkeypatch.chdir(tmp_path)
+    code = examples(DOCUMENTS["docs/pages/guide/gpu.md"])["same_forces.py"]
+    runpy.run_path(str(write(tmp_path, code)))
+    assert float(capsys.readouterr().out.split()[0]) < 1e-9
+
+
 def test_a_trajectory_in_one_call(tmp_path, monkeypatch):
     argon().write(tmp_path / "argon.extxyz")
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,7 @@ def test_again_on_a_gpu(name):
 
 def test_a_recorded_graph_is_what_it_records():
     """The second call records, and from then on the graph runs."""
-    from integrators.device_steps import Recorded
+    from integrators.device.recorded import Recorded
 
     total, one = (torch.zeros(3, device="cuda") for _ in range(2))
     one += 1.0

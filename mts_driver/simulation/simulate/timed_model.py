@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from integrators.compiled_loop import Found
-from integrators.device_steps import DeviceModel
+from integrators.device.model import DeviceModel
 from integrators.splitting import FAST
 from integrators.state import Potential
 from mts_driver.errors import UserError

@@ -8,8 +8,7 @@ step is taken again with a larger one, and never with a wrong force.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -17,6 +16,8 @@ from torch import Tensor
 
 from integrators.compiled_loop import Found, Ring, Taken
 from integrators.constraints import BondsLost, Constraints, Distances
+from integrators.device.model import DeviceModel
+from integrators.device.recorded import Recorded
 from integrators.gle import ColouredNoise
 from integrators.levels import difference
 from integrators.splitting import FAST, OU, Drift, Kick, Splitting
@@ -26,68 +27,6 @@ ROUNDS = 8
 """Of Newton's method for bonds that are held, which needs four or five."""
 TRIES = 6
 """Of a step whose lists were too small; they grow every time."""
-
-
-class DeviceModel(Protocol):
-    """A potential whose lists can be made and used without the host."""
-
-    device: torch.device
-
-    def update(self, x: Tensor, cells: Tensor) -> None:
-        """Have lists with room enough for these positions and cells; waits for the device."""
-        ...
-
-    def rebuild(self, x: Tensor) -> None:
-        """Make the lists anew in the same cells; waits for nothing."""
-        ...
-
-    def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
-        """Energies (P,), forces (P, N, 3) and virials (P, 3, 3) at positions (P, N, 3)."""
-        ...
-
-    def stale(self, x: Tensor) -> Tensor:
-        """Tell, as a bool on the device, whether the lists did not do for these positions."""
-        ...
-
-    def reach_further(self) -> None:
-        """Have lists from now on for which atoms may move further."""
-        ...
-
-
-class Recorded:
-    """A function of arrays that stay where they are; on CUDA one graph from its second call on.
-
-    Parameters
-    ----------
-    function : callable
-        Waits for nothing.
-    device : torch.device
-        Of the arrays.
-    """
-
-    def __init__(self, function: Callable[[], None], device: torch.device) -> None:
-        self._function, self._device = function, device
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._called = False
-
-    def __call__(self) -> None:
-        """Call it, or launch its graph."""
-        if self._device.type != "cuda":
-            self._function()
-        elif not self._called:
-            # what is compiled or allocated once is so beside the stream that is recorded
-            side = torch.cuda.Stream(self._device)
-            side.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(side):
-                self._function()
-            torch.cuda.current_stream(self._device).wait_stream(side)
-        else:
-            if self._graph is None:
-                self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph):
-                    self._function()
-            self._graph.replay()
-        self._called = True
 
 
 class DeviceSteps:

@@ -1,0 +1,1 @@
+"""Steps on the device where the models are."""

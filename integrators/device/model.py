@@ -1,0 +1,36 @@
+"""What a potential offers whose lists and forces stay on a device."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from integrators.state import Evaluation
+
+
+class DeviceModel(Protocol):
+    """A potential whose lists can be made and used without the host."""
+
+    device: torch.device
+
+    def update(self, x: Tensor, cells: Tensor) -> None:
+        """Have lists with room enough for these positions and cells; waits for the device."""
+        ...
+
+    def rebuild(self, x: Tensor) -> None:
+        """Make the lists anew in the same cells; waits for nothing."""
+        ...
+
+    def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
+        """Energies (P,), forces (P, N, 3) and virials (P, 3, 3) at positions (P, N, 3)."""
+        ...
+
+    def stale(self, x: Tensor) -> Tensor:
+        """Tell, as a bool on the device, whether the lists did not do for these positions."""
+        ...
+
+    def reach_further(self) -> None:
+        """Have lists from now on for which atoms may move further."""
+        ...
