@@ -15,6 +15,11 @@ class DeviceModel(Protocol):
 
     device: torch.device
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Another one whenever its arrays are at another place: what was recorded is void then."""
+        ...
+
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have lists with room enough for these positions and cells; waits for the device."""
         ...

@@ -89,6 +89,7 @@ class DeviceSteps:
         self._weights = self._thermostat_weights()
         self._constraints: Constraints | None = None
         self._run: Recorded | None = None
+        self._places = tuple[tuple[int, ...], ...]()
         self._cell: np.ndarray | None = None
         self._at: np.ndarray | None = None
 
@@ -141,12 +142,11 @@ class DeviceSteps:
         BondsLost
             If distances that are held are not found again: the trajectory blew up.
         """
-        if self._run is None or self._cell is None or not np.array_equal(cell, self._cell):
+        if self._cell is None or not np.array_equal(cell, self._cell):
             self._begin(positions, cell)
         for _ in range(TRIES):
             self._fill(positions, momenta, noise, extra)
-            assert self._run is not None
-            self._run()
+            self._recorded()()
             stale, lost, taken, teacher = self._fetch()
             if not stale:
                 break
@@ -161,6 +161,13 @@ class DeviceSteps:
             )
         self._at = taken.positions.copy()
         return taken, teacher
+
+    def _recorded(self) -> Recorded:
+        """Return what takes the step, for the arrays as they lie now."""
+        places = tuple(model.place for model in self._distinct())
+        if self._run is None or places != self._places:
+            self._run, self._places = Recorded(self._body, self.device), places
+        return self._run
 
     def _begin(self, positions: np.ndarray, cell: np.ndarray) -> None:
         """Have arrays and lists for a cell."""
@@ -182,7 +189,7 @@ class DeviceSteps:
         )
         self._hold(positions)
         self._update(positions)
-        self._run = Recorded(self._body, self.device)
+        self._run = None
 
     def _hold(self, positions: np.ndarray) -> None:
         """Have the constraints of bonds in the images that they have at these positions."""
@@ -193,8 +200,7 @@ class DeviceSteps:
         found = Constraints.of(*made)
         before = self._constraints
         if before is None or not np.array_equal(before.images, found.images):
-            self._constraints = found
-            self._run = Recorded(self._body, self.device)
+            self._constraints, self._run = found, None
 
     def _nothing(self, shape: tuple[int, ...]) -> Evaluation:
         beads = shape[0]
@@ -216,7 +222,6 @@ class DeviceSteps:
                 if np.isfinite(positions).all():
                     model.update(self._tensor(positions), self._cells)
         self._at = None
-        self._run = Recorded(self._body, self.device)
 
     def _fill(
         self,

@@ -38,6 +38,11 @@ class InAtomicUnits:
     def __init__(self, model: DeviceModel, *, periodic: bool) -> None:
         self.device, self._model, self._periodic = model.device, model, periodic
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """See `DeviceModel.place`."""
+        return self._model.place
+
     def update(self, x: Tensor, cells: Tensor) -> None:
         """See `DeviceModel.update`."""
         self._model.update(x * BOHR_A, self._cells(cells))

@@ -57,7 +57,7 @@ def file_and_options(student: str) -> tuple[str, str]:
 
 def on_one_device(models: Sequence[Any]) -> bool:
     """Tell whether all are models of ours on one device, for `integrators.device.model`."""
-    parts = ("device", "update", "rebuild", "evaluate", "stale", "reach_further")
+    parts = ("device", "place", "update", "rebuild", "evaluate", "stale", "reach_further")
     return all(hasattr(model, part) for model in models for part in parts) and (
         len({model.device for model in models}) == 1
     )

@@ -117,7 +117,7 @@ def test_a_step_waits_once_at_its_end():
     outer = outer_steps("device", distances=HELD, coloured=NOISE)
     walk(outer, 2, HELD)
     with NoWaiting():
-        outer._on_device._run()
+        outer._on_device._recorded()()
 
 
 def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():

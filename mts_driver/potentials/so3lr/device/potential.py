@@ -61,7 +61,7 @@ class DeviceSO3LR:
         self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A)
         self._pairs: ShortPairs | None = None
         self._long_range: DeviceLongRange | None = None
-        self._generations = (-1, -1)
+        self._generations, self._made = (-1, -1), 0
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
@@ -80,6 +80,11 @@ class DeviceSO3LR:
             found.virial.reshape(*shape, 3, 3).to(positions),
         )
 
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Another one whenever arrays are at another place."""
+        return (self._made, *self._generations)
+
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have lists and arrays for these positions; waits for the device."""
         with memory_said("so3lr", x.shape[0] * x.shape[1], self.device):
@@ -87,6 +92,7 @@ class DeviceSO3LR:
                 near.update(x, cells)
             if self._pairs is None or self._generations[0] != self.near.generation:
                 self._pairs = ShortPairs(self.near, x, cells)
+                self._made += 1
             if self._long_range is None or self._generations[1] != self.far.generation:
                 self._long_range = DeviceLongRange(self._constants, self.far, len(x))
             self._generations = self.near.generation, self.far.generation
