@@ -25,8 +25,8 @@ from integrators.state import Evaluation
 
 ROUNDS = 8
 """Of Newton's method for bonds that are held, which needs four or five."""
-TRIES = 6
-"""Of a step whose lists were too small; they grow every time."""
+TRIES = 10
+"""Of a step whose lists were too small; they grow every time, and models end that before."""
 
 
 class DeviceSteps:

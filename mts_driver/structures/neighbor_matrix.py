@@ -16,6 +16,7 @@ ROUND = 8
 """Lengths of rows are multiples of it."""
 SPARE = 1.2
 """How much longer rows are made than the longest of the atoms as they are."""
+WIDEST_SKIN_A = 4.0
 _REACH = 128
 """Images are told apart up to so many cells away."""
 
@@ -107,8 +108,19 @@ class NeighborMatrix:
         self.builds += 1
 
     def reach_further(self) -> None:
-        """Have a wider skin from the next `update` on."""
-        self.skin_A *= 2.0
+        """Have a wider skin from the next `update` on.
+
+        Raises
+        ------
+        UserError
+            If it is wide already: atoms that move so far between two looks have flown away.
+        """
+        if self.skin_A >= WIDEST_SKIN_A:
+            raise UserError(
+                f"atoms move by more than {self.skin_A / 2:g} Å in one outer step: the trajectory "
+                "has blown up. Use a shorter outer step, or relax the structure first."
+            )
+        self.skin_A = min(2.0 * self.skin_A, WIDEST_SKIN_A)
         self._reference = torch.zeros(0)
 
     def stale(self, positions: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.device_propagator import DevicePropagator
 from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.steps_on_ranks import propagator_of
+from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.simulation.simulate.timed_model import TimedModel, models_on_device
 from mts_driver.structures.held_bonds import distances, held_pairs
@@ -132,10 +133,18 @@ def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():
     assert all(one.skin_A > 0.02 and one.generation > 1 for one in near)
 
 
+def test_atoms_that_fly_away_are_no_reason_for_lists_without_end():
+    outer = outer_steps("device")
+    x, p = start()
+    with pytest.raises(UserError, match="more than 2 Å in one outer step"):
+        outer.take(x, 300.0 * p, CELL, outer.draw(counter_noise(3), 0))
+    assert all(model.near.skin_A <= 4.0 for model in outer._on_device._models.values())
+
+
 def test_what_blows_up_says_so():
     outer = outer_steps("device", distances=HELD)
     x, p = start(held=HELD)
-    with pytest.raises(BondsLost):
+    with pytest.raises((BondsLost, UserError)):
         outer.take(x, 300.0 * p, CELL, outer.draw(counter_noise(3), 0))
 
 
