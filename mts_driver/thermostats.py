@@ -1,5 +1,6 @@
 """Which thermostat a run has: white noise, or noise that damps fast vibrations only."""
 
+import math
 from typing import TYPE_CHECKING
 
 from mts_driver.errors import UserError
@@ -47,12 +48,34 @@ def chosen(
     return thermostat
 
 
-def high_pass_noise(friction_per_ps: float) -> "ColouredNoise":
-    """Return the noise that ships: ``friction_per_ps`` on slow motion, and 50/ps more on fast."""
+def high_friction(asked_per_ps: float | None, *, high_pass: bool) -> float:
+    """Return what coloured noise has more on fast motion, 1/ps: what is asked for, or the usual.
+
+    Raises
+    ------
+    UserError
+        If it is no number above 0, or the noise is white.
+    """
+    if asked_per_ps is None:
+        return HIGH_FRICTION_PER_PS
+    if not high_pass:
+        raise UserError(
+            f"high_friction_per_ps={asked_per_ps:g} is of coloured noise, and this run has white "
+            "noise: give thermostat='high-pass' as well, or leave it out."
+        )
+    if not 0 < asked_per_ps < math.inf:
+        raise UserError(f"high_friction_per_ps={asked_per_ps:g}: give a finite number above 0.")
+    return asked_per_ps
+
+
+def high_pass_noise(
+    friction_per_ps: float, high_friction_per_ps: float = HIGH_FRICTION_PER_PS
+) -> "ColouredNoise":
+    """Return the noise that ships: ``friction_per_ps`` on slow motion, and more on fast."""
     from integrators.gle import high_pass
 
     return high_pass(
         friction_per_ps=friction_per_ps,
-        high_friction_per_ps=HIGH_FRICTION_PER_PS,
+        high_friction_per_ps=high_friction_per_ps,
         cutoff_per_cm=CUTOFF_PER_CM,
     )

@@ -55,6 +55,10 @@ def check(
             "the second beyond 6 fs, as `mts prepare`."
         ),
     ] = "auto",
+    high_friction_per_ps: Annotated[
+        float | None,
+        typer.Option(help="Of the coloured noise on fast motion, 1/ps (default: 50).", min=0.0),
+    ] = None,
     constrain_hydrogens: Annotated[
         bool,
         typer.Option(
@@ -114,6 +118,7 @@ def check(
             friction_per_ps=friction_per_ps,
             hydrogen_friction_per_ps=hydrogen_friction_per_ps,
             thermostat=thermostat,
+            high_friction_per_ps=high_friction_per_ps,
             constrain_hydrogens=constrain_hydrogens,
             rigid_water=rigid_water,
             equilibrate_ps=equilibrate_ps,

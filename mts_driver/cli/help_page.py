@@ -22,8 +22,8 @@ PANELS = {
     "--constrained-inner-fs --friction-outer-fs --constrained-outer-fs --rigid-outer-fs "
     "--hydrogen-mass-Da --steps --ps --stride --on-hole --baseline-steps",
     "Thermostat and ensemble": "--temperature-K --friction-per-ps --hydrogen-friction-per-ps "
-    "--thermostat --high-pass --constrain-hydrogens --rigid-water --bond-lengths-A "
-    "--pressure-bar --beads --teacher-beads --exchange-K",
+    "--thermostat --high-friction-per-ps --high-pass --constrain-hydrogens --rigid-water "
+    "--bond-lengths-A --pressure-bar --beads --teacher-beads --exchange-K",
     "Start": "--restart --velocities --minimise --equilibrate-ps --seed",
     "Molecules": "--only --spice --subset --count --conformations",
     "Measurement": (

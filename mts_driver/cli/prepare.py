@@ -43,6 +43,10 @@ def prepare(
             "the second beyond 6 fs."
         ),
     ] = "auto",
+    high_friction_per_ps: Annotated[
+        float | None,
+        typer.Option(help="Of the coloured noise on fast motion, 1/ps (default: 50).", min=0.0),
+    ] = None,
     constrain_hydrogens: Annotated[
         bool,
         typer.Option(
@@ -144,6 +148,7 @@ def prepare(
             friction_per_ps=friction_per_ps,
             hydrogen_friction_per_ps=hydrogen_friction_per_ps,
             thermostat=thermostat,
+            high_friction_per_ps=high_friction_per_ps,
             constrain_hydrogens=constrain_hydrogens,
             rigid_water=rigid_water,
             bond_lengths_A=parse_lengths(bond_lengths_A) if bond_lengths_A else None,

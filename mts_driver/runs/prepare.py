@@ -11,7 +11,7 @@ from mts_driver.files import require_writable
 from mts_driver.potentials.backends import file_and_options
 from mts_driver.progress import Progress
 from mts_driver.runs.input.mode import MODES, fastest
-from mts_driver.thermostats import CUTOFF_PER_CM, HIGH_FRICTION_PER_PS, chosen
+from mts_driver.thermostats import CUTOFF_PER_CM, chosen, high_friction
 
 Tell = Callable[[str], None]
 
@@ -57,6 +57,7 @@ def prepare(
     friction_per_ps: float = 1.0,
     hydrogen_friction_per_ps: float | None = None,
     thermostat: str = "auto",
+    high_friction_per_ps: float | None = None,
     constrain_hydrogens: bool = False,
     rigid_water: bool = False,
     bond_lengths_A: Mapping[str, float] | None = None,
@@ -106,6 +107,9 @@ def prepare(
         ``langevin``: white noise. ``high-pass``: coloured noise that damps fast vibrations and
         leaves slow motion alone, for outer steps beyond 6 fs. ``auto``: the second for these,
         where nothing else takes its place.
+    high_friction_per_ps : float, optional
+        Of coloured noise, what it has more on fast motion, 1/ps; 50 by default. 200 damps the
+        stretches of heavy bonds of a solute as well.
     constrain_hydrogens, rigid_water : bool
         Whether bonds to hydrogen are held, and the distance of both hydrogens of a water molecule
         as well; for outer steps of 12 fs, with inner ones of 2.
@@ -259,6 +263,9 @@ def prepare(
         store_for_superres=store_for_superres,
         hydrogens=int((moving_atoms(atoms) & (atoms.numbers == 1)).sum()),
         high_pass=thermostat == "high-pass",
+        high_friction_per_ps=high_friction(
+            high_friction_per_ps, high_pass=thermostat == "high-pass"
+        ),
         constrained=constrained,
     )
     pairs = held_pairs(atoms, rigid_water=rigid_water) if constrained else {}
@@ -315,7 +322,7 @@ def prepare(
     if protocol.high_pass:
         tell(
             f"coloured noise (--thermostat high-pass): {friction_per_ps:g}/ps on slow motion, "
-            f"{HIGH_FRICTION_PER_PS:g}/ps more above {CUTOFF_PER_CM:g}/cm"
+            f"{protocol.high_friction_per_ps:g}/ps more above {CUTOFF_PER_CM:g}/cm"
         )
     modules = [found for one in (teacher, spec) if one and (found := module_here(one))]
     for module in dict.fromkeys(modules):

@@ -19,7 +19,7 @@ from integrators.state import MDState, Potential
 from mts_driver.errors import UserError
 from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.thermostats import high_pass_noise
+from mts_driver.thermostats import HIGH_FRICTION_PER_PS, high_pass_noise
 from mts_driver.time_steps import TimeSteps
 from mts_driver.units import BOLTZMANN_EV_K
 
@@ -56,6 +56,8 @@ class DynamicsSettings:
         Of velocities and noise.
     high_pass : bool
         Whether the noise is coloured, with ``friction_per_ps``, one number, on slow motion.
+    high_friction_per_ps : float
+        What it has more on fast motion, 1/ps.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class DynamicsSettings:
     hydrogen_mass_Da: float
     seed: int
     high_pass: bool = False
+    high_friction_per_ps: float = HIGH_FRICTION_PER_PS
 
     def __post_init__(self) -> None:
         TimeSteps(self.outer_fs, self.inner_fs)
@@ -91,7 +94,12 @@ class DynamicsSettings:
 
     def bath(self) -> Bath:
         """Return the thermostat."""
-        return bath_of(self.temperature_K, self.friction_per_ps, high_pass=self.high_pass)
+        return bath_of(
+            self.temperature_K,
+            self.friction_per_ps,
+            high_pass=self.high_pass,
+            high_friction_per_ps=self.high_friction_per_ps,
+        )
 
     @property
     def n_inner(self) -> int:
@@ -104,11 +112,17 @@ class DynamicsSettings:
         return round(1e3 * self.picoseconds / self.outer_fs)
 
 
-def bath_of(temperature_K: float, friction_per_ps: float | Tensor, *, high_pass: bool) -> Bath:
+def bath_of(
+    temperature_K: float,
+    friction_per_ps: float | Tensor,
+    *,
+    high_pass: bool,
+    high_friction_per_ps: float = HIGH_FRICTION_PER_PS,
+) -> Bath:
     """Return white noise, or coloured noise with one ``friction_per_ps`` on slow motion."""
     if not high_pass:
         return Bath.from_temperature(temperature_K=temperature_K, friction_per_ps=friction_per_ps)
-    coloured = high_pass_noise(float(friction_per_ps))
+    coloured = high_pass_noise(float(friction_per_ps), high_friction_per_ps)
     return Bath.from_temperature(temperature_K=temperature_K, coloured=coloured)
 
 

@@ -15,6 +15,7 @@ from mts_driver.simulation.dynamics import DynamicsSettings, advance, friction_o
 from mts_driver.structures.files import fingerprint
 from mts_driver.structures.held_bonds import held_pairs
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.thermostats import HIGH_FRICTION_PER_PS
 from mts_driver.validation.check_observers import CheckRun
 from mts_driver.validation.check_start import averages_held, settled, thermal_start_of
 from mts_driver.validation.check_state import SAVE_EVERY_S, StateFile
@@ -50,6 +51,7 @@ class CheckSettings:
     thermostat: str = "langevin"
     constrain_hydrogens: bool = False
     rigid_water: bool = False
+    high_friction_per_ps: float = HIGH_FRICTION_PER_PS
 
     @property
     def constrained(self) -> bool:
@@ -74,6 +76,7 @@ class CheckSettings:
             if high_pass
             else friction_of(numbers, self.friction_per_ps, self.hydrogen_friction_per_ps),
             high_pass=high_pass,
+            high_friction_per_ps=self.high_friction_per_ps,
             hydrogen_mass_Da=self.hydrogen_mass_Da,
             seed=self.seed,
         )

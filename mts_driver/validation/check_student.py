@@ -15,7 +15,7 @@ from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
 from mts_driver.structures.files import read_structure
-from mts_driver.thermostats import chosen
+from mts_driver.thermostats import chosen, high_friction
 from mts_driver.time_steps import HELD_INNER_FS, RIGID_INNER_FS, inner_fs_near
 from mts_driver.validation.check import CheckSettings, finish
 from mts_driver.validation.check import check as run_check
@@ -58,6 +58,7 @@ def check(
     friction_per_ps: float = 1.0,
     hydrogen_friction_per_ps: float | None = None,
     thermostat: str = "auto",
+    high_friction_per_ps: float | None = None,
     constrain_hydrogens: bool = False,
     rigid_water: bool = False,
     equilibrate_ps: float = 0.5,
@@ -93,6 +94,8 @@ def check(
         Of the Langevin thermostat, K and 1/ps.
     thermostat : str
         ``langevin`` or ``high-pass``; ``auto``: what `mts_driver.prepare` would take.
+    high_friction_per_ps : float, optional
+        Of coloured noise, what it has more on fast motion, 1/ps; 50 by default.
     constrain_hydrogens, rigid_water : bool
         Whether bonds to hydrogen are held, and the distance of both hydrogens of a water molecule
         as well, at their averages over 1 ps of the student.
@@ -138,6 +141,12 @@ def check(
     if inner_fs is None:
         held_fs = HELD_INNER_FS if constrain_hydrogens else 1.0
         inner_fs = inner_fs_near(RIGID_INNER_FS if rigid_water else held_fs, outer_fs)
+    thermostat = chosen(
+        thermostat,
+        outer_fs=outer_fs,
+        friction_per_ps=friction_per_ps,
+        hydrogen_friction=hydrogen_friction_per_ps is not None,
+    )
     settings = CheckSettings(
         student=student,
         student_sha256=sha256(file.read_bytes()).hexdigest(),
@@ -153,11 +162,9 @@ def check(
         ),
         equilibrate_ps=equilibrate_ps,
         seed=seed,
-        thermostat=chosen(
-            thermostat,
-            outer_fs=outer_fs,
-            friction_per_ps=friction_per_ps,
-            hydrogen_friction=hydrogen_friction_per_ps is not None,
+        thermostat=thermostat,
+        high_friction_per_ps=high_friction(
+            high_friction_per_ps, high_pass=thermostat == "high-pass"
         ),
         constrain_hydrogens=constrain_hydrogens,
         rigid_water=rigid_water,

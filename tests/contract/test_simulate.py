@@ -55,6 +55,10 @@ HELD = {"constrain_hydrogens": True, "bond_lengths_A": {"O-H": 0.97}}
 ALIKE = {
     "friction of hydrogens": ({"hydrogen_friction_per_ps": 5.0},) * 2,
     "coloured noise": ({"high_pass": True}, {"thermostat": "high-pass"}),
+    "stronger coloured noise": (
+        {"high_pass": True, "high_friction_per_ps": 200.0},
+        {"thermostat": "high-pass", "high_friction_per_ps": 200.0},
+    ),
     "held bonds": ({"constrained": True}, HELD),
     "both": ({"constrained": True, "high_pass": True}, HELD | {"thermostat": "high-pass"}),
     "a solute": ({"symbols": "SH2" + 7 * "OH2"}, {}),

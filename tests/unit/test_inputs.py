@@ -3,12 +3,17 @@
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mts_driver import prepare
 from mts_driver.errors import UserError
 from mts_driver.runs.input.read import read_input
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.input.write import input_xml
+from mts_driver.thermostats import high_friction, high_pass_noise
+
+WATER64 = Path(__file__).parents[2] / "inputs/water64/start.extxyz"
 
 PLAIN = {
     "teacher": "so3lr",
@@ -117,3 +122,21 @@ def test_only_teacher_and_student_share_a_driver(tmp_path):
     file.write_text(found.replace("[ 1, 0 ]", "[ 0, 1 ]").replace("[ -1, 1 ]", "[ 1, 0 ]"))
     with pytest.raises(UserError, match="only the teacher"):
         read_input(file)
+
+
+def test_more_friction_on_fast_motion_is_in_the_matrix(tmp_path):
+    """And it is refused where there is no coloured noise to have it."""
+    assert high_friction(None, high_pass=True) == 50.0
+    for wrong, said in ((0.0, "above 0"), (float("inf"), "above 0")):
+        with pytest.raises(UserError, match=said):
+            high_friction(wrong, high_pass=True)
+    with pytest.raises(UserError, match="this run has white noise: give thermostat='high-pass'"):
+        prepare(WATER64, tmp_path / "r", outer_fs=6.0, high_friction_per_ps=200.0)
+    matrices = [
+        text(xml(high_pass=True, high_friction_per_ps=value), ".//A") for value in (50.0, 200.0)
+    ]
+    assert matrices[0] == text(xml(high_pass=True), ".//A") != matrices[1]
+    usual, strong = high_pass_noise(1.0), high_pass_noise(1.0, 200.0)
+    fast, slow = np.array([0.5]), np.array([0.0])
+    assert strong.friction(slow)[0] == pytest.approx(1e-3) == usual.friction(slow)[0]
+    assert strong.friction(fast) > 3.9 * usual.friction(fast) - 3e-3

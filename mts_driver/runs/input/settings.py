@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from mts_driver.errors import UserError
 from mts_driver.runs.input.asked import OPTIONS, Asked
 from mts_driver.runs.input.combinations import check
+from mts_driver.thermostats import HIGH_FRICTION_PER_PS
 from mts_driver.time_steps import TimeSteps
 
 
@@ -59,6 +60,8 @@ class RunSettings:
         How many hydrogens move; None: not known.
     high_pass : bool
         Whether the noise is coloured; `mts_driver.thermostats` says how.
+    high_friction_per_ps : float
+        What it has more on fast motion, 1/ps.
     constrained : bool
         Whether distances are held, those of a file.
     """
@@ -88,6 +91,7 @@ class RunSettings:
     store_for_superres: bool = False
     hydrogens: int | None = None
     high_pass: bool = False
+    high_friction_per_ps: float = HIGH_FRICTION_PER_PS
     constrained: bool = False
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mts_driver.drivers.ipi_socket.transport import UNIX_PREFIX
 from mts_driver.runs.input.settings import RunSettings
-from mts_driver.thermostats import CUTOFF_PER_CM, HIGH_FRICTION_PER_PS, high_pass_noise
+from mts_driver.thermostats import CUTOFF_PER_CM, high_pass_noise
 from mts_driver.units import KCAL_MOL_EV, LIGHT_CM_FS
 
 CLIP_EV_A = 150.0 * KCAL_MOL_EV
@@ -255,11 +255,12 @@ def _system(protocol: RunSettings, number: int, temperature_K: float) -> str:
 def _thermostat(protocol: RunSettings) -> str:
     if not protocol.high_pass:
         return _WHITE.format(mode=protocol.thermostat, tau_fs=1000.0 / protocol.friction_per_ps)
-    per_fs = np.array(high_pass_noise(protocol.friction_per_ps).drift_matrix)
+    both = protocol.friction_per_ps, protocol.high_friction_per_ps
+    per_fs = np.array(high_pass_noise(*both).drift_matrix)
     matrix = per_fs / (2.0 * math.pi * LIGHT_CM_FS)
     return _COLOURED.format(
         low=protocol.friction_per_ps,
-        high=HIGH_FRICTION_PER_PS,
+        high=protocol.high_friction_per_ps,
         cutoff=CUTOFF_PER_CM,
         size=len(matrix),
         matrix=", ".join(repr(float(value)) for value in matrix.ravel()),

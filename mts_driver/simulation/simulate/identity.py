@@ -7,6 +7,7 @@ from typing import Any
 from mts_driver.potentials.student.file import find_student
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
+from mts_driver.thermostats import HIGH_FRICTION_PER_PS
 
 
 def identity_of(
@@ -24,6 +25,8 @@ def identity_of(
     for name in ("high_pass", "constrain_hydrogens", "rigid_water", "bond_lengths_A"):
         if value := getattr(settings, name):  # checkpoints of before these were there go on
             found[name] = value
+    if settings.high_friction_per_ps != HIGH_FRICTION_PER_PS:
+        found["high_friction_per_ps"] = settings.high_friction_per_ps
     found["atoms"] = start.fingerprint()
     found["teacher"], found["student"] = _called(teacher), _called(student)
     found["dtype"] = dtype

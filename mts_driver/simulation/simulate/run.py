@@ -26,7 +26,7 @@ from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
 from mts_driver.simulation.simulate.timed_model import BLOWN_UP, TimedModel, models_on_device
 from mts_driver.simulation.simulate.trajectory_file import TrajectoryFile
-from mts_driver.thermostats import chosen, high_pass_noise
+from mts_driver.thermostats import chosen, high_friction, high_pass_noise
 from mts_driver.units import BOLTZMANN_EV_K
 
 Model = str | BaseCalculator | Potential
@@ -46,6 +46,7 @@ def simulate(
     friction_per_ps: float = 1.0,
     hydrogen_friction_per_ps: float | None = None,
     thermostat: str = "auto",
+    high_friction_per_ps: float | None = None,
     constrain_hydrogens: bool = False,
     rigid_water: bool = False,
     bond_lengths_A: Mapping[str, float] | None = None,
@@ -91,6 +92,8 @@ def simulate(
         ``langevin``: white noise. ``high-pass``: coloured noise with 50/ps more friction on motion
         above 1500 1/cm and none more on slow motion, for outer steps beyond 6 fs. ``auto``: the
         second beyond 6 fs, unless something else is given that takes its place.
+    high_friction_per_ps : float, optional
+        In the place of these 50/ps; 200 damps the stretches of heavy bonds of a solute as well.
     constrain_hydrogens, rigid_water : bool
         Whether bonds to hydrogen are held at their lengths, and the distance of both hydrogens of
         a water molecule as well; for outer steps of 12 fs, with inner ones of 2.
@@ -172,6 +175,9 @@ def simulate(
         checkpoint_stride=checkpoint_stride,
         seed=seed,
         high_pass=thermostat == "high-pass",
+        high_friction_per_ps=high_friction(
+            high_friction_per_ps, high_pass=thermostat == "high-pass"
+        ),
         constrain_hydrogens=constrain_hydrogens,
         rigid_water=rigid_water,
         bond_lengths_A=dict(bond_lengths_A or {}),
@@ -225,7 +231,8 @@ class _Run:
         self._friction_per_ps = np.where(
             hydrogen, settings.hydrogen_friction_per_ps, settings.friction_per_ps
         )
-        coloured = high_pass_noise(settings.friction_per_ps) if settings.high_pass else None
+        both = settings.friction_per_ps, settings.high_friction_per_ps
+        coloured = high_pass_noise(*both) if settings.high_pass else None
         white = 0.0 if settings.high_pass else 1e-3
         self._outer = OuterSteps(
             teacher,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mts_driver.errors import UserError
+from mts_driver.thermostats import HIGH_FRICTION_PER_PS
 from mts_driver.time_steps import TimeSteps
 
 
@@ -28,6 +29,8 @@ class SimulationSettings:
         Of velocities and thermostat.
     high_pass : bool
         Whether the noise is coloured; then no friction is of hydrogens alone.
+    high_friction_per_ps : float
+        What it has more on fast motion, 1/ps.
     constrain_hydrogens, rigid_water : bool
         Whether bonds to hydrogen are held, and both hydrogens of a water too.
     bond_lengths_A : mapping of str to float
@@ -50,6 +53,7 @@ class SimulationSettings:
     checkpoint_stride: int
     seed: int
     high_pass: bool = False
+    high_friction_per_ps: float = HIGH_FRICTION_PER_PS
     constrain_hydrogens: bool = False
     rigid_water: bool = False
     bond_lengths_A: Mapping[str, float] = field(default_factory=dict)
