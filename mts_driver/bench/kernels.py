@@ -21,6 +21,7 @@ from mts_driver.bench.rounds import median_of, ratio, spread
 from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
 from mts_driver.errors import UserError
+from mts_driver.potentials.backends import file_and_options
 from mts_driver.potentials.student.file import find_student, read_student
 from mts_driver.potentials.student.model import StudentConfig
 
@@ -212,7 +213,7 @@ class _Case:
 
 def _config(student: str) -> StudentConfig:
     """Return the architecture of ``student:FILE``."""
-    model, _ = read_student(find_student(student.partition(":")[2]))
+    model, _ = read_student(find_student(file_and_options(student.partition(":")[2])[0]))
     return model.config
 
 

@@ -130,8 +130,8 @@ def check(
     -----
     What is judged, and with which bounds, is in `mts_driver.validation.criteria`.
     """
-    rest = student.removeprefix("student:")
-    file, options = find_student(rest), file_and_options(rest)[1]
+    name, options = file_and_options(student.removeprefix("student:"))
+    file = find_student(name)
     atoms = read_structure(structure, tell=tell)
     name = Path(structure).stem
     target = Path(f"{file.stem}-{name}-check.json") if json_file is None else Path(json_file)

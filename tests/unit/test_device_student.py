@@ -10,6 +10,7 @@ from test_student import LOCAL, ODD, PASSING, WATER, random_model
 
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
+from mts_driver.potentials.student.file import find_student
 from mts_driver.potentials.student.potential import Student
 from mts_driver.structures import neighbor_matrix
 
@@ -142,3 +143,8 @@ def test_packages_that_are_missing_are_named(monkeypatch):
     monkeypatch.setattr(neighbor_matrix, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="nvalchemi-toolkit-ops, which is not installed: pip"):
         load_potential("student:water?backend=device", WATER)
+
+
+def test_where_options_mean_nothing_they_are_refused():
+    with pytest.raises(UserError, match="'water.backend=device' is neither a file nor a packaged"):
+        find_student("water?backend=device")

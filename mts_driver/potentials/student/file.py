@@ -80,14 +80,13 @@ def read_student(path: Path) -> tuple[StudentModel, dict[str, Any]]:
 
 
 def find_student(spec: str) -> Path:
-    """Return the file of a student: a path, or the name of a packaged student, with options or not.
+    """Return the file of a student: a path, or the name of a packaged student.
 
     Raises
     ------
     UserError
         If there is neither; the message lists the packaged ones.
     """
-    spec, _ = file_and_options(spec)
     path = Path(spec)
     if path.is_file():
         return path

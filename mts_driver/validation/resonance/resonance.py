@@ -183,8 +183,8 @@ def resonance(
             "one, or leave constrain_hydrogens out."
         )
     numbers = atoms.numbers.tolist()
-    rest = student.removeprefix("student:")
-    file, options = find_student(rest), file_and_options(rest)[1]
+    name, options = file_and_options(student.removeprefix("student:"))
+    file = find_student(name)
     fast = load_potential(f"student:{file}{options}", numbers, device=device)
     slow = load_potential(spec_for(teacher, atoms), numbers, device=device)
     keep_memory()
