@@ -17,7 +17,7 @@ from mts_driver.thermostats import BEYOND_FS
 
 LONGEST_A = 2.5
 """Å; longer is no bond to a hydrogen, nor the distance of two in a water molecule."""
-LONGEST_WITH_HEAVY_BONDS_FS = 8.0, 2.0
+LONGEST_WITH_HEAVY_BONDS_FS = 7.0, 2.0
 """Outer and inner steps at which a peptide in water does not heat up; at 10 fs C=O resonates."""
 Lengths = Mapping[str, float]
 
@@ -123,7 +123,8 @@ def heavy_bonds_warning(
     if outer_fs > longest_fs:
         return (
             f"{free}, and outer steps of more than {longest_fs:g} fs, here {outer_fs:g}, may heat "
-            "the molecules that have them: see the temperature of the solute in `mts check` first"
+            "the molecules that have them: --high-friction-per-ps 200 takes most of it away; see "
+            "the temperature of the solute in `mts check` first"
         )
     if inner_fs > longest_inner_fs:
         return (
