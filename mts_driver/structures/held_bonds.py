@@ -128,8 +128,8 @@ def heavy_bonds_warning(
         )
     if inner_fs > longest_inner_fs:
         return (
-            f"{free}, and vibrate too fast for inner steps of {inner_fs:g} fs: give --inner-fs "
-            f"{longest_inner_fs:g}"
+            f"{free}, and vibrate too fast for inner steps of {inner_fs:g} fs: give an --inner-fs "
+            f"of at most {longest_inner_fs:g}"
         )
     return None
 

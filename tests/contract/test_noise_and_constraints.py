@@ -278,11 +278,11 @@ def test_kinds_of_bonds_know_their_neighbours():
 @pytest.mark.parametrize(
     ("outer_fs", "inner_fs", "high_pass", "said"),
     [
-        (8.0, 2.0, True, None),
+        (7.0, 1.75, True, None),
         (6.0, 2.0, False, None),
         (12.0, 2.0, False, "leave --thermostat high-pass"),
-        (12.0, 2.0, True, "more than 8 fs, here 12"),
-        (8.0, 4.0, True, "give --inner-fs 2"),
+        (12.0, 2.0, True, "more than 7 fs, here 12"),
+        (7.0, 3.5, True, "give an --inner-fs of at most 2"),
     ],
 )
 def test_steps_that_bonds_between_heavy_atoms_do_not_stand_are_warned_of(

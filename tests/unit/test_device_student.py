@@ -146,5 +146,5 @@ def test_packages_that_are_missing_are_named(monkeypatch):
 
 
 def test_where_options_mean_nothing_they_are_refused():
-    with pytest.raises(UserError, match="'water.backend=device' is neither a file nor a packaged"):
+    with pytest.raises(UserError, match=r"'water.backend=device' is neither a file nor a packaged"):
         find_student("water?backend=device")
