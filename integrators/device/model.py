@@ -25,17 +25,25 @@ class DeviceModel(Protocol):
         ...
 
     def rebuild(self, x: Tensor) -> None:
-        """Make the lists anew in the same cells; waits for nothing."""
+        """Make the lists anew in the same cells and places; waits for nothing."""
         ...
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Energies (P,), forces (P, N, 3) and virials (P, 3, 3) at positions (P, N, 3)."""
         ...
 
-    def stale(self, x: Tensor) -> Tensor:
-        """Tell, as a bool on the device, whether the lists did not do for these positions."""
+    def moved(self, x: Tensor) -> Tensor:
+        """Tell, as a bool on the device, whether lists may lack pairs at these positions."""
+        ...
+
+    def overflow(self) -> Tensor:
+        """Tell the same of room that was too small in the last list and evaluation."""
         ...
 
     def reach_further(self) -> None:
-        """Have lists from now on for which atoms may move further."""
+        """Have lists from the next `update` on for which atoms may move further."""
+        ...
+
+    def make_room(self) -> None:
+        """Have more room from the next `update` on."""
         ...

@@ -21,23 +21,25 @@ class Recorded:
     def __init__(self, function: Callable[[], None], device: torch.device) -> None:
         self._function, self._device = function, device
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._called = False
+        self._stream: torch.cuda.Stream | None = None
 
     def __call__(self) -> None:
         """Call it, or launch its graph."""
         if self._device.type != "cuda":
             self._function()
-        elif not self._called:
-            # what is compiled or allocated once is so beside the stream that is recorded
-            side = torch.cuda.Stream(self._device)
-            side.wait_stream(torch.cuda.current_stream(self._device))
-            with torch.cuda.stream(side):
-                self._function()
-            torch.cuda.current_stream(self._device).wait_stream(side)
-        else:
-            if self._graph is None:
-                self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph):
+            return
+        with torch.cuda.device(self._device):
+            if self._stream is None:
+                # what is compiled or allocated once is so beside the graph, on its stream
+                self._stream = torch.cuda.Stream(self._device)
+                self._stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(self._stream):
                     self._function()
+                torch.cuda.current_stream().wait_stream(self._stream)
+                return
+            if self._graph is None:
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, stream=self._stream):
+                    self._function()
+                self._graph = graph
             self._graph.replay()
-        self._called = True

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from integrators.compiled_loop import Found, Ring, Taken
-from integrators.constraints import BondsLost, Constraints, Distances
+from integrators.constraints import Constraints, Distances
 from integrators.device.model import DeviceModel
 from integrators.device.recorded import Recorded
 from integrators.gle import ColouredNoise
@@ -26,7 +26,11 @@ from integrators.state import Evaluation
 ROUNDS = 8
 """Of Newton's method for bonds that are held, which needs four or five."""
 TRIES = 10
-"""Of a step whose lists were too small; they grow every time, and models end that before."""
+"""Of a step whose lists were too small; they grow every time, and models may end that before."""
+
+
+class StepLost(ValueError):
+    """A step that has no end: the trajectory blew up."""
 
 
 class DeviceSteps:
@@ -139,32 +143,42 @@ class DeviceSteps:
 
         Raises
         ------
-        BondsLost
-            If distances that are held are not found again: the trajectory blew up.
+        StepLost
+            If the trajectory blew up: distances that are held are not found again, or a number is
+            not finite.
         """
         if self._cell is None or not np.array_equal(cell, self._cell):
             self._begin(positions, cell)
+        elif self._places_now() != self._places:
+            self._at = None  # somebody else has used the models, in another cell perhaps
         for _ in range(TRIES):
             self._fill(positions, momenta, noise, extra)
+            self._at = None  # until the step has come to a good end
+            for model in self._distinct():
+                model.rebuild(self._x)
             self._recorded()()
-            stale, lost, taken, teacher = self._fetch()
-            if not stale:
+            flags, lost, taken, teacher = self._fetch()
+            _require_finite(taken, teacher)
+            if not flags.any():
                 break
             # the lists were too small on the way: the step does not count
-            self._grow(positions, taken.positions)
+            self._grow(flags, positions, taken.positions)
         else:
-            raise BondsLost("atoms fly away in one outer step: the trajectory blew up")
+            raise StepLost("lists of neighbours were too small again and again")
         if lost:
-            raise BondsLost(
+            raise StepLost(
                 "constrained bonds were not found again behind a drift: the step is too long for "
                 "them, or the trajectory blew up; shorten the step"
             )
         self._at = taken.positions.copy()
         return taken, teacher
 
+    def _places_now(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(model.place for model in self._distinct())
+
     def _recorded(self) -> Recorded:
         """Return what takes the step, for the arrays as they lie now."""
-        places = tuple(model.place for model in self._distinct())
+        places = self._places_now()
         if self._run is None or places != self._places:
             self._run, self._places = Recorded(self._body, self.device), places
         return self._run
@@ -184,9 +198,9 @@ class DeviceSteps:
         self._known = {level: self._nothing(shape) for level in ("teacher", FAST)}
         self._heat = self._tensor(np.zeros(()))
         self._seen = self._tensor(np.zeros((self._thermostats, len(self._groups))))
-        self._stale, self._lost = (
-            torch.zeros((), dtype=torch.bool, device=self.device) for _ in range(2)
-        )
+        # of every model: whether atoms have left its lists, and whether these were too short
+        self._flags = torch.zeros(len(self._distinct()), 2, dtype=torch.bool, device=self.device)
+        self._lost = torch.zeros((), dtype=torch.bool, device=self.device)
         self._hold(positions)
         self._update(positions)
         self._run = None
@@ -214,14 +228,16 @@ class DeviceSteps:
     def _distinct(self) -> list[DeviceModel]:
         return list({id(model): model for model in self._models.values()}.values())
 
-    def _grow(self, before: np.ndarray, after: np.ndarray) -> None:
-        """Make room for the neighbours at both ends of a step, and for longer ways."""
-        for model in self._distinct():
-            model.reach_further()
-            for positions in (after, before):
+    def _grow(self, flags: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+        """Make room for the neighbours at both ends of a step, or for longer ways."""
+        for model, (moved, overflow) in zip(self._distinct(), flags, strict=True):
+            if moved:
+                model.reach_further()
+            elif overflow:
+                model.make_room()
+            for positions in (after, before) if moved or overflow else ():
                 if np.isfinite(positions).all():
                     model.update(self._tensor(positions), self._cells)
-        self._at = None
 
     def _fill(
         self,
@@ -236,7 +252,8 @@ class DeviceSteps:
             self._x.copy_(torch.from_numpy(positions))
             for model in self._distinct():
                 model.update(self._x, self._cells)
-            self._evaluate_all()
+            for name, model in self._models.items():
+                self._evaluate(name, model)
         self._x.copy_(torch.from_numpy(positions))
         self._v.copy_(torch.from_numpy(momenta))
         self._v.mul_(self._inverse)
@@ -245,20 +262,23 @@ class DeviceSteps:
         if noise.size:
             self._noise.copy_(torch.from_numpy(noise).view(self._noise.shape))
 
-    def _evaluate_all(self) -> None:
-        for name, model in self._models.items():
+    def _evaluate(self, name: str, model: DeviceModel) -> None:
+        """Have the forces of a start, with room for all pairs."""
+        for _ in range(TRIES):
             self._keep(name, model.evaluate(self._x, self._cells))
+            if not bool(model.overflow()):
+                break
+            model.make_room()
+            model.update(self._x, self._cells)
 
     def _keep(self, name: str, found: Evaluation) -> None:
         for mine, new in zip(self._known[name], found, strict=True):
             mine.copy_(new)
 
     def _body(self) -> None:
-        """All of the step, from the arrays back to them."""
-        for model in self._distinct():
-            model.rebuild(self._x)
+        """All of the step but new lists, from the arrays back to them."""
         self._heat.zero_()
-        self._stale.zero_()
+        self._flags.zero_()
         self._lost.zero_()
         ring = self._ring
         matrix = None if ring is None else self._tensor_of(ring)
@@ -301,7 +321,8 @@ class DeviceSteps:
     def _look(self, name: str, beads: Tensor) -> None:
         model = self._models[name]
         self._keep(name, model.evaluate(beads, self._cells))
-        self._stale.logical_or_(model.stale(beads))
+        flags = torch.stack((model.moved(beads), model.overflow()))
+        self._flags[self._distinct().index(model)].logical_or_(flags)
 
     def _force(self, level: str) -> Tensor:
         if level == FAST:
@@ -362,27 +383,39 @@ class DeviceSteps:
     def _energy(self, v: Tensor) -> Tensor:
         return 0.5 * (self._m * v.square()).sum()
 
-    def _fetch(self) -> tuple[bool, bool, Taken, Found | None]:
+    def _fetch(self) -> tuple[np.ndarray, bool, Taken, Found | None]:
         """Bring all results to the host in one piece."""
         p = self._v * self._m
         names = [name for name in ("teacher", FAST) if name in self._models]
         found = [part for name in names for part in self._known[name]]
-        parts = [self._stale, self._lost, self._heat, self._x, p, self._extra, self._seen, *found]
+        parts = [self._flags, self._lost, self._heat, self._x, p, self._extra, self._seen, *found]
         flat = torch.cat([part.double().flatten() for part in parts]).cpu().numpy()
         ends = np.cumsum([part.numel() for part in parts])[:-1]
         arrays = [
             a.reshape(part.shape) for a, part in zip(np.split(flat, ends), parts, strict=True)
         ]
-        stale, lost, heat, q, momenta, extra, seen = arrays[:7]
+        flags, lost, heat, q, momenta, extra, seen = arrays[:7]
         models = {
             name: (arrays[k], arrays[k + 1], arrays[k + 2])
             for name, k in zip(names, range(7, 7 + 3 * len(names), 3), strict=True)
         }
         evaluations = {FAST: models[FAST]}
         taken = Taken(q, momenta, evaluations, float(heat), seen, extra)
-        return bool(stale), bool(lost), taken, models.get("teacher")
+        return flags > 0, bool(lost), taken, models.get("teacher")
 
 
 def _turned(matrix: Tensor, beads: Tensor) -> Tensor:
     """Beads (P, N, 3) to modes, or back with the transposed matrix."""
     return (matrix @ beads.flatten(1)).view(beads.shape)
+
+
+def _require_finite(taken: Taken, teacher: Found | None) -> None:
+    """Refuse to hand on what would spoil a checkpoint."""
+    for name, found in (("student", taken.evaluations[FAST]), ("teacher", teacher)):
+        if found is not None and not np.isfinite(found[0].sum() + found[1].sum()):
+            raise StepLost(
+                f"the {name} returned numbers that are not finite: atoms overlap, or the structure "
+                "lies outside what it knows"
+            )
+    if not np.isfinite(taken.momenta.sum() + taken.extra.sum()):
+        raise StepLost("momenta are not finite: the trajectory blew up")

@@ -265,4 +265,7 @@ def _numbers(option: str, text: str | None, kind: type) -> tuple[Any, ...] | Non
 
 def _student(name: str) -> str:
     """Return the specification of a student, with the full path of a file."""
-    return f"student:{Path(name).resolve() if Path(name).is_file() else name}"
+    from mts_driver.potentials.backends import file_and_options
+
+    file, options = file_and_options(name)
+    return f"student:{Path(file).resolve() if Path(file).is_file() else file}{options}"

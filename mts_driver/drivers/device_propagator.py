@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from integrators.compiled_loop import Ring
-from integrators.constraints import BondsLost, Distances
+from integrators.constraints import Distances
 from integrators.device.model import DeviceModel
-from integrators.device.steps import DeviceSteps
+from integrators.device.steps import DeviceSteps, StepLost
 from integrators.splitting import FAST, Splitting, fast_part, respa_baoab
 from integrators.state import Evaluation
 from mts_driver.drivers.evaluator import Evaluator
@@ -51,13 +51,21 @@ class InAtomicUnits:
         """See `DeviceModel.rebuild`."""
         self._model.rebuild(x * BOHR_A)
 
-    def stale(self, x: Tensor) -> Tensor:
-        """See `DeviceModel.stale`."""
-        return self._model.stale(x * BOHR_A)
+    def moved(self, x: Tensor) -> Tensor:
+        """See `DeviceModel.moved`."""
+        return self._model.moved(x * BOHR_A)
+
+    def overflow(self) -> Tensor:
+        """See `DeviceModel.overflow`."""
+        return self._model.overflow()
 
     def reach_further(self) -> None:
         """See `DeviceModel.reach_further`."""
         self._model.reach_further()
+
+    def make_room(self) -> None:
+        """See `DeviceModel.make_room`."""
+        self._model.make_room()
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """See `DeviceModel.evaluate`."""
@@ -142,15 +150,10 @@ class DevicePropagator(Propagator):
         more = None if extra is None else np.array(extra)
         try:
             taken, teacher = steps.take(q, p, cell, drawn, more)
-        except BondsLost as error:
-            raise UserError(f"{error}.") from error
-        for name, found in ((FAST, taken.evaluations[FAST]), ("teacher", teacher)):
-            if found is not None and not np.isfinite(found[1].sum() + found[0].sum()):
-                raise UserError(
-                    f"the model {self._evaluators[name].stats.model!r} returned numbers that are "
-                    "not finite: atoms overlap or the structure lies outside what the model knows. "
-                    "Restart from the last checkpoint with a shorter time step."
-                )
+        except StepLost as error:
+            raise UserError(
+                f"{error}. Restart from the last checkpoint with a shorter time step."
+            ) from error
         beads, seconds = len(here["q"]), time.perf_counter() - start
         self._evaluators[FAST].stats.count(n * beads, 0.0 if teacher is not None else seconds)
         if teacher is not None:

@@ -55,9 +55,16 @@ def file_and_options(student: str) -> tuple[str, str]:
     return name, question + options
 
 
+def without_backend(spec: str) -> str:
+    """Return the specification of the same model, wherever it is evaluated."""
+    name, _, options = spec.partition("?")
+    kept = [part for part in options.split("&") if part and not part.startswith("backend=")]
+    return "?".join([name, "&".join(kept)] if kept else [name])
+
+
 def on_one_device(models: Sequence[Any]) -> bool:
     """Tell whether all are models of ours on one device, for `integrators.device.model`."""
-    parts = ("device", "place", "update", "rebuild", "evaluate", "stale", "reach_further")
+    parts = ("device", "place", "update", "rebuild", "evaluate", "moved", "overflow", "make_room")
     return all(hasattr(model, part) for model in models for part in parts) and (
         len({model.device for model in models}) == 1
     )

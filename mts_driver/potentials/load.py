@@ -129,6 +129,11 @@ def require_shareable(spec: str, device: str, ranks: int) -> None:
         whose ``receptive_field_A`` is not given.
     """
     kind = spec.partition(":")[0]
+    if "backend=device" in spec:
+        raise UserError(
+            f"{spec} cannot be shared out among {ranks} ranks: backend=device is of one process; "
+            "leave it out."
+        )
     if device != "cpu" or kind in ("socket", "classical"):
         raise UserError(
             f"{spec} on {device} cannot be shared out among {ranks} ranks: only so3lr, students, "

@@ -39,10 +39,11 @@ def load(path: Path, elsewhere: Mapping[str, str] | None = None) -> RunInput:
                 "student:FILE, ase:MODULE:CALLABLE?key=value, metatomic:FILE or classical:FILE, or "
                 "leave the model out where a program of your own connects to the socket."
             )
-        looks_like_file = "/" in rest or rest.endswith(".safetensors")
-        if kind == "student" and looks_like_file and not (path.parent / rest).is_file():
+        file = rest if (path.parent / rest).is_file() else rest.partition("?")[0]
+        looks_like_file = "/" in file or file.endswith(".safetensors")
+        if kind == "student" and looks_like_file and not (path.parent / file).is_file():
             raise UserError(
-                f"<ffsocket name={driver.name!r}> asks for the student {rest!r}, which is not in "
+                f"<ffsocket name={driver.name!r}> asks for the student {file!r}, which is not in "
                 f"{path.parent.resolve()}: copy it there, or correct the model."
             )
         if kind == "classical" and not (path.parent / classical_file(driver.model)).is_file():

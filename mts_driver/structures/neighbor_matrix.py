@@ -17,6 +17,9 @@ ROUND = 8
 SPARE = 1.2
 """How much longer rows are made than the longest of the atoms as they are."""
 WIDEST_SKIN_A = 4.0
+MOST_BY_ALL_PAIRS = 2000
+"""Atoms of a periodic system that are searched for pair by pair."""
+_LAST = 2**62
 _REACH = 128
 """Images are told apart up to so many cells away."""
 
@@ -30,6 +33,8 @@ class NeighborMatrix:
         Largest distance of a pair, and how much further lists reach, Å.
     periodic : tuple of bool
         Along which of its vectors a cell repeats.
+    method : str, optional
+        ``naive``, all pairs, or ``cell_list``; by default what the size asks for.
 
     Raises
     ------
@@ -56,6 +61,7 @@ class NeighborMatrix:
         cutoff_A: float,
         skin_A: float,
         periodic: tuple[bool, bool, bool] = (True, True, True),
+        method: str | None = None,
     ) -> None:
         if find_spec("nvalchemiops") is None:
             raise UserError(
@@ -63,7 +69,9 @@ class NeighborMatrix:
                 "installed: pip install 'mts-driver[gpu]', or use --device cpu."
             )
         self.cutoff_A, self.skin_A, self.periodic = cutoff_A, skin_A, periodic
+        self.method = method
         self.generation = self.builds = 0
+        self._longest = 1
         self.neighbors, self.count, self.images = torch.zeros(3, 0, 0, dtype=torch.int32)
         self._state: Any = None
         self._reference, self._cells = torch.zeros(0), torch.zeros(0)
@@ -99,11 +107,14 @@ class NeighborMatrix:
             image = found[2].long() + _REACH
             key = neighbors.long() * _REACH**3 * 8
             key = key + (image[..., 0] * 2 * _REACH + image[..., 1]) * 2 * _REACH + image[..., 2]
+            # what is left over of a row has images of any kind, and must stay behind
+            key = torch.where(self._columns < self.count[:, None], key, _LAST)
             order = key.argsort(-1)
             torch.gather(neighbors, 1, order, out=self.neighbors)
             self.images.copy_(found[2].gather(1, order[..., None].expand(-1, -1, 3)))
         else:
-            self.neighbors.copy_(neighbors.sort(-1).values)
+            key = torch.where(self._columns < self.count[:, None], neighbors.long(), _LAST)
+            torch.gather(neighbors, 1, key.argsort(-1), out=self.neighbors)
         self._reference.copy_(positions)
         self.builds += 1
 
@@ -121,11 +132,11 @@ class NeighborMatrix:
                 "has blown up. Use a shorter outer step, or relax the structure first."
             )
         self.skin_A = min(2.0 * self.skin_A, WIDEST_SKIN_A)
-        self._reference = torch.zeros(0)
+        self.make_room()
 
-    def stale(self, positions: Tensor) -> Tensor:
-        """Tell whether the list does not do for positions, as a bool on the device."""
-        return self.moved(positions) | self.overflow()
+    def make_room(self) -> None:
+        """Have rows that are long enough from the next `update` on; they never get shorter."""
+        self._reference = torch.zeros(0)
 
     def moved(self, positions: Tensor) -> Tensor:
         """Tell whether pairs may be missing, as a bool on the device."""
@@ -153,13 +164,14 @@ class NeighborMatrix:
             numbers = torch.arange(replicas, dtype=torch.int32, device=device)
             self._batch = {"batch_idx": numbers.repeat_interleave(atoms)}
         width = self._search(flat, None)
-        longest = max(int(width.amax()), 1)
-        length = -(-int(SPARE * longest + 1) // ROUND) * ROUND
+        self._longest = max(int(width.amax()), self._longest)
+        length = -(-int(SPARE * self._longest + 1) // ROUND) * ROUND
         self._search(flat, length)
         shape = len(flat), length
         self.neighbors = torch.zeros(shape, dtype=torch.int32, device=device)
         self.count = torch.zeros(len(flat), dtype=torch.int32, device=device)
         self.images = torch.zeros(*shape, 3, dtype=torch.int32, device=device)
+        self._columns = torch.arange(length, device=device)
         self._reference = torch.empty_like(positions)
         self.generation += 1
         self.build(positions)
@@ -169,9 +181,19 @@ class NeighborMatrix:
         from nvalchemiops.torch.neighbors import neighbor_list, prepare_neighbor_list
 
         reach = self.cutoff_A + self.skin_A
-        periodic = bool(self._where)
+        periodic, replicas = bool(self._where), len(self._cells)
+        # of the ways there are, those that wait for nothing; a list of cells without a cell has a
+        # box that atoms may not leave
+        small = not periodic or len(flat) <= MOST_BY_ALL_PAIRS * replicas
+        method = self.method or ("naive" if small else "cell_list")
+        how: dict[str, Any] = {"method": method if replicas == 1 else f"batch_{method}"}
+        if method == "cell_list":
+            how["strategy"] = "atom_centric"
         self._state = prepare_neighbor_list(
-            flat, reach, **self._where, **self._batch, max_neighbors=length, fixed_cell=periodic
+            *(flat, reach),
+            **(self._where | self._batch | how),
+            max_neighbors=length,
+            fixed_cell=periodic,
         )
         found = neighbor_list(flat, reach, **self._where, **self._batch, state=self._state)
         return found[1]

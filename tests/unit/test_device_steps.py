@@ -6,7 +6,8 @@ import torch
 from on_device import DEVICE, NoWaiting, few_waters
 
 from integrators.bath import counter_noise
-from integrators.constraints import BondsLost, Constraints
+from integrators.constraints import Constraints
+from integrators.device.steps import StepLost
 from integrators.gle import high_pass
 from integrators.outer_steps import OuterSteps
 from mts_driver import simulate
@@ -133,6 +134,75 @@ def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():
     assert all(one.skin_A > 0.02 and one.generation > 1 for one in near)
 
 
+def test_models_may_have_other_users_between_steps():
+    """In another cell, and for another number of replicas."""
+    outer = outer_steps("device")
+    x, p = start()
+    noise = outer.draw(counter_noise(3), 0)
+    first = outer.take(x, p, CELL, noise)
+    second = outer.take(first.positions, first.momenta, CELL, noise)
+    for use in (
+        lambda model: model(torch.tensor(1.03 * x), torch.tensor(1.03 * CELL)),
+        lambda model: model(torch.tensor(np.stack([x, x])), torch.tensor(CELL)),
+    ):
+        for model in outer._on_device._models.values():
+            use(model)
+        again = outer.take(first.positions, first.momenta, CELL, noise)
+        np.testing.assert_allclose(again.positions, second.positions, atol=1e-10)
+        np.testing.assert_allclose(again.teacher[1], second.teacher[1], atol=1e-10)
+        outer._on_device._at = first.positions[None].copy()  # as if it were just there
+        for model in outer._on_device._models.values():
+            use(model)
+        again = outer.take(first.positions, first.momenta, CELL, noise)
+        np.testing.assert_allclose(again.teacher[1], second.teacher[1], atol=1e-10)
+
+
+def test_a_step_that_fails_leaves_nothing_for_the_next():
+    outer = outer_steps("device", distances=HELD)
+    x, p = start(held=HELD)
+    noise = outer.draw(counter_noise(3), 0)
+    expected = outer.take(x, p, CELL, noise)
+    for model in outer._on_device._models.values():
+        model.near.skin_A = 4.0
+    with pytest.raises((StepLost, UserError)):
+        outer.take(x, 300.0 * p, CELL, noise)
+    again = outer.take(x, p, CELL, noise)
+    np.testing.assert_allclose(again.positions, expected.positions, atol=1e-10)
+
+
+def test_rows_that_are_too_short_get_longer_and_skins_stay():
+    outer = outer_steps("device")
+    x, p = start()
+    noise = outer.draw(counter_noise(3), 0)
+    expected = outer.take(x, p, CELL, noise)
+    models = outer._on_device._models.values()
+    for _ in range(4):
+        for model in models:
+            near = model.near
+            near.neighbors, near.images = near.neighbors[:, :4].clone(), near.images[:, :4].clone()
+            near._columns, near.generation = near._columns[:4], near.generation + 1
+            near._state = None
+            near._search(torch.tensor(x, device=DEVICE), 4)
+        outer._on_device._at = None
+        again = outer.take(x, p, CELL, noise)
+        np.testing.assert_allclose(again.positions, expected.positions, atol=1e-10)
+    assert all(model.near.skin_A == 1.0 for model in models)
+
+
+def test_numbers_that_are_not_finite_are_not_handed_on():
+    outer = outer_steps("device")
+    x, p = start()
+    noise = outer.draw(counter_noise(3), 0)
+    outer.take(x, p, CELL, noise)
+    teacher = outer._on_device._models["teacher"]
+    sound = teacher.evaluate
+    teacher.evaluate = lambda *a: sound(*a)._replace(
+        forces=torch.full_like(sound(*a).forces, torch.nan)
+    )
+    with pytest.raises(StepLost, match="the teacher returned numbers that are not finite"):
+        outer.take(x, p, CELL, noise)
+
+
 def test_atoms_that_fly_away_are_no_reason_for_lists_without_end():
     outer = outer_steps("device")
     x, p = start()
@@ -144,7 +214,7 @@ def test_atoms_that_fly_away_are_no_reason_for_lists_without_end():
 def test_what_blows_up_says_so():
     outer = outer_steps("device", distances=HELD)
     x, p = start(held=HELD)
-    with pytest.raises((BondsLost, UserError)):
+    with pytest.raises((StepLost, UserError)):
         outer.take(x, 300.0 * p, CELL, outer.draw(counter_noise(3), 0))
 
 

@@ -11,6 +11,7 @@ from test_student import LOCAL, ODD, PASSING, WATER, random_model
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.file import find_student
+from mts_driver.potentials.student.linearized import reference_pull
 from mts_driver.potentials.student.potential import Student
 from mts_driver.structures import neighbor_matrix
 
@@ -148,3 +149,14 @@ def test_packages_that_are_missing_are_named(monkeypatch):
 def test_where_options_mean_nothing_they_are_refused():
     with pytest.raises(UserError, match=r"'water.backend=device' is neither a file nor a packaged"):
         find_student("water?backend=device")
+
+
+@pytest.mark.parametrize("options", [PASSING, DIRECT], ids=["passing", "direct"])
+def test_its_forces_can_be_pulled_back(water, options):
+    numbers, x, cell = water
+    u = torch.randn(x.shape, dtype=torch.float64, generator=torch.manual_seed(3))
+    cpu, device = both(numbers, **options)
+    cpu(x, cell)
+    expected = reference_pull(cpu.model, cpu._graph(x.numpy()), len(numbers), (), [])(u)[0]
+    found = device.linearized(x, cell, ()).pull(u)[0]
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)

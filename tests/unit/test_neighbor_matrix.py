@@ -72,6 +72,32 @@ def test_pairs_are_those_of_ase(atoms, number):
     np.testing.assert_allclose(vectors_of(near, x, cells), expected(systems), atol=2e-6)
 
 
+@pytest.mark.parametrize("number", [1, 3], ids=["one", "three"])
+@pytest.mark.parametrize("atoms", [CUBE, SKEW], ids=["cube", "skew"])
+def test_lists_of_cells_find_the_same(atoms, number):
+    """Theirs is the way of large systems; what they leave in rows they do not fill is garbage."""
+    systems = [shaken(atoms, k) for k in range(number)]
+    x, cells = as_tensors(*systems)
+    near = NeighborMatrix(cutoff_A=3.5, skin_A=1.0, method="cell_list")
+    near.update(x, cells)
+    near._state.neighbor_matrix_shifts.fill_(-300_000)
+    with NoWaiting():
+        near.build(x)
+    np.testing.assert_allclose(vectors_of(near, x, cells), expected(systems), atol=2e-6)
+    assert "cell_list" in near._state.method
+
+
+def test_a_large_system_takes_them_and_one_without_a_cell_does_not():
+    large = CUBE * (4, 4, 4)
+    for atoms, way in ((large, "cell_list"), (Atoms("H2560", large.positions), "naive")):
+        x, cells = as_tensors(atoms)
+        near = NeighborMatrix(cutoff_A=3.5, skin_A=0.5)
+        near.update(x, cells)
+        assert way in near._state.method
+        i = neighbor_list("i", atoms, 4.0)
+        assert near.count.cpu().tolist() == np.bincount(i, minlength=len(atoms)).tolist()
+
+
 def test_water(structures):
     atoms = read(structures / "water64_packmol.extxyz")
     x, cells = as_tensors(atoms)

@@ -13,8 +13,10 @@ from mts_driver.distillation.labels.label_file import LabelFile
 from mts_driver.distillation.labels.labeller import Labeller
 from mts_driver.distillation.sampling.fragment_sampler import FragmentSampler
 from mts_driver.distillation.sampling.schedule import SamplingPlan
+from mts_driver.drivers.ipi_socket.client import is_another
 from mts_driver.errors import UserError
-from mts_driver.potentials.load import spec_for
+from mts_driver.potentials.backends import without_backend
+from mts_driver.potentials.load import require_shareable, spec_for, with_charge
 from mts_driver.structures.files import (
     along_axes,
     boxed,
@@ -401,3 +403,13 @@ def test_fragments_add_up_to_the_charge_of_the_header(tmp_path):
     options = {"seed": 1, "report": print, "radius_A": 5.0, "snapshots": tmp_path / "s.extxyz"}
     with pytest.raises(UserError, match=r"charge of -1 e, but .* fragments add up to \+0 e"):
         FragmentSampler(atoms, "a", labeller, plan, student=None, **options)
+
+
+def test_where_a_model_is_evaluated_is_no_other_model():
+    assert without_backend("so3lr?charge=-1&backend=device") == "so3lr?charge=-1"
+    assert without_backend("so3lr?backend=device") == without_backend("so3lr") == "so3lr"
+    assert not is_another("so3lr?backend=device", "so3lr")
+    assert is_another("so3lr?backend=device", "student:water")
+    assert with_charge("so3lr?backend=device", -1) == "so3lr?backend=device&charge=-1"
+    with pytest.raises(UserError, match="backend=device is of one process"):
+        require_shareable("so3lr?backend=device", "cpu", 2)

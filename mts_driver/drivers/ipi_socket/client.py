@@ -134,7 +134,8 @@ def _answer(evaluate: Evaluate, stream: Stream, model: str, after_call: Callable
 
 def is_another(served: str, wanted: str) -> bool:
     """Tell two models of different kinds apart, where both are known; file names may differ."""
-    return bool(served and wanted) and served.partition(":")[0] != wanted.partition(":")[0]
+    kinds = [spec.partition(":")[0].partition("?")[0] for spec in (served, wanted)]
+    return bool(served and wanted) and kinds[0] != kinds[1]
 
 
 def check_model(served: str, wanted: str) -> None:

@@ -4,7 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from mts_driver.potentials.backends import file_and_options
+from mts_driver.potentials.backends import file_and_options, without_backend
 from mts_driver.potentials.student.file import find_student
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
@@ -42,6 +42,6 @@ def _called(model: Any) -> str | None:
     if not isinstance(model, str):
         return f"{type(model).__module__}.{type(model).__qualname__}"
     if model.startswith("student:"):
-        file, _ = file_and_options(model.removeprefix("student:"))  # wherever it is evaluated
+        file, _ = file_and_options(model.removeprefix("student:"))
         return f"student {sha256(find_student(file).read_bytes()).hexdigest()}"
-    return model
+    return without_backend(model)  # which may be another when it goes on

@@ -113,7 +113,7 @@ def simulate(
     checkpoint : path, optional
         File (``*.safetensors``) to continue from if it is there, and to write every
         ``checkpoint_stride`` outer steps and at the end. A continued trajectory is the
-        uninterrupted one bit for bit, and no frame is written twice.
+        uninterrupted one bit for bit (on a GPU to rounding), and no frame is written twice.
     checkpoint_stride : int
         Outer steps between two checkpoints.
     progress : bool

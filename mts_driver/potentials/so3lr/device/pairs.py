@@ -21,14 +21,18 @@ class ShortPairs:
         Within the cutoff and a skin; up to date.
     positions, cells : float64 Tensors, shapes (R, N, 3) and (R, 3, 3)
         From which the length of the arrays is found; this waits for the device.
+    least : int
+        Length that they have at least.
     """
 
-    def __init__(self, near: NeighborMatrix, positions: Tensor, cells: Tensor) -> None:
+    def __init__(
+        self, near: NeighborMatrix, positions: Tensor, cells: Tensor, *, least: int = 0
+    ) -> None:
         self._near = near
         atoms = len(near.neighbors)
         device = near.neighbors.device
         kept, _ = self._within(positions, cells)
-        self.length = int(SPARE * int(kept.sum())) + 64
+        self.length = max(int(SPARE * int(kept.sum())) + 64, least)
         self._alone = torch.arange(self.length + 1, device=device) % atoms
         self._row = torch.arange(atoms, device=device)[:, None].expand(near.neighbors.shape)
         self.found = torch.zeros((), dtype=torch.int64, device=device)

@@ -61,7 +61,7 @@ class DeviceSO3LR:
         self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A)
         self._pairs: ShortPairs | None = None
         self._long_range: DeviceLongRange | None = None
-        self._generations, self._made = (-1, -1), 0
+        self._generations, self._made, self._most_pairs = (-1, -1), 0, 0
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
@@ -71,7 +71,7 @@ class DeviceSO3LR:
         self.update(x, cells)
         found = self.evaluate(x, cells)
         while bool(self.overflow()):
-            self._pairs = None
+            self.make_room()
             self.update(x, cells)
             found = self.evaluate(x, cells)
         return Evaluation(
@@ -91,7 +91,8 @@ class DeviceSO3LR:
             for near in (self.near, self.far):
                 near.update(x, cells)
             if self._pairs is None or self._generations[0] != self.near.generation:
-                self._pairs = ShortPairs(self.near, x, cells)
+                self._pairs = ShortPairs(self.near, x, cells, least=self._most_pairs)
+                self._most_pairs = self._pairs.length
                 self._made += 1
             if self._long_range is None or self._generations[1] != self.far.generation:
                 self._long_range = DeviceLongRange(self._constants, self.far, len(x))
@@ -102,20 +103,26 @@ class DeviceSO3LR:
         for near in (self.near, self.far):
             near.build(x)
 
-    def stale(self, x: Tensor) -> Tensor:
-        """Tell whether lists and arrays did not do for positions, as a bool on the device."""
-        return self.near.stale(x) | self.far.stale(x) | self.overflow()
+    def moved(self, x: Tensor) -> Tensor:
+        """Tell whether lists may lack pairs at positions, as a bool on the device."""
+        return self.near.moved(x) | self.far.moved(x)
+
+    def overflow(self) -> Tensor:
+        """Tell whether the last lists and evaluation lacked room, as a bool on the device."""
+        assert self._pairs is not None
+        return self.near.overflow() | self.far.overflow() | self._pairs.overflow()
 
     def reach_further(self) -> None:
         """Have lists and arrays from the next `update` on for which atoms may move further."""
-        self._pairs = None
         for near in (self.near, self.far):
             near.reach_further()
+        self._pairs = None
 
-    def overflow(self) -> Tensor:
-        """Tell whether the last evaluation lacked room for a pair, as a bool on the device."""
-        assert self._pairs is not None
-        return self._pairs.overflow()
+    def make_room(self) -> None:
+        """Have lists and arrays that are long enough from the next `update` on."""
+        for near in (self.near, self.far):
+            near.make_room()
+        self._pairs = None
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Evaluate with the lists as they are; waits for nothing.

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from integrators.linearized import Linearized
 from integrators.state import Evaluation
 from mts_driver.potentials.devices import memory_said
 from mts_driver.potentials.student.device.evaluator import DeviceKernels
+from mts_driver.potentials.student.linearized import names_of, reference_pull
 from mts_driver.potentials.student.model import StudentModel
 from mts_driver.potentials.student.potential import SKIN_A, kinds_of
 from mts_driver.potentials.warp import warp
@@ -88,13 +90,21 @@ class DeviceStudent:
         """Make the list anew in the same cells; waits for nothing."""
         self.near.build(x)
 
-    def stale(self, x: Tensor) -> Tensor:
-        """Tell whether the list did not do for positions, as a bool on the device."""
-        return self.near.stale(x)
+    def moved(self, x: Tensor) -> Tensor:
+        """Tell whether the list may lack pairs at positions, as a bool on the device."""
+        return self.near.moved(x)
+
+    def overflow(self) -> Tensor:
+        """Tell whether rows were too short, as a bool on the device."""
+        return self.near.overflow()
 
     def reach_further(self) -> None:
         """Have lists from the next `update` on for which atoms may move further."""
         self.near.reach_further()
+
+    def make_room(self) -> None:
+        """Have rows that are long enough from the next `update` on."""
+        self.near.make_room()
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Evaluate with the list as it is; waits for nothing once it has been called.
@@ -113,6 +123,35 @@ class DeviceStudent:
         if not self.has_virial:
             forces = forces - forces.mean(1, keepdim=True)
         return Evaluation(energies, forces, kernels.virials.view(len(x), -1, 3, 3).sum(1))
+
+    def linearized(
+        self, positions: Tensor, cell: Tensor, parameters: Sequence[Tensor]
+    ) -> Linearized:
+        """Evaluate the student so that its forces can be pulled back, by torch in plain layers.
+
+        Parameters
+        ----------
+        positions, cell, parameters
+            As of `mts_driver.potentials.student.potential.Student.linearized`.
+
+        Raises
+        ------
+        UserError
+            If a weight is frozen, or is part of the scaling of inputs.
+        """
+        names, atoms = names_of(self.model, parameters), positions.shape[-2]
+        evaluation = self(positions, cell)
+        near = self.near
+        x = positions.detach().to(self.device, torch.float64).reshape(-1, 3)
+        cells = cell.detach().to(self.device, torch.float64).expand(*positions.shape[:-2], 3, 3)
+        there = torch.arange(near.neighbors.shape[1], device=self.device) < near.count[:, None]
+        j = torch.where(there, near.neighbors, 0).long()
+        shifts = near.images.double().view(len(x) // atoms, -1, 3) @ cells.reshape(-1, 3, 3)
+        vectors = x[j] + shifts.view(*j.shape, 3) - x[:, None]
+        beyond = x.new_tensor([2.0 * near.cutoff_A, 0.0, 0.0])
+        vectors = torch.where(there[..., None], vectors, beyond).to(self.model.w1)
+        graph = self._kind.repeat(len(x) // atoms).long(), j, vectors
+        return Linearized(evaluation, reference_pull(self.model, graph, atoms, parameters, names))
 
     def _kernels_now(self, replicas: int) -> DeviceKernels:
         """Return those for the arrays that neighbours are in now."""

@@ -110,7 +110,7 @@ def sum_kernels(double: bool) -> SumKernels:
         # each a number of its own: Warp takes two names of one value for one variable
         m0, m1, m2, m3, m4 = number(0.0), number(0.0), number(0.0), number(0.0), number(0.0)
         m5, m6, m7, m8, m9 = number(0.0), number(0.0), number(0.0), number(0.0), number(0.0)
-        for k in range(count[a]):
+        for k in range(wp.min(count[a], neighbors.shape[1])):
             g = cell[a, k]
             if g >= 0:
                 b, s, u = neighbors[a, k], place[a, k], unit[a, k]
@@ -315,7 +315,7 @@ def sum_kernels(double: bool) -> SumKernels:
     ):
         a, c = wp.tid()
         total, strain, told = three(), matrix(), number(0.0)
-        for k in range(count[a]):
+        for k in range(wp.min(count[a], neighbors.shape[1])):
             i = cell[a, k]
             if i >= 0:
                 b, s, u = neighbors[a, k], place[a, k], unit[a, k]
