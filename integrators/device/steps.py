@@ -16,6 +16,7 @@ from torch import Tensor
 
 from integrators.compiled_loop import Found, Ring, Taken
 from integrators.constraints import Constraints, Distances
+from integrators.device.fetched import StepLost, in_one_piece, require_finite
 from integrators.device.model import DeviceModel
 from integrators.device.recorded import Recorded
 from integrators.gle import ColouredNoise
@@ -27,10 +28,6 @@ ROUNDS = 8
 """Of Newton's method for bonds that are held, which needs four or five."""
 TRIES = 10
 """Of a step whose lists were too small; they grow every time, and models may end that before."""
-
-
-class StepLost(ValueError):
-    """A step that has no end: the trajectory blew up."""
 
 
 class DeviceSteps:
@@ -87,6 +84,8 @@ class DeviceSteps:
         self._m = self._tensor(np.where(moves, masses, 0.0))[:, None]
         self._inverse = self._tensor(np.where(moves, 1.0 / masses, 0.0))[:, None]
         self._groups = self._tensor((groups & moves).astype(float))
+        self._matrix = None if ring is None else self._tensor(ring.matrix)
+        self._omega = self._tensor(np.ones(1) if ring is None else ring.frequencies)
         self._coloured = coloured
         self._friction = None if friction is None or coloured else self._tensor(friction)
         self._thermostats = sum(isinstance(op, OU) for op in self._splitting)
@@ -158,7 +157,7 @@ class DeviceSteps:
                 model.rebuild(self._x)
             self._recorded()()
             flags, lost, taken, teacher = self._fetch()
-            _require_finite(taken, teacher)
+            require_finite(taken, teacher)
             if not flags.any():
                 break
             # the lists were too small on the way: the step does not count
@@ -280,8 +279,7 @@ class DeviceSteps:
         self._heat.zero_()
         self._flags.zero_()
         self._lost.zero_()
-        ring = self._ring
-        matrix = None if ring is None else self._tensor_of(ring)
+        matrix = self._matrix
         q, v = (a if matrix is None else _turned(matrix, a) for a in (self._x, self._v))
         fresh, draw = {"teacher", FAST}, 0
         extra = self._extra
@@ -312,11 +310,6 @@ class DeviceSteps:
         for mine, new in ((self._x, q), (self._v, v)):
             mine.copy_(new if matrix is None else _turned(matrix.T, new))
         self._extra.copy_(extra)
-
-    def _tensor_of(self, ring: Ring) -> Tensor:
-        if not hasattr(self, "_matrix"):
-            self._matrix, self._omega = self._tensor(ring.matrix), self._tensor(ring.frequencies)
-        return self._matrix
 
     def _look(self, name: str, beads: Tensor) -> None:
         model = self._models[name]
@@ -389,11 +382,7 @@ class DeviceSteps:
         names = [name for name in ("teacher", FAST) if name in self._models]
         found = [part for name in names for part in self._known[name]]
         parts = [self._flags, self._lost, self._heat, self._x, p, self._extra, self._seen, *found]
-        flat = torch.cat([part.double().flatten() for part in parts]).cpu().numpy()
-        ends = np.cumsum([part.numel() for part in parts])[:-1]
-        arrays = [
-            a.reshape(part.shape) for a, part in zip(np.split(flat, ends), parts, strict=True)
-        ]
+        arrays = in_one_piece(parts)
         flags, lost, heat, q, momenta, extra, seen = arrays[:7]
         models = {
             name: (arrays[k], arrays[k + 1], arrays[k + 2])
@@ -407,15 +396,3 @@ class DeviceSteps:
 def _turned(matrix: Tensor, beads: Tensor) -> Tensor:
     """Beads (P, N, 3) to modes, or back with the transposed matrix."""
     return (matrix @ beads.flatten(1)).view(beads.shape)
-
-
-def _require_finite(taken: Taken, teacher: Found | None) -> None:
-    """Refuse to hand on what would spoil a checkpoint."""
-    for name, found in (("student", taken.evaluations[FAST]), ("teacher", teacher)):
-        if found is not None and not np.isfinite(found[0].sum() + found[1].sum()):
-            raise StepLost(
-                f"the {name} returned numbers that are not finite: atoms overlap, or the structure "
-                "lies outside what it knows"
-            )
-    if not np.isfinite(taken.momenta.sum() + taken.extra.sum()):
-        raise StepLost("momenta are not finite: the trajectory blew up")

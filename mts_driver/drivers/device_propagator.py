@@ -10,8 +10,9 @@ from torch import Tensor
 
 from integrators.compiled_loop import Ring
 from integrators.constraints import Distances
+from integrators.device.fetched import StepLost
 from integrators.device.model import DeviceModel
-from integrators.device.steps import DeviceSteps, StepLost
+from integrators.device.steps import DeviceSteps
 from integrators.splitting import FAST, Splitting, fast_part, respa_baoab
 from integrators.state import Evaluation
 from mts_driver.drivers.evaluator import Evaluator

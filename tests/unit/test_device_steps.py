@@ -7,7 +7,7 @@ from on_device import DEVICE, NoWaiting, few_waters
 
 from integrators.bath import counter_noise
 from integrators.constraints import Constraints
-from integrators.device.steps import StepLost
+from integrators.device.fetched import StepLost
 from integrators.gle import high_pass
 from integrators.outer_steps import OuterSteps
 from mts_driver import simulate
