@@ -137,8 +137,8 @@ def _temperatures(axes: Axes, run: Run, reference: Run | None) -> None:
     axes.legend(frameon=False, ncols=3, loc="upper center", columnspacing=1, handletextpad=0.4)
     names = {
         "H": "hydrogen",
-        "heavy": "heavy atoms",
-        "all": "all atoms",
+        "heavy": "heavy\natoms",
+        "all": "all\natoms",
         "solute H": "solute's\nhydrogen",
         "solute heavy": "solute's\nheavy",
     }
