@@ -76,7 +76,7 @@ class DeviceSteps:
         distances: Distances | None = None,
     ) -> None:
         self._models, self._splitting, self._dt = models, tuple(splitting), timestep
-        self._kT, self._clip, self._fixcom, self._ring = kT, clip, fixcom, ring
+        self._kT, self._clip, self._fixcom = kT, clip, fixcom
         self.device = models[FAST].device
         self._masses_given, self._distances = masses, distances
         moves = np.isfinite(masses)
@@ -200,8 +200,6 @@ class DeviceSteps:
         # of every model: whether atoms have left its lists, and whether these were too short
         self._flags = torch.zeros(len(self._distinct()), 2, dtype=torch.bool, device=self.device)
         self._lost = torch.zeros((), dtype=torch.bool, device=self.device)
-        self._hold(positions)
-        self._update(positions)
         self._run = None
 
     def _hold(self, positions: np.ndarray) -> None:
@@ -219,10 +217,6 @@ class DeviceSteps:
         beads = shape[0]
         sizes = ((beads,), shape, (beads, 3, 3))
         return Evaluation(*(self._tensor(np.zeros(size)) for size in sizes))
-
-    def _update(self, positions: np.ndarray) -> None:
-        for model in self._distinct():
-            model.update(self._tensor(positions), self._cells)
 
     def _distinct(self) -> list[DeviceModel]:
         return list({id(model): model for model in self._models.values()}.values())
@@ -266,9 +260,10 @@ class DeviceSteps:
         for _ in range(TRIES):
             self._keep(name, model.evaluate(self._x, self._cells))
             if not bool(model.overflow()):
-                break
+                return
             model.make_room()
             model.update(self._x, self._cells)
+        raise StepLost("lists of neighbours were too small again and again")
 
     def _keep(self, name: str, found: Evaluation) -> None:
         for mine, new in zip(self._known[name], found, strict=True):
@@ -328,7 +323,7 @@ class DeviceSteps:
             q, v = self._constraints.drift(q, v, self._masses, dt, rounds=ROUNDS)
             self._lost.logical_or_(self._constraints.missed(q))
             return q, v
-        if self._ring is None:
+        if self._matrix is None:
             return q + dt * v, v
         w = self._omega[1:, None, None]
         c, s = torch.cos(w * dt), torch.sin(w * dt)

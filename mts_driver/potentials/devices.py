@@ -1,9 +1,18 @@
 """Torch devices: known, there, and large enough."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mts_driver.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from integrators.state import Evaluation
 
 
 def check_device(device: str) -> None:
@@ -59,3 +68,21 @@ def memory_said(model: str, atoms: int, device: object) -> Iterator[None]:
             "fewer fit. Take a smaller system, fewer beads or replicas at once, another GPU, or "
             "--device cpu. What was written before stays."
         ) from error
+
+
+def as_batch(positions: Tensor, cell: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return positions (R, N, 3) and cells (R, 3, 3) of all replicas in float64 on a device."""
+    x = positions.detach().to(device).double().reshape(-1, *positions.shape[-2:])
+    cells = cell.detach().to(device).double().expand(*positions.shape[:-2], 3, 3)
+    return x, cells.reshape(-1, 3, 3)
+
+
+def as_asked(found: Evaluation, positions: Tensor) -> Evaluation:
+    """Return an evaluation of all replicas in the shape, the place and the type of positions."""
+    shape = positions.shape[:-2]
+    return found._replace(
+        # of whole systems: they need float64 even where the forces do not
+        energy=found.energy.reshape(shape).to(positions.device),
+        forces=found.forces.reshape(positions.shape).to(positions),
+        virial=found.virial.reshape(*shape, 3, 3).to(positions),
+    )

@@ -118,6 +118,14 @@ class NeighborMatrix:
         self._reference.copy_(positions)
         self.builds += 1
 
+    def vectors(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which entries there are (M, K), their atoms (M, K), and vectors to them, Å."""
+        x, shape = positions.reshape(-1, 3), self.neighbors.shape
+        there = self._columns < self.count[:, None]
+        j = torch.where(there, self.neighbors, 0).long()
+        shifts = self.images.double().view(len(cells), -1, 3) @ cells
+        return there, j, x[j] + shifts.view(*shape, 3) - x[:, None]
+
     def reach_further(self) -> None:
         """Have a wider skin from the next `update` on.
 

@@ -12,8 +12,8 @@ SPARE = 1.2
 class ShortPairs:
     """Those of a `NeighborMatrix` that are nearer than its cutoff now.
 
-    What is left over of the arrays holds atoms beside themselves, ``beyond_A`` away, where nothing
-    acts.
+    What is left over of the arrays holds atoms beside themselves, twice the cutoff away, where
+    nothing acts.
 
     Parameters
     ----------
@@ -59,13 +59,9 @@ class ShortPairs:
 
     def _within(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
         """Which of the list are nearer than the cutoff, one of both directions; all vectors."""
-        near, x = self._near, positions.flatten(0, 1)
-        shape = near.neighbors.shape
-        atoms = torch.arange(len(x), device=x.device)[:, None]
-        there = torch.arange(shape[1], device=x.device)[None] < near.count[:, None]
-        j = torch.where(there, near.neighbors, 0).long()
-        shifts = near.images.double().view(len(cells), -1, 3) @ cells
-        vectors = x[j] + shifts.view(*shape, 3) - x[:, None]
+        near = self._near
+        there, j, vectors = near.vectors(positions, cells)
+        atoms = torch.arange(len(j), device=j.device)[:, None]
         # of the images of an atom itself, those of the upper half
         a, b, c = near.images.unbind(-1)
         upper = (a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & (c > 0))))

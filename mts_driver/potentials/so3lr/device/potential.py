@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from integrators.state import Evaluation
-from mts_driver.potentials.devices import memory_said
+from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.so3lr.device.longrange import DeviceLongRange
 from mts_driver.potentials.so3lr.device.pairs import ShortPairs
@@ -65,20 +65,14 @@ class DeviceSO3LR:
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
-        shape = positions.shape[:-2]
-        x = positions.detach().to(self.device, torch.float64).reshape(-1, *positions.shape[-2:])
-        cells = cell.detach().to(self.device, torch.float64).expand(*shape, 3, 3).reshape(-1, 3, 3)
+        x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
         found = self.evaluate(x, cells)
         while bool(self.overflow()):
             self.make_room()
             self.update(x, cells)
             found = self.evaluate(x, cells)
-        return Evaluation(
-            found.energy.reshape(shape).to(positions.device),
-            found.forces.reshape(positions.shape).to(positions),
-            found.virial.reshape(*shape, 3, 3).to(positions),
-        )
+        return as_asked(found, positions)
 
     @property
     def place(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from integrators.linearized import Linearized
 from integrators.state import Evaluation
-from mts_driver.potentials.devices import memory_said
+from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.student.device.evaluator import DeviceKernels
 from mts_driver.potentials.student.linearized import names_of, reference_pull
 from mts_driver.potentials.student.model import StudentModel
@@ -63,17 +63,9 @@ class DeviceStudent:
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
-        shape = positions.shape[:-2]
-        x = positions.detach().to(self.device, torch.float64).reshape(-1, *positions.shape[-2:])
-        cells = cell.detach().to(self.device, torch.float64).expand(*shape, 3, 3).reshape(-1, 3, 3)
+        x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
-        found = self.evaluate(x, cells)
-        return Evaluation(
-            # of whole systems: they need float64 even where the forces do not
-            found.energy.reshape(shape).to(positions.device),
-            found.forces.reshape(positions.shape).to(positions),
-            found.virial.reshape(*shape, 3, 3).to(positions),
-        )
+        return as_asked(self.evaluate(x, cells), positions)
 
     @property
     def place(self) -> tuple[int, ...]:
@@ -141,16 +133,11 @@ class DeviceStudent:
         """
         names, atoms = names_of(self.model, parameters), positions.shape[-2]
         evaluation = self(positions, cell)
-        near = self.near
-        x = positions.detach().to(self.device, torch.float64).reshape(-1, 3)
-        cells = cell.detach().to(self.device, torch.float64).expand(*positions.shape[:-2], 3, 3)
-        there = torch.arange(near.neighbors.shape[1], device=self.device) < near.count[:, None]
-        j = torch.where(there, near.neighbors, 0).long()
-        shifts = near.images.double().view(len(x) // atoms, -1, 3) @ cells.reshape(-1, 3, 3)
-        vectors = x[j] + shifts.view(*j.shape, 3) - x[:, None]
-        beyond = x.new_tensor([2.0 * near.cutoff_A, 0.0, 0.0])
+        x, cells = as_batch(positions, cell, self.device)
+        there, j, vectors = self.near.vectors(x, cells)
+        beyond = vectors.new_tensor([2.0 * self.near.cutoff_A, 0.0, 0.0])
         vectors = torch.where(there[..., None], vectors, beyond).to(self.model.w1)
-        graph = self._kind.repeat(len(x) // atoms).long(), j, vectors
+        graph = self._kind.repeat(len(x)).long(), j, vectors
         return Linearized(evaluation, reference_pull(self.model, graph, atoms, parameters, names))
 
     def _kernels_now(self, replicas: int) -> DeviceKernels:
