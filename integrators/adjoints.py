@@ -19,9 +19,10 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from integrators.bath import Bath, Noise
+from integrators.bath import Bath
 from integrators.levels import Levels
 from integrators.linearized import Linearized, linearized
+from integrators.noise import Noise
 from integrators.propagators import decay_and_width, drift, kick
 from integrators.splitting import OU, Drift, Kick, Operation
 from integrators.state import MDState

@@ -1,12 +1,10 @@
-"""The heat bath of the Langevin thermostat, and the noise that drives it."""
+"""The heat bath of the Langevin thermostat."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,9 +14,6 @@ BOLTZMANN_EV_K = 8.617333262e-5
 """CODATA 2018; repeated from mts_driver.units, since this package stands alone (tested equal)."""
 
 _FS_PER_PS = 1000.0
-
-Noise = Callable[[int, int, Tensor], Tensor]
-"""``noise(step, op, like)``: standard normal numbers shaped, typed and placed as ``like`` is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,26 +64,3 @@ class Bath:
     ) -> Bath:
         """Return the bath at a temperature in K with a friction in 1/ps, or with coloured noise."""
         return cls(BOLTZMANN_EV_K * temperature_K, friction_per_ps / _FS_PER_PS, coloured)
-
-
-def counter_noise(seed: int) -> Noise:
-    """Return noise that depends on (seed, step, op) and on nothing else.
-
-    The numbers come from a Philox counter-based generator (Salmon et al., SC'11), so that a
-    restarted or replayed run sees the same ones without any stored generator state, on any device.
-
-    Raises
-    ------
-    ValueError
-        If the seed is negative.
-    """
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be zero or positive")
-
-    def noise(step: int, op: int, like: Tensor) -> Tensor:
-        # the lowest word counts the blocks of one draw, the others tell the draws apart
-        generator = np.random.Generator(np.random.Philox(key=seed, counter=[0, op, step, 0]))
-        values = torch.from_numpy(generator.standard_normal(tuple(like.shape)))
-        return values.to(dtype=like.dtype, device=like.device)
-
-    return noise

@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from integrators.bath import Bath, Noise, counter_noise
+from integrators.bath import Bath
 from integrators.constraints import Constraints
 from integrators.levels import FULL, Levels
+from integrators.noise import CounterNoise, Noise
 from integrators.propagators import (
     drift,
     fill_across,
@@ -156,7 +157,7 @@ def run(
         )
     if bath is not None and not splitting.has_ou:
         raise ValueError(f"splitting {splitting.name!r} has no thermostat: leave bath out")
-    noise = None if seed is None else counter_noise(seed)
+    noise = None if seed is None else CounterNoise(seed)
     if constraints is not None and bath is not None:
         friction = np.broadcast_to(np.asarray(bath.friction, float), state.masses.shape)
         constraints.require_one_friction(friction)

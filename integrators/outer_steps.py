@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from integrators.bath import Noise
 from integrators.compiled_kernel import THERMOSTAT
 from integrators.compiled_loop import Evaluate, Found, Loop, Program
 from integrators.constraints import Constraints, Distances
@@ -20,6 +19,7 @@ from integrators.device.model import DeviceModel
 from integrators.device.steps import DeviceSteps
 from integrators.gle import ColouredNoise
 from integrators.levels import difference
+from integrators.noise import Counter, CounterNoise, Noise
 from integrators.splitting import FAST, SLOW, baoab, respa_baoab
 from integrators.state import Evaluation
 
@@ -163,11 +163,13 @@ class OuterSteps:
         places: np.ndarray = (self._program.kinds == THERMOSTAT).nonzero()[0]
         return places
 
-    def draw(self, noise: Noise, step: int) -> np.ndarray:
+    def draw(self, noise: Noise, step: int) -> np.ndarray | Counter:
         """Draw what `take` needs from a counter-based noise, (n, N, 3) or (n, k + 1, N, 3).
 
-        One row more where distances are held.
+        One row more where distances are held. On a device a `CounterNoise` is drawn there later.
         """
+        if self.on_device and isinstance(noise, CounterNoise):
+            return Counter(noise.seed, step)
         held = self._distances is not None
         several = () if self.coloured is None else (self.coloured.draws(held=held),)
         like = torch.empty((*several, *self._at.shape[1:]), dtype=torch.float64)
@@ -183,7 +185,7 @@ class OuterSteps:
         positions: np.ndarray,
         momenta: np.ndarray,
         cell: np.ndarray,
-        noise: np.ndarray,
+        noise: np.ndarray | Counter,
         extra: np.ndarray | None = None,
     ) -> Stepped:
         """Take one outer step.
@@ -195,7 +197,7 @@ class OuterSteps:
         cell : ndarray, shape (3, 3)
             Rows are lattice vectors; zeros for an isolated system.
         noise : ndarray, shape (n, N, 3) or (n, k + 1, N, 3)
-            Standard normal numbers of the thermostat steps, as from `draw`.
+            Standard normal numbers of the thermostat steps; or what `draw` has returned.
         extra : ndarray, shape (k, N, 3), optional
             With coloured noise: of the step before, or √kT times standard normal numbers.
 
@@ -219,6 +221,7 @@ class OuterSteps:
             extra=None if extra is None else np.ascontiguousarray(extra[:, None, moves]),
             constraints=self._constraints(positions[moves], cell),
         )
+        assert not isinstance(noise, Counter)  # `draw` has it for steps on a device only
         drawn = np.ascontiguousarray(noise[..., None, moves, :])
         taken = loop.take(self._program, timestep=self._timestep, noise=drawn)
         after, moving = positions.copy(), np.zeros_like(momenta)
@@ -233,14 +236,13 @@ class OuterSteps:
         positions: np.ndarray,
         momenta: np.ndarray,
         cell: np.ndarray,
-        noise: np.ndarray,
+        noise: np.ndarray | Counter,
         extra: np.ndarray | None,
     ) -> Stepped:
         assert self._on_device is not None
         more = None if extra is None else extra[:, None]
-        taken, teacher = self._on_device.take(
-            positions[None], momenta[None], cell, noise[..., None, :, :], more
-        )
+        numbers = noise if isinstance(noise, Counter) else noise[..., None, :, :]
+        taken, teacher = self._on_device.take(positions[None], momenta[None], cell, numbers, more)
         student = taken.evaluations[FAST]
         teacher = student if teacher is None else teacher
         for model, found in ((self._student, student), (self._teacher, teacher)):

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from integrators import engine
 from integrators.adjoints import Adjoint, step_back, stepped_back
-from integrators.bath import Bath, Noise, counter_noise
+from integrators.bath import Bath
 from integrators.levels import Levels
+from integrators.noise import CounterNoise, Noise
 from integrators.splitting import Splitting
 from integrators.state import MDState
 
@@ -62,7 +63,7 @@ class Walk:
     @property
     def noise(self) -> Noise | None:
         """The same numbers on both ways."""
-        return None if self.seed is None else counter_noise(self.seed)
+        return None if self.seed is None else CounterNoise(self.seed)
 
     @torch.no_grad()
     def forward(

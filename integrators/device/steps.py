@@ -18,9 +18,11 @@ from integrators.compiled_loop import Found, Ring, Taken
 from integrators.constraints import Constraints, Distances
 from integrators.device.fetched import StepLost, in_one_piece, require_finite
 from integrators.device.model import DeviceModel
+from integrators.device.numbers import RandomNumbers
 from integrators.device.recorded import Recorded
 from integrators.gle import ColouredNoise
 from integrators.levels import difference
+from integrators.noise import Counter
 from integrators.splitting import FAST, OU, Drift, Kick, Splitting
 from integrators.state import Evaluation
 
@@ -88,7 +90,7 @@ class DeviceSteps:
         self._omega = self._tensor(np.ones(1) if ring is None else ring.frequencies)
         self._coloured = coloured
         self._friction = None if friction is None or coloured else self._tensor(friction)
-        self._thermostats = sum(isinstance(op, OU) for op in self._splitting)
+        self._numbers = RandomNumbers(self._splitting, self.device)
         self._weights = self._thermostat_weights()
         self._constraints: Constraints | None = None
         self._run: Recorded | None = None
@@ -119,7 +121,7 @@ class DeviceSteps:
         positions: np.ndarray,
         momenta: np.ndarray,
         cell: np.ndarray,
-        noise: np.ndarray,
+        noise: np.ndarray | Counter,
         extra: np.ndarray | None = None,
     ) -> tuple[Taken, Found | None]:
         """Take a step; the host waits once, at its end.
@@ -131,7 +133,8 @@ class DeviceSteps:
         cell : ndarray, shape (3, 3)
             Rows are lattice vectors; zeros for an isolated system.
         noise : ndarray, shape (n, P, N, 3) or (n, k + 1, P, N, 3)
-            As `integrators.compiled_loop.Loop.take` has it.
+            As `integrators.compiled_loop.Loop.take` has it; or a counter, from which the same is
+            drawn on the device.
         extra : ndarray, shape (k, P, N, 3), optional
             Extra momenta of coloured noise, over √m.
 
@@ -193,10 +196,10 @@ class DeviceSteps:
             size = self._coloured.extra
             rows = (self._coloured.draws(held=self._distances is not None),)
         self._extra = self._tensor(np.zeros((size, *shape)))
-        self._noise = self._tensor(np.zeros((self._thermostats, *rows, *shape)))
+        self._numbers.allocate((*rows, *shape))
         self._known = {level: self._nothing(shape) for level in ("teacher", FAST)}
         self._heat = self._tensor(np.zeros(()))
-        self._seen = self._tensor(np.zeros((self._thermostats, len(self._groups))))
+        self._seen = self._tensor(np.zeros((len(self._numbers), len(self._groups))))
         # of every model: whether atoms have left its lists, and whether these were too short
         self._flags = torch.zeros(len(self._distinct()), 2, dtype=torch.bool, device=self.device)
         self._lost = torch.zeros((), dtype=torch.bool, device=self.device)
@@ -236,7 +239,7 @@ class DeviceSteps:
         self,
         positions: np.ndarray,
         momenta: np.ndarray,
-        noise: np.ndarray,
+        noise: np.ndarray | Counter,
         extra: np.ndarray | None,
     ) -> None:
         """Copy a start to the device; forces are known where the last step has ended."""
@@ -252,8 +255,8 @@ class DeviceSteps:
         self._v.mul_(self._inverse)
         if extra is not None:
             self._extra.copy_(torch.from_numpy(extra))
-        if noise.size:
-            self._noise.copy_(torch.from_numpy(noise).view(self._noise.shape))
+        if self._numbers.send(noise):
+            self._run = None
 
     def _evaluate(self, name: str, model: DeviceModel) -> None:
         """Have the forces of a start, with room for all pairs."""
@@ -274,6 +277,7 @@ class DeviceSteps:
         self._heat.zero_()
         self._flags.zero_()
         self._lost.zero_()
+        self._numbers.draw()
         matrix = self._matrix
         q, v = (a if matrix is None else _turned(matrix, a) for a in (self._x, self._v))
         fresh, draw = {"teacher", FAST}, 0
@@ -295,7 +299,7 @@ class DeviceSteps:
                     q, v = self._drift(q, v, float(weight) * self._dt)
                     fresh = set()
                 case OU():
-                    v, extra = self._thermostat(q, v, extra, self._noise[draw])
+                    v, extra = self._thermostat(q, v, extra, self._numbers[draw])
             if self._fixcom and not isinstance(op, Drift):
                 v = self._stop(v)
             if isinstance(op, OU):

@@ -24,6 +24,7 @@ from mts_driver.potentials.backends import on_one_device
 from mts_driver.simulation.simulate.run import simulate
 from mts_driver.structures.held_bonds import held_pairs
 from mts_driver.structures.tensors import cell_of
+from mts_driver.time_steps import HELD_INNER_FS, inner_fs_near
 
 DEFAULTS: dict[str, Any] = {
     "atoms": (192, 648, 5184, 20736, 49152),
@@ -31,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "outer_fs": (6.0, 10.0),
     "inner_fs": 1.0,
     "constrained_outer_fs": (12.0,),
+    "constrained_inner_fs": HELD_INNER_FS,
 }
 COLUMNS: Columns = {
     "": ("label", ""),
@@ -194,8 +196,10 @@ def ways(settings: BenchSettings) -> list[Way]:
         options = {"outer_fs": outer_fs, "inner_fs": inner_fs}
         found.append(Way(f"MTS, {outer_fs:g}/{inner_fs:g} fs", options, n))
     for outer_fs in settings.constrained_outer_fs:
-        options = {"outer_fs": outer_fs, "inner_fs": 2.0, **held}
-        found.append(Way(f"MTS, {outer_fs:g}/2 fs, held bonds", options, round(outer_fs / 2)))
+        inner_fs = inner_fs_near(settings.constrained_inner_fs, outer_fs)
+        options = {"outer_fs": outer_fs, "inner_fs": inner_fs, **held}
+        label = f"MTS, {outer_fs:g}/{inner_fs:g} fs, held bonds"
+        found.append(Way(label, options, round(outer_fs / inner_fs)))
     return found
 
 

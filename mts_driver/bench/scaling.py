@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from integrators.bath import counter_noise
+from integrators.noise import CounterNoise
 from mts_driver.bench.boxes import box_of
 from mts_driver.bench.fresh import call_fresh
 from mts_driver.bench.kernels import student_label
@@ -102,8 +102,6 @@ def count(*, model: str, structure: str) -> dict[str, Any] | None:
     UserError
         If the model cannot be evaluated where each rank has its own atoms.
     """
-    import torch
-
     from mts_driver.drivers.mpi import MpiRanks, all_end_together
 
     data = np.load(structure)
@@ -128,10 +126,10 @@ def count(*, model: str, structure: str) -> dict[str, Any] | None:
             start = time.perf_counter()
             potential.evaluate_own(x, cells)
             times_ms.append(1e3 * (time.perf_counter() - start))
-        many = torch.empty((NOISE_ATOMS, 3), dtype=torch.float64)
-        counter_noise(1)(0, 0, many)  # the first time
+        many = (NOISE_ATOMS, 3), np.arange(NOISE_ATOMS)
+        CounterNoise(1).of_atoms(0, 0, *many)  # the first time
         start = time.perf_counter()
-        counter_noise(1)(0, 1, many)
+        CounterNoise(1).of_atoms(0, 1, *many)
         noise_ms = 1e3 * (time.perf_counter() - start) * whole.shape[1] / NOISE_ATOMS
     if ranks.rank:
         return None
@@ -184,13 +182,13 @@ class _Law:
         s = self.settings
         own = s.model_atoms / ranks
         work = own * self.ms_an_atom / s.rank_speed
-        noise = s.model_atoms * self.noise_ms_an_atom
+        work += own * self.noise_ms_an_atom / s.rank_speed
         if ranks == 1:
-            return work + noise
+            return work
         # halos grow as the surface of a brick
         told = self.sent_B * (own / self.of_atoms) ** (2 / 3) / s.link_GB_s / 1e6
         sums = SUMS * 2 * math.log2(ranks)
-        return work + noise + told + (self.swaps * NEIGHBOURS + sums) * s.latency_us / 1e3
+        return work + told + (self.swaps * NEIGHBOURS + sums) * s.latency_us / 1e3
 
 
 def _modelled(
@@ -241,6 +239,6 @@ def _assumptions(s: BenchSettings) -> str:
         f"the model, of whole outer steps: a rank is {s.rank_speed:g} times as fast as this one, "
         f"has {NEIGHBOURS} neighbours, a link of {s.link_GB_s:g} GB/s and a latency of "
         f"{s.latency_us:g} µs; {SUMS} sums over all a call; halos grow as the surface of bricks, "
-        "which is more than they do; each rank draws the noise of all atoms, as fast as here, in "
-        "every call of the student"
+        "which is more than they do; each rank draws the noise of its atoms in every call of the "
+        "student"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from mts_driver.errors import UserError
+from mts_driver.time_steps import HELD_INNER_FS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,9 @@ class BenchSettings:
     outer_fs, friction_outer_fs : tuple of float
         Outer time steps, fs; the second ones with friction on hydrogens.
     constrained_outer_fs : tuple of float
-        Those with bonds to hydrogen that are held, and inner steps of their own.
+        Those with bonds to hydrogen that are held.
+    constrained_inner_fs : float
+        Their inner steps, about.
     rigid_outer_fs : tuple of float
         Those with rigid water as well.
     inner_fs : float
@@ -63,6 +66,7 @@ class BenchSettings:
     inner_fs: float = 1.0
     friction_outer_fs: tuple[float, ...] = ()
     constrained_outer_fs: tuple[float, ...] = ()
+    constrained_inner_fs: float = HELD_INNER_FS
     rigid_outer_fs: tuple[float, ...] = ()
     mode: str = "unix"
     atoms: tuple[int, ...] = ()

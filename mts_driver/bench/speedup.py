@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "inner_fs": 1.0,
     "friction_outer_fs": (),
     "constrained_outer_fs": (12.0,),
+    "constrained_inner_fs": HELD_INNER_FS,
     "rigid_outer_fs": (),
     "mode": "unix",
 }
@@ -86,7 +87,7 @@ def variants(settings: BenchSettings) -> list[Variant]:
         for outer in settings.friction_outer_fs
     ]
     for outer in settings.constrained_outer_fs:
-        inner_fs = inner_fs_near(HELD_INNER_FS, outer)
+        inner_fs = inner_fs_near(settings.constrained_inner_fs, outer)
         found.append(mts(outer, ", held bonds", constrain=True, inner_fs=inner_fs))
     for outer in settings.rigid_outer_fs:
         inner_fs = inner_fs_near(RIGID_INNER_FS, outer)

@@ -68,9 +68,12 @@ def bench(
     constrained_outer_fs: Annotated[
         str | None,
         typer.Option(
-            help="More --outer-fs, with bonds to hydrogen held and inner steps of about 2 fs; 12 "
-            "by default. For speedup and gpu."
+            help="More --outer-fs, with bonds to hydrogen held; 12 by default. For speedup and gpu."
         ),
+    ] = None,
+    constrained_inner_fs: Annotated[
+        float | None,
+        typer.Option(help="Their inner steps, about, fs; 2 by default.", min=0.1),
     ] = None,
     rigid_outer_fs: Annotated[
         str | None,
@@ -188,6 +191,7 @@ def bench(
         "inner_fs": inner_fs,
         "friction_outer_fs": _numbers("--friction-outer-fs", friction_outer_fs, float),
         "constrained_outer_fs": _numbers("--constrained-outer-fs", constrained_outer_fs, float),
+        "constrained_inner_fs": constrained_inner_fs,
         "rigid_outer_fs": _numbers("--rigid-outer-fs", rigid_outer_fs, float),
         "mode": mode,
         "atoms": _numbers("--atoms", atoms, int),

@@ -80,11 +80,26 @@ def distill(
         float,
         typer.Option(min=1.0, help="Outer step of the later runs; the drift there is minimised."),
     ] = 6.0,
-    channels: Annotated[int, typer.Option(help="Radial functions of the student.")] = 16,
+    cutoff_A: Annotated[
+        float | None,
+        typer.Option(
+            "--cutoff-A",
+            help="Distance at which the student's atoms see each other (default: 3.5; its size is "
+            "that of --from where there is one).",
+        ),
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Radial functions of the student (default: 16).")
+    ] = None,
     messages: Annotated[
-        int, typer.Option(help="The same of its message pass; 0: none, at 0.6 of the cost.")
-    ] = 8,
-    hidden: Annotated[int, typer.Option(help="Width of the student's networks.")] = 64,
+        int | None,
+        typer.Option(
+            help="The same of its message pass; 0: none, at 0.6 of the cost (default: 8)."
+        ),
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Width of the student's networks (default: 64).")
+    ] = None,
     direct: Annotated[
         bool,
         typer.Option("--direct", help="Forces straight from the network, at half the cost."),
@@ -139,6 +154,7 @@ def distill(
         until_clean_ps=until_clean_ps,
         temperature_K=temperature_K,
         outer_fs=outer_fs,
+        cutoff_A=cutoff_A,
         channels=channels,
         messages=messages,
         hidden=hidden,

@@ -11,7 +11,7 @@ from rich.text import Text
 PANELS = {
     "Models": "--model --teacher --teacher-calls --student --from --structure --device --dtype "
     "--threads --workers --mpi --ranks",
-    "Network": "--channels --messages --hidden --direct --one-way --window",
+    "Network": "--cutoff-A --channels --messages --hidden --direct --one-way --window",
     "Training": "--minutes --updates --metric --learning-rate --decay --train --frames "
     "--from-run --until-clean-ps --without --fragment-radius-A --test-share",
     "Goals": "--for --fit-to --rdf --vaporisation-kJ-mol --diffusion --elastic-GPa --window-fs "

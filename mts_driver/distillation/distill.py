@@ -172,16 +172,31 @@ def starting_model(
                 f"but the structure holds {', '.join(unknown)}: start from another student, or "
                 "from none."
             )
+        for name, value in _asked_size(settings).items():
+            if value != (own := getattr(model.config, name)):
+                raise UserError(
+                    f"{name}={value:g}: the student to start from, {settings.base}, has {own:g}, "
+                    "and keeps it. Leave the option away, or start from none."
+                )
+        if settings.direct and not model.config.direct:
+            raise UserError(
+                f"--direct: the student to start from, {settings.base}, has forces from an energy, "
+                "and keeps them. Leave the option away, or start from none."
+            )
         return model.to(getattr(torch, settings.dtype)), True
     config = StudentConfig(
         elements=tuple(sorted(elements, key=lambda symbol: atomic_numbers[symbol])),
-        channels=settings.channels,
-        messages=settings.messages,
-        hidden=settings.hidden,
         direct=settings.direct,
+        **_asked_size(settings),
     )
     check_config(config)
     return StudentModel(config).to(getattr(torch, settings.dtype)), False
+
+
+def _asked_size(settings: DistillationSettings) -> dict[str, Any]:
+    names = "cutoff_A", "channels", "messages", "hidden"
+    asked = {name: getattr(settings, name) for name in names}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def _label_extra(extra: Sequence[Atoms], labeller: Labeller, report: Progress) -> None:

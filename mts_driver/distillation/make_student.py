@@ -194,9 +194,10 @@ def distill(
     until_clean_ps: float = 0.0,
     temperature_K: float = 300.0,
     outer_fs: float = 6.0,
-    channels: int = 16,
-    messages: int = 8,
-    hidden: int = 64,
+    cutoff_A: float | None = None,
+    channels: int | None = None,
+    messages: int | None = None,
+    hidden: int | None = None,
     direct: bool = False,
     dtype: str = "float32",
     fragment_radius_A: float | None = None,
@@ -238,8 +239,12 @@ def distill(
         is none; 0: do not.
     temperature_K, outer_fs : float
         Of the later runs, K and fs; the drift at this outer step decides which student is kept.
-    channels, messages, hidden : int
-        Radial functions, those of the message pass (0: none), and width of the networks.
+    cutoff_A : float, optional
+        Distance at which two atoms of the student see each other, Å; 3.5, or that of ``base``,
+        which this and the next three may repeat but not change.
+    channels, messages, hidden : int, optional
+        Radial functions, those of the message pass (0: none), and width of the networks; 16, 8
+        and 64.
     direct : bool
         Forces straight from the network, without an energy, at half the cost.
     dtype : str
@@ -285,6 +290,7 @@ def distill(
         until_clean_ps=until_clean_ps,
         temperature_K=temperature_K,
         outer_fs=outer_fs,
+        cutoff_A=cutoff_A,
         channels=channels,
         messages=messages,
         hidden=hidden,

@@ -24,10 +24,10 @@ class DistillationSettings:
         the clock, and the same seed gives the same student, with as many threads.
     temperature_K, outer_fs : float
         Of the later runs; the drift at this outer step decides which student is kept.
-    channels, messages, hidden : int
-        Size of the student; that of ``base`` where there is one.
+    cutoff_A, channels, messages, hidden : float and int, optional
+        Size of the student; None: that of ``base``, or of `StudentConfig`.
     direct : bool
-        Whether forces come straight from the network.
+        Whether forces come straight from the network; also where those of ``base`` do.
     dtype : str
         Precision of training and weights.
     without : tuple of str
@@ -49,9 +49,10 @@ class DistillationSettings:
     frames: int | None = None
     temperature_K: float = 300.0
     outer_fs: float = 6.0
-    channels: int = 16
-    messages: int = 8
-    hidden: int = 64
+    cutoff_A: float | None = None
+    channels: int | None = None
+    messages: int | None = None
+    hidden: int | None = None
     direct: bool = False
     dtype: str = "float32"
     without: tuple[str, ...] = ()

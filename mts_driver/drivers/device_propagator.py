@@ -13,6 +13,7 @@ from integrators.constraints import Distances
 from integrators.device.fetched import StepLost
 from integrators.device.model import DeviceModel
 from integrators.device.steps import DeviceSteps
+from integrators.noise import Counter
 from integrators.splitting import FAST, Splitting, fast_part, respa_baoab
 from integrators.state import Evaluation
 from mts_driver.drivers.evaluator import Evaluator
@@ -129,7 +130,7 @@ class DevicePropagator(Propagator):
         program = program_of(n, 1, thermostat=thermostat)
         here, taken = arrays, list[dict[str, np.ndarray]]()
         for seed in seeds:
-            noise = self.noise(seed, program, arrays)
+            noise = Counter(seed, 0) if thermostat else self.noise(seed, program, arrays)
             try:
                 found, teacher = self._take(steps, arrays, here, noise, n)
             except UserError:
@@ -141,13 +142,14 @@ class DevicePropagator(Propagator):
         return {name: np.stack([step[name] for step in taken]) for name in taken[0]}
 
     def _take(
-        self, steps: DeviceSteps, arrays: Arrays, here: Arrays, noise: np.ndarray, n: int
+        self, steps: DeviceSteps, arrays: Arrays, here: Arrays, noise: np.ndarray | Counter, n: int
     ) -> tuple[dict[str, np.ndarray], Any]:
         """Take one, from the positions, momenta and extra momenta ``here``."""
         start = time.perf_counter()
         extra = here.get("extra") if arrays.get("drift", np.zeros(0)).size else None
         # buffers that came over the wire cannot be written to, which torch warns of
-        q, p, cell, drawn = (np.array(a) for a in (here["q"], here["p"], arrays["cell"], noise))
+        q, p, cell = (np.array(a) for a in (here["q"], here["p"], arrays["cell"]))
+        drawn = noise if isinstance(noise, Counter) else np.array(noise)
         more = None if extra is None else np.array(extra)
         try:
             taken, teacher = steps.take(q, p, cell, drawn, more)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from integrators.bath import counter_noise
 from integrators.compiled_kernel import THERMOSTAT
 from integrators.compiled_loop import Evaluate, Found, Loop, Program, Ring, Taken
 from integrators.levels import difference
+from integrators.noise import CounterNoise
 from integrators.splitting import FAST, SLOW, fast_part, respa_baoab
 from integrators.state import Evaluation
 from mts_driver.drivers.step_requests import NEEDED, Arrays, beside, check, check_run, draws
@@ -114,7 +114,7 @@ class Propagator:
     ) -> dict[str, np.ndarray]:
         """Take a whole outer step of ``n`` inner ones for every seed, with both models here.
 
-        The noise of a step is that of ``counter_noise(seed)``; slow forces longer than ``clip``
+        The noise of a step is that of ``CounterNoise(seed)``; slow forces longer than ``clip``
         (0: none) are scaled back to it.
 
         Returns
@@ -193,13 +193,12 @@ class Propagator:
     def noise(self, seed: int, program: Program, arrays: Arrays) -> np.ndarray:
         """Draw the noise of all thermostat steps of a splitting, the same on all processes."""
         natoms = self._mine.natoms if self._mine else self._natoms
-        several = draws(arrays)
-        shape = torch.empty((*several, len(arrays["q"]), natoms, 3), dtype=torch.float64)
-        draw, ops = counter_noise(seed), (program.kinds == THERMOSTAT).nonzero()[0]
-        noise = np.empty((len(ops), *several, *arrays["q"].shape))
+        atoms = self._mine.atoms if self._mine else np.arange(natoms)
+        shape = (*draws(arrays), len(arrays["q"]), natoms, 3)
+        draw, ops = CounterNoise(seed), (program.kinds == THERMOSTAT).nonzero()[0]
+        noise = np.empty((len(ops), *shape[:-2], len(atoms), 3))
         for one, op in zip(noise, ops, strict=True):
-            drawn = draw(0, int(op), shape).numpy()
-            one[:] = drawn[..., self._mine.atoms, :] if self._mine else drawn
+            one[:] = draw.of_atoms(0, int(op), shape, atoms)
         return noise
 
 

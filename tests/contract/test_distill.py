@@ -169,6 +169,8 @@ def test_fine_tuned_from_a_run(methanol):
 def test_bad_words(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "m.xyz", molecule("SiH4"))
+    write(tmp_path / "w.xyz", molecule("H2O"))
+    water = ("w.xyz", "-o", "s.safetensors", "--from", "water")
     for words, message in (
         (("m.xyz", "-o", "s.pt"), "must end in .safetensors"),
         (("m.xyz", "-o", "nowhere/s.safetensors"), "does not exist"),
@@ -176,6 +178,10 @@ def test_bad_words(tmp_path, monkeypatch, capsys):
         (("m.xyz", "-o", "s.safetensors"), "element Si"),
         (("-o", "s.safetensors"), "STRUCTURES is missing"),
         (("m.xyz", "-o", "s.safetensors", "--messages", "2"), "--messages 2 is too small"),
+        (("m.xyz", "-o", "s.safetensors", "--cutoff-A", "12"), "--cutoff-A 12 is not a distance"),
+        ((*water, "--cutoff-A", "4"), "has 3.5, and keeps it"),
+        ((*water, "--hidden", "16"), "has 64, and keeps it"),
+        ((*water, "--direct"), "has forces from an energy"),
         (("m.xyz", "-o", "s.safetensors", "--without", "md5"), "no such kind of labels"),
         (("m.xyz", "-o", "s.safetensors", "--from", "water"), "knows H, O"),
         (("-o", "s.safetensors", "--from-run", "nowhere"), "does not exist"),

@@ -13,9 +13,10 @@ from ase.io import Trajectory, read
 from running import toy_water
 from toy_calculators import NoForces, ToyWater
 
-from integrators.bath import Bath, counter_noise
+from integrators.bath import Bath
 from integrators.engine import step
 from integrators.levels import TwoLevel
+from integrators.noise import CounterNoise
 from integrators.splitting import OU, respa_baoab
 from integrators.state import initial_state
 from integrators.thermometer import Thermometer
@@ -106,7 +107,7 @@ class SeedBySeed:
         self._places = [k for k, op in enumerate(respa_baoab(inner_steps)) if isinstance(op, OU)]
 
     def standard_normal(self, size):
-        noise = counter_noise(self._random.seed())
+        noise = CounterNoise(self._random.seed())
         like = torch.empty(size[1:], dtype=torch.float64)
         return np.stack([noise(0, k, like).numpy() for k in self._places])
 

@@ -9,9 +9,10 @@ from ipi.utils.units import Constants
 from ipi_input import FS, GLE, HELD, LANGEVIN, PILE, advance, forcefield
 from zmq_serving import serving
 
-from integrators.bath import Bath, counter_noise
+from integrators.bath import Bath
 from integrators.engine import conserved_energy, step
 from integrators.levels import TwoLevel
+from integrators.noise import CounterNoise
 from integrators.splitting import respa_baoab
 from integrators.state import initial_state
 from mts_driver.drivers.counters import Stats
@@ -122,7 +123,7 @@ def test_it_takes_the_steps_of_the_engine(ahead, driver, capfd):
     found = states(simulation, 12)
     conserved = []
     for seed, (x, momenta, *_) in zip(seeds, found, strict=True):
-        noise = counter_noise(seed)
+        noise = CounterNoise(seed)
         state = step(
             state,
             levels,

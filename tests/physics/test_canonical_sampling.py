@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from integrators import engine
-from integrators.bath import Bath, counter_noise
+from integrators.bath import Bath
 from integrators.engine import step
 from integrators.levels import SingleLevel, TwoLevel
+from integrators.noise import CounterNoise
 from integrators.splitting import OU, Drift, Kick, baoab, obabo, respa_baoab
 from integrators.state import Evaluation, initial_state
 
@@ -56,7 +57,7 @@ def deviations(splitting, levels, *, timestep=0.3):
     options = {
         "timestep": timestep,
         "bath": Bath(kT=KT, friction=FRICTION),
-        "noise": counter_noise(2024),
+        "noise": CounterNoise(2024),
     }
     for _ in range(round(EQUILIBRATION / timestep)):
         state = step(state, levels, splitting, **options)
@@ -179,7 +180,7 @@ def test_temperature_is_right_behind_the_thermostat_and_too_low_at_the_end_of_a_
             baoab(),
             timestep=0.8,
             bath=Bath(kT=KT, friction=FRICTION),
-            noise=counter_noise(5),
+            noise=CounterNoise(5),
             on_op=remember,
         )
     error = KT * (2 / (3 * REPLICAS)) ** 0.5

@@ -9,11 +9,12 @@ from analytic import Analytic, chain_state, stiff_and_soft, stiff_springs
 from test_canonical_sampling import KT, MASSES, REPLICAS, TWO_LEVEL, exact_moments
 from test_inner_loop import GROUPS, close, on_arrays
 
-from integrators.bath import Bath, counter_noise
+from integrators.bath import Bath
 from integrators.compiled_loop import Loop, Program
 from integrators.engine import conserved_energy, run, step
 from integrators.gle import ColouredNoise, high_pass
 from integrators.levels import SingleLevel, TwoLevel
+from integrators.noise import CounterNoise
 from integrators.outer_steps import OuterSteps
 from integrators.propagators import generalised_langevin, ornstein_uhlenbeck
 from integrators.reversible import gradient
@@ -67,7 +68,7 @@ def test_averages_are_canonical_and_slow_motion_has_the_friction_of_zero(noise):
     start = torch.zeros(REPLICAS, 3, 3, dtype=torch.float64)
     state = initial_state(start + 0.5, start, MASSES)
     bath = Bath(kT=KT, friction=0.0, coloured=noise)
-    how = {"timestep": timestep, "bath": bath, "noise": counter_noise(11)}
+    how = {"timestep": timestep, "bath": bath, "noise": CounterNoise(11)}
     for _ in range(120):
         state = step(state, TWO_LEVEL, respa_baoab(3), **how)
     early = state
@@ -190,7 +191,7 @@ def test_outer_steps_continue_with_their_extra_momenta():
         coloured=HIGH_PASS,
     )
     q, p = state.positions.numpy(), (state.masses[:, None] * state.velocities).numpy()
-    noise = counter_noise(8)
+    noise = CounterNoise(8)
     like = torch.empty(1, 6, 3, dtype=torch.float64)
     extra = 0.3**0.5 * noise(0, len(respa_baoab(3)), like).numpy()
     for k in range(2):

@@ -23,11 +23,12 @@ from test_constraints import (
 from test_inner_loop import close, on_arrays
 
 from integrators import engine
-from integrators.bath import Bath, counter_noise
+from integrators.bath import Bath
 from integrators.compiled_loop import Loop, Program
 from integrators.constraints import Constraints, Distances
 from integrators.engine import conserved_energy, run, step
 from integrators.levels import SingleLevel, TwoLevel
+from integrators.noise import CounterNoise
 from integrators.splitting import FAST, OU, fast_part, respa_baoab
 from integrators.state import initial_state
 
@@ -149,7 +150,7 @@ def test_the_compiled_loop_takes_the_same_steps(distances, fixcom):
 def test_outer_steps_draw_what_they_need():
     constraints, state = held()
     bath = Bath(kT=0.3, friction=0.0, coloured=GENERAL)
-    noise = counter_noise(8)
+    noise = CounterNoise(8)
     end = run(
         *(state, TWO_LEVEL, respa_baoab(3)),
         steps=1,

@@ -8,11 +8,12 @@ import torch
 from analytic import Analytic, chain_state, stiff_springs
 from test_inner_loop import close, on_arrays
 
-from integrators.bath import Bath, counter_noise
+from integrators.bath import Bath
 from integrators.compiled_loop import Loop, Program
 from integrators.constraints import Constraints, Distances
 from integrators.engine import conserved_energy, run, step
 from integrators.levels import SingleLevel, TwoLevel
+from integrators.noise import CounterNoise
 from integrators.outer_steps import OuterSteps
 from integrators.propagators import kinetic_energy
 from integrators.splitting import FAST, OU, baoab, fast_part, obabo, respa_baoab
@@ -349,7 +350,7 @@ def test_outer_steps_know_atoms_that_are_held_and_periodic_images():
     )
     outer = outer_steps(masses, friction=np.full(6, 0.5))
     p = torch.where(masses.isfinite()[:, None], masses[:, None] * v, 0.0).numpy()
-    found = outer.take(x.numpy(), p, cell.numpy(), outer.draw(counter_noise(8), 0))
+    found = outer.take(x.numpy(), p, cell.numpy(), outer.draw(CounterNoise(8), 0))
     close(found.positions, end.positions, 1e-10)
     assert np.array_equal(found.positions[5], x[5].numpy())
 

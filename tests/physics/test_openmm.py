@@ -8,9 +8,10 @@ import torch
 from ase import units
 from ase.io import read
 
-from integrators.bath import Bath, counter_noise
+from integrators.bath import Bath
 from integrators.engine import run, step
 from integrators.levels import TwoLevel
+from integrators.noise import CounterNoise
 from integrators.splitting import respa_baoab
 from integrators.state import Evaluation, initial_state
 from mts_driver.potentials import load_potential
@@ -127,7 +128,7 @@ def test_distribution_is_that_of_openmm_where_the_step_is_too_long():
     velocities = torch.randn(atoms, 3, generator=generator, dtype=torch.float64) * kT**0.5
     ours = initial_state(torch.zeros(atoms, 3, dtype=torch.float64), velocities, masses)
     levels = TwoLevel(tensor_well(k, q), tensor_well(0.8 * k, 0.8 * q), clip=None)
-    bath, noise = Bath(kT=kT, friction=friction), counter_noise(11)
+    bath, noise = Bath(kT=kT, friction=friction), CounterNoise(11)
 
     found = {"openmm": [], "ours": []}
     for done in range(steps):

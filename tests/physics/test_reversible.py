@@ -8,10 +8,11 @@ from analytic import Analytic, chain_state
 from fitted import Fitted, ripple, springs
 
 from integrators import adjoints
-from integrators.bath import Bath, counter_noise
+from integrators.bath import Bath
 from integrators.engine import run
 from integrators.levels import SingleLevel, TwoLevel
 from integrators.linearized import ByDifferences, linearized
+from integrators.noise import CounterNoise
 from integrators.reversible import Snapshots, gradient
 from integrators.splitting import FAST, MIDDLE, SLOW, baoab, obabo, respa_baoab
 from integrators.state import initial_state
@@ -317,7 +318,7 @@ def springs_of_one(x):
 def test_a_pull_is_the_transposed_jacobian():
     potential, (x, *_) = Teacher(), chain_state((2,))
     parameters = list(potential.parameters())
-    along = counter_noise(3)(0, 0, x)
+    along = CounterNoise(3)(0, 0, x)
     by_x, by_p = linearized(potential, x, torch.zeros(3, 3), parameters).pull(along)
     h = 1e-6
     slope = potential(x + h * along, None).forces - potential(x - h * along, None).forces

@@ -5,10 +5,10 @@ import pytest
 import torch
 from on_device import DEVICE, NoWaiting, few_waters
 
-from integrators.bath import counter_noise
 from integrators.constraints import Constraints
 from integrators.device.fetched import StepLost
 from integrators.gle import high_pass
+from integrators.noise import CounterNoise
 from integrators.outer_steps import OuterSteps
 from mts_driver import simulate
 from mts_driver.drivers.counters import Stats
@@ -83,7 +83,7 @@ def walk(outer, steps, held=None, masses=MASSES):
     extra = np.zeros((1, *x.shape)) if outer.coloured is not None else None
     heat, seen = 0.0, []
     for step in range(steps):
-        taken = outer.take(x, p, CELL, outer.draw(counter_noise(3), step), extra)
+        taken = outer.take(x, p, CELL, outer.draw(CounterNoise(3), step), extra)
         x, p, extra = taken.positions, taken.momenta, taken.extra if extra is not None else None
         heat += taken.heat
         seen.append(taken.twice_kinetic)
@@ -122,6 +122,14 @@ def test_a_step_waits_once_at_its_end():
         outer._on_device._recorded()()
 
 
+def test_numbers_may_be_sent_or_drawn_there():
+    outer, (x, p) = outer_steps("device"), start()
+    drawn, sent = (one.draw(CounterNoise(3), 5) for one in (outer, outer_steps("cpu")))
+    ends = [outer.take(x, p, CELL, noise).positions for noise in (drawn, sent, drawn)]
+    np.testing.assert_allclose(ends[1], ends[0], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(ends[2], ends[0])
+
+
 def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():
     """With a thin skin atoms leave it within a step."""
     outer = outer_steps("device")
@@ -138,7 +146,7 @@ def test_models_may_have_other_users_between_steps():
     """In another cell, and for another number of replicas."""
     outer = outer_steps("device")
     x, p = start()
-    noise = outer.draw(counter_noise(3), 0)
+    noise = outer.draw(CounterNoise(3), 0)
     first = outer.take(x, p, CELL, noise)
     second = outer.take(first.positions, first.momenta, CELL, noise)
     for use in (
@@ -160,7 +168,7 @@ def test_models_may_have_other_users_between_steps():
 def test_a_step_that_fails_leaves_nothing_for_the_next():
     outer = outer_steps("device", distances=HELD)
     x, p = start(held=HELD)
-    noise = outer.draw(counter_noise(3), 0)
+    noise = outer.draw(CounterNoise(3), 0)
     expected = outer.take(x, p, CELL, noise)
     for model in outer._on_device._models.values():
         model.near.skin_A = 4.0
@@ -173,7 +181,7 @@ def test_a_step_that_fails_leaves_nothing_for_the_next():
 def test_rows_that_are_too_short_get_longer_and_skins_stay():
     outer = outer_steps("device")
     x, p = start()
-    noise = outer.draw(counter_noise(3), 0)
+    noise = outer.draw(CounterNoise(3), 0)
     expected = outer.take(x, p, CELL, noise)
     models = outer._on_device._models.values()
     for _ in range(4):
@@ -192,7 +200,7 @@ def test_rows_that_are_too_short_get_longer_and_skins_stay():
 def test_numbers_that_are_not_finite_are_not_handed_on():
     outer = outer_steps("device")
     x, p = start()
-    noise = outer.draw(counter_noise(3), 0)
+    noise = outer.draw(CounterNoise(3), 0)
     outer.take(x, p, CELL, noise)
     teacher = outer._on_device._models["teacher"]
     sound = teacher.evaluate
@@ -207,7 +215,7 @@ def test_atoms_that_fly_away_are_no_reason_for_lists_without_end():
     outer = outer_steps("device")
     x, p = start()
     with pytest.raises(UserError, match="more than 2 Å in one outer step"):
-        outer.take(x, 300.0 * p, CELL, outer.draw(counter_noise(3), 0))
+        outer.take(x, 300.0 * p, CELL, outer.draw(CounterNoise(3), 0))
     assert all(model.near.skin_A <= 4.0 for model in outer._on_device._models.values())
 
 
@@ -215,7 +223,7 @@ def test_what_blows_up_says_so():
     outer = outer_steps("device", distances=HELD)
     x, p = start(held=HELD)
     with pytest.raises((StepLost, UserError)):
-        outer.take(x, 300.0 * p, CELL, outer.draw(counter_noise(3), 0))
+        outer.take(x, 300.0 * p, CELL, outer.draw(CounterNoise(3), 0))
 
 
 def evaluators(where, periodic=True):

@@ -4,9 +4,10 @@ import pytest
 import torch
 from analytic import Analytic, Tape, chain_state, stiff_and_soft, stiff_springs
 
-from integrators.bath import BOLTZMANN_EV_K, Bath, counter_noise
+from integrators.bath import BOLTZMANN_EV_K, Bath
 from integrators.engine import conserved_energy, potential_energy, run, step
 from integrators.levels import SingleLevel, TwoLevel
+from integrators.noise import CounterNoise
 from integrators.splitting import OU, baoab, obabo, respa_baoab
 from integrators.state import initial_state
 from integrators.thermometer import Thermometer
@@ -110,10 +111,10 @@ def test_a_continued_run_is_the_uninterrupted_one():
 
 def test_noise_depends_on_seed_step_and_operation_only():
     like = torch.zeros(50, 3, dtype=torch.float64)
-    noise = counter_noise(5)
+    noise = CounterNoise(5)
     first = noise(2, 3, like)
-    assert torch.equal(counter_noise(5)(2, 3, like), first)
-    others = [noise(3, 2, like), noise(2, 4, like), counter_noise(6)(2, 3, like)]
+    assert torch.equal(CounterNoise(5)(2, 3, like), first)
+    others = [noise(3, 2, like), noise(2, 4, like), CounterNoise(6)(2, 3, like)]
     assert all(not torch.equal(first, other) for other in others)
     many = torch.stack([noise(s, 0, like) for s in range(200)]).flatten()
     assert abs(many.mean()) < 4 / len(many) ** 0.5

@@ -18,6 +18,7 @@ from mts_driver.potentials.student.potential import Student, without_mean
 WATER = [8, 1, 1]
 # channels and messages as by default, whose kernels others compile too, or of an odd number
 LOCAL, PASSING, ODD = {"messages": 0}, {"messages": 8}, {"channels": 8, "messages": 6}
+FAR = {"messages": 8, "cutoff_A": 4.5}
 ODD_LANES = pytest.param(ODD, marks=pytest.mark.slow, id="odd lanes")
 
 
@@ -37,6 +38,7 @@ def random_model(**options):
     params=[
         pytest.param(LOCAL, id="local"),
         pytest.param(PASSING, id="message pass"),
+        pytest.param(FAR, id="4.5 A"),
         ODD_LANES,
     ],
 )
@@ -52,7 +54,7 @@ def water(structures, request):
 
 def lanes(student):
     config = student.model.config
-    return {"channels": config.channels, "messages": config.messages}
+    return {name: getattr(config, name) for name in ("channels", "messages", "cutoff_A")}
 
 
 def test_kernel_equals_torch(water):

@@ -266,3 +266,7 @@ def check_config(config: StudentConfig) -> None:
         if value < least or (name == "messages" and 0 < value < 4):
             allowed = "0 (a local student) or at least 4" if name == "messages" else f">= {least}"
             raise UserError(f"{name}={value} is too small for a student: use {allowed}.")
+    if not 2.0 <= config.cutoff_A <= 8.0:
+        raise UserError(
+            f"cutoff_A={config.cutoff_A:g} is not a distance for a student: use 2 to 8 Å."
+        )

@@ -9,8 +9,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from integrators.bath import counter_noise
 from integrators.levels import DEFAULT_CLIP
+from integrators.noise import CounterNoise
 from integrators.outer_steps import OuterSteps
 from integrators.state import Potential
 from mts_driver.errors import UserError
@@ -288,7 +288,7 @@ class _Run:
         with StepBar(self._step, settings.steps, show=progress) as bar:
             for step in range(self._step + 1, settings.steps + 1):
                 seed = self._start.random.seed()
-                noise = self._outer.draw(counter_noise(seed), 0) if thermostat else still
+                noise = self._outer.draw(CounterNoise(seed), 0) if thermostat else still
                 began = time.perf_counter()
                 try:
                     stepped = self._outer.take(

@@ -14,9 +14,9 @@ import torch
 from ipi.utils.units import unit_to_internal, unit_to_user
 from scipy.interpolate import CubicSpline
 
-from integrators.bath import counter_noise
 from integrators.compiled_loop import Found
 from integrators.ipi.plugin import INVERSE_PS, register
+from integrators.noise import CounterNoise
 from integrators.outer_steps import OuterSteps
 from integrators.state import Potential
 from mts_driver.errors import UserError
@@ -195,7 +195,7 @@ class Noise:
             return np.zeros(shape)
         if not self._physics.seeds_of_steps:
             return self._random.normal(shape)
-        noise = counter_noise(self._random.seed())
+        noise = CounterNoise(self._random.seed())
         like = torch.empty(shape[1:], dtype=torch.float64)
         return np.stack([noise(0, int(op), like).numpy() for op in self._places])
 

@@ -1,0 +1,57 @@
+"""Random numbers of thermostat steps, sent by the host or drawn on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from integrators.noise import Counter, drawn_on_device
+from integrators.splitting import OU, Operation
+
+
+class RandomNumbers:
+    """Standard normal numbers at a fixed place.
+
+    Parameters
+    ----------
+    splitting : iterable of Operation
+        Whose thermostat steps they are for.
+    device : torch.device
+        Where they lie.
+    """
+
+    def __init__(self, splitting: Iterable[Operation], device: torch.device) -> None:
+        ops = [k for k, op in enumerate(splitting) if isinstance(op, OU)]
+        self._ops = torch.tensor(ops, dtype=torch.int64, device=device)
+        self._counter = torch.zeros(4, dtype=torch.int64, device=device)
+        self._drawn_here = False
+        self._values = torch.zeros(0, dtype=torch.float64, device=device)
+
+    def __len__(self) -> int:
+        return len(self._ops)
+
+    def __getitem__(self, k: int) -> Tensor:
+        """Return those of thermostat step k."""
+        return self._values[k]
+
+    def allocate(self, shape: tuple[int, ...]) -> None:
+        """Have room for numbers of this shape for every step."""
+        self._values = self._values.new_zeros((len(self), *shape))
+
+    def send(self, numbers: np.ndarray | Counter) -> bool:
+        """Copy numbers, or what they will be drawn from; tell if it was the other one before."""
+        was, self._drawn_here = self._drawn_here, isinstance(numbers, Counter)
+        if isinstance(numbers, Counter):
+            self._counter.copy_(torch.tensor(numbers.words()))
+        elif numbers.size:
+            self._values.copy_(torch.from_numpy(numbers).view(self._values.shape))
+        return was != self._drawn_here
+
+    def draw(self) -> None:
+        """Draw them where a counter was sent; waits for nothing."""
+        if self._drawn_here and len(self):
+            drawn = drawn_on_device(self._counter, self._ops, self._values[0].numel())
+            self._values.copy_(drawn.view(self._values.shape))
