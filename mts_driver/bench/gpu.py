@@ -10,11 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from integrators.device.model import DeviceModel
 from integrators.device.recorded import Recorded
 from mts_driver.bench.boxes import box_of
 from mts_driver.bench.ipi_runs import TEMPERATURE_K
+from mts_driver.bench.roofline import (
+    attainable_gflop_s,
+    machine_peak,
+    neighbors_within,
+    student_work,
+)
 from mts_driver.bench.rounds import in_turn, ratio, speed
 from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
@@ -42,6 +49,9 @@ COLUMNS: Columns = {
     "student ms": ("student_ms", ".3f"),
     "student × teacher": ("ratio", ".1f"),
     "student, ns an atom": ("student_ns_an_atom", ".1f"),
+    "teacher GFlop/s": ("teacher_gflop_s", ".0f"),
+    "student GFlop/s": ("student_gflop_s", ".0f"),
+    "of its roof": ("student_of_roof", ".0%"),
     "a bead / one alone": ("of_one_alone", ".2f"),
     "peak MB": ("peak_MB", ".0f"),
     "s per ps": ("s_per_ps", ".3f"),
@@ -68,15 +78,21 @@ class Way:
 
 def measure(settings: BenchSettings) -> Result:
     """Time the models alone at all sizes and numbers of beads, then whole outer steps."""
+    peak = machine_peak(seconds=SHARE * settings.seconds, device=settings.device)
     rows, notes = [], list[str]()
     for part in (_sizes, _beads):
-        found, said = part(settings)
+        found, said = part(settings, peak)
         rows += found
         notes += said
     alone = next(row for row in rows if row["label"] == "beads" and row["beads"] == 1)
     rows += _steps(settings, alone, notes)
     if not settings.device.startswith("cuda"):
         notes.append("on the CPU device, which proves the numbers and not the speed")
+    notes.append(
+        f"matrix products in float32 reach {peak['gflop_s']:.0f} GFlop/s, copies "
+        f"{peak['gb_s']:.0f} GB/s; the roof of the student is the lower of both for its arithmetic "
+        "and bytes; of the teacher matrix products alone are counted"
+    )
     return Result("gpu", environment(settings) | {"atoms": None}, rows, notes)
 
 
@@ -123,7 +139,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _both(settings: BenchSettings, atoms: Any, replicas: int) -> dict[str, Any]:
+def _matrix_flops(model: DeviceModel, x: torch.Tensor, cells: torch.Tensor) -> int:
+    """Count the operations of matrix products in a call."""
+    with FlopCounterMode(display=False) as counter:
+        model.evaluate(x, cells)
+    return int(counter.get_total_flops())
+
+
+def _both(
+    settings: BenchSettings, atoms: Any, replicas: int, peak: dict[str, float]
+) -> dict[str, Any]:
     """Time teacher and student on copies of a box."""
     numbers = atoms.numbers.tolist()
     moves = np.random.default_rng(2).normal(0.0, 0.02, (replicas, *atoms.positions.shape))
@@ -137,6 +162,15 @@ def _both(settings: BenchSettings, atoms: Any, replicas: int) -> dict[str, Any]:
         x = torch.tensor(atoms.positions + moves, device=device)
         cells = cell_of(atoms).double().to(device).expand(replicas, 3, 3).contiguous()
         found[f"{role}_ms"] = time_call(model, x, cells, SHARE * settings.seconds)
+        if role == "teacher":
+            found["teacher_gflop_s"] = 1e-6 * _matrix_flops(model, x, cells) / found["teacher_ms"]
+        else:
+            config = model.model.config
+            near = neighbors_within(atoms.positions, np.array(atoms.cell), config.cutoff_A)
+            work = student_work(config, atoms=replicas * len(atoms), neighbors=replicas * near)
+            found["student_gflop_s"] = 1e-6 * work.flops / found["student_ms"]
+            roof = attainable_gflop_s(work, peak)
+            found["student_of_roof"] = found["student_gflop_s"] / roof
         del model
     found["ratio"] = ratio(found["teacher_ms"], found["student_ms"])
     found["student_ns_an_atom"] = 1e6 * found["student_ms"] / len(atoms) / replicas
@@ -147,14 +181,14 @@ def _both(settings: BenchSettings, atoms: Any, replicas: int) -> dict[str, Any]:
 
 
 def _tried(
-    settings: BenchSettings, label: str, todo: list[tuple[Any, int]]
+    settings: BenchSettings, label: str, todo: list[tuple[Any, int]], peak: dict[str, float]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Time boxes and replicas until one does not fit."""
     rows, notes = [], list[str]()
     for atoms, replicas in todo:
         settings.report(f"{label}: {replicas} × {len(atoms)} atoms")
         try:
-            rows.append({"label": label, **_both(settings, atoms, replicas)})
+            rows.append({"label": label, **_both(settings, atoms, replicas, peak)})
         except (UserError, torch.OutOfMemoryError) as error:
             reason = str(error).split("\n")[0]
             notes.append(f"{label}: {replicas} × {len(atoms)} atoms and more left out: {reason}")
@@ -162,14 +196,18 @@ def _tried(
     return rows, notes
 
 
-def _sizes(settings: BenchSettings) -> tuple[list[dict[str, Any]], list[str]]:
+def _sizes(
+    settings: BenchSettings, peak: dict[str, float]
+) -> tuple[list[dict[str, Any]], list[str]]:
     boxes = {len(b): b for b in (box_of(settings.structures, n) for n in sorted(settings.atoms))}
-    return _tried(settings, "size", [(box, 1) for box in boxes.values()])
+    return _tried(settings, "size", [(box, 1) for box in boxes.values()], peak)
 
 
-def _beads(settings: BenchSettings) -> tuple[list[dict[str, Any]], list[str]]:
+def _beads(
+    settings: BenchSettings, peak: dict[str, float]
+) -> tuple[list[dict[str, Any]], list[str]]:
     numbers = sorted({1, *settings.beads})
-    rows, notes = _tried(settings, "beads", [(settings.structure, n) for n in numbers])
+    rows, notes = _tried(settings, "beads", [(settings.structure, n) for n in numbers], peak)
     for row in rows:
         both, alone = (r["teacher_ms"] + r["student_ms"] for r in (row, rows[0]))
         row["of_one_alone"] = both / row["beads"] / alone
