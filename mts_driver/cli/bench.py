@@ -14,6 +14,7 @@ from mts_driver.files import check_output
 BENCHMARKS = {
     "speedup": "MTS under i-PI against single steps, and against what free overhead would allow",
     "overhead": "what a run spends outside the models, by transport",
+    "inside": "what a call costs inside multiple time steps, beside the same call alone",
     "kernels": "the models alone: time of a call, scaling and memory",
     "beads": "path integrals: what a bead costs",
     "peers": "the same models in OpenMM, ASE and plain i-PI",
@@ -141,6 +142,9 @@ def bench(
 
     overhead: the same multiple time steps through unix sockets, shared memory, ZeroMQ, and with
     both models in one process.
+
+    inside: single steps, multiple time steps and both models alone at the same positions, in turn
+    within seconds: what a call costs inside, and the speed-up with its standard error.
 
     kernels: milliseconds, memory and scaling of teacher and students in boxes made by repeating the
     structure; a student's arithmetic against the peak of the machine. A size at which one call

@@ -164,6 +164,17 @@ def test_overhead(tmp_path):
 
 
 @pytest.mark.slow
+def test_inside(tmp_path):
+    result, text = run_bench(tmp_path, "inside", "--outer-fs", 8, "--inner-fs", 2)
+    rows = {row["label"]: row for row in result["rows"]}
+    assert_measured(list(rows.values())[:-2], {"ms", "ms_quarter", "ms_three_quarters"})
+    inside = [row for row in rows.values() if "ratio" in row]
+    assert len(inside) == 5 and all(row["ratio"] > 0 < row["ratio_error"] for row in inside)
+    assert "outer step of 8/2 fs" in rows
+    assert all(row["speedup"] > 0 for label, row in rows.items() if label.startswith("speed-up"))
+    assert "turns; ratios are means over them" in text
+
+
 def test_scaling(tmp_path):
     pytest.importorskip("mpi4py")
     sizes = ("--atoms", "192", "--ranks", "1,2", "--model-ranks", 8, "--model-atoms", 10_000)
