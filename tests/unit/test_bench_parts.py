@@ -287,7 +287,7 @@ def test_a_peer_that_is_not_installed_is_no_crash(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("nonsense", {}, "use speedup, overhead, kernels, beads, peers"),
+        ("nonsense", {}, "use speedup, overhead, inside, kernels, beads, peers"),
         ("kernels", {"beads": "1,2"}, "--beads is not for 'kernels', which takes --atoms"),
         ("beads", {"beads": "1,x"}, "--beads '1,x': give whole numbers above 0"),
         ("kernels", {"atoms": "0"}, "--atoms '0'"),
