@@ -14,6 +14,8 @@ class DeviceModel(Protocol):
     """A potential whose lists can be made and used without the host."""
 
     device: torch.device
+    recordable: bool
+    """Whether `evaluate` may be part of a graph; what may not is asked between two graphs."""
 
     @property
     def place(self) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ from mts_driver.bench.settings import BenchSettings
 from mts_driver.bench.table import Columns, Result, environment
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.backends import on_one_device
+from mts_driver.potentials.backends import is_on_device
 from mts_driver.simulation.simulate.run import simulate
 from mts_driver.structures.held_bonds import held_pairs
 from mts_driver.structures.tensors import cell_of
@@ -158,7 +158,7 @@ def _both(
     found: dict[str, Any] = {"atoms": len(atoms), "beads": replicas}
     for role, spec in (("teacher", settings.teacher), ("student", settings.student)):
         model: Any = load_potential(on_device(spec), numbers, device=settings.device)
-        assert on_one_device([model])
+        assert is_on_device(model)
         x = torch.tensor(atoms.positions + moves, device=device)
         cells = cell_of(atoms).double().to(device).expand(replicas, 3, 3).contiguous()
         found[f"{role}_ms"] = time_call(model, x, cells, SHARE * settings.seconds)

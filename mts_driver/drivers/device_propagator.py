@@ -20,6 +20,7 @@ from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.propagator import Propagator, named, program_of, results_of
 from mts_driver.drivers.step_requests import Arrays, beside, check, check_run
 from mts_driver.errors import UserError
+from mts_driver.potentials.backends import on_device
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 
 OF_THE_KIND = ("masses", "friction", "groups", "modes", "omega", "drift", "held", "lengths")
@@ -38,7 +39,8 @@ class InAtomicUnits:
     """
 
     def __init__(self, model: DeviceModel, *, periodic: bool) -> None:
-        self.device, self._model, self._periodic = model.device, model, periodic
+        self.device, self.recordable = model.device, model.recordable
+        self._model, self._periodic = model, periodic
 
     @property
     def place(self) -> tuple[int, ...]:
@@ -85,14 +87,16 @@ class DevicePropagator(Propagator):
     Parameters
     ----------
     student, teacher : Evaluator
-        As `Propagator` takes them, with models on a device.
+        As `Propagator` takes them; the student is on a device.
     """
 
     def __init__(self, student: Evaluator, teacher: Evaluator | None) -> None:
         super().__init__(student, teacher, natoms=student.natoms)
         self._evaluators = {FAST: student} | ({"teacher": teacher} if teacher else {})
+        models = on_device(student.potential, teacher.potential if teacher else None)
+        assert models is not None
         self._models: dict[str, DeviceModel] = {
-            name: InAtomicUnits(one.potential, periodic=one.periodic is not False)  # type: ignore[arg-type]
+            name: InAtomicUnits(models[name], periodic=one.periodic is not False)
             for name, one in self._evaluators.items()
         }
         self._steps: DeviceSteps | None = None

@@ -15,7 +15,7 @@ import numpy as np
 from mts_driver.drivers.evaluator import Results
 from mts_driver.drivers.propagator import Mine, Propagator, check_run
 from mts_driver.errors import RankFailed, UserError
-from mts_driver.potentials.backends import on_one_device
+from mts_driver.potentials.backends import is_on_device
 from mts_driver.potentials.ranks.exchange import Ranks, sum_over_ranks
 from mts_driver.potentials.ranks.potential import SharedPotential
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
@@ -181,8 +181,7 @@ class SharedPropagator(Propagator):
 
 def propagator_of(student: Evaluator, teacher: Evaluator | None) -> Propagator:
     """Return what takes the steps of a client: on all ranks or on the device, if models can."""
-    models = [one.potential for one in (student, teacher) if one is not None]
-    if on_one_device(models):
+    if is_on_device(student.potential):
         from mts_driver.drivers.device_propagator import DevicePropagator
 
         return DevicePropagator(student, teacher)

@@ -1,6 +1,5 @@
 """Which of two ways a model of ours is evaluated: by kernels for the CPU, or on a device."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +61,23 @@ def without_backend(spec: str) -> str:
     return "?".join([name, "&".join(kept)] if kept else [name])
 
 
-def on_one_device(models: Sequence[Any]) -> bool:
-    """Tell whether all are models of ours on one device, for `integrators.device.model`."""
+def is_on_device(model: Any) -> bool:
+    """Tell whether it is a model of ours on a device, an `integrators.device.model.DeviceModel`."""
     parts = ("device", "place", "update", "rebuild", "evaluate", "moved", "overflow", "make_room")
-    return all(hasattr(model, part) for model in models for part in parts) and (
-        len({model.device for model in models}) == 1
-    )
+    return all(hasattr(model, part) for part in parts)
+
+
+def on_device(student: Any, teacher: Any | None) -> dict[str, Any] | None:
+    """Return models by level for steps on the device of the student; None if it is on none.
+
+    A teacher of another kind or device is a `integrators.device.guest.Guest` there.
+    """
+    from integrators.device.guest import Guest
+    from integrators.splitting import FAST
+
+    if not is_on_device(student):
+        return None
+    if teacher is None:
+        return {FAST: student}
+    at_home = is_on_device(teacher) and teacher.device == student.device
+    return {"teacher": teacher if at_home else Guest(teacher, student.device), FAST: student}

@@ -36,15 +36,16 @@ MASSES = repartitioned_masses(WATERS, 4.0) * EV_FS2_A2_PER_AMU
 
 
 def models(where):
-    """Two students, since SO3LR takes a second a call here."""
+    """Two students, since SO3LR takes a second a call here; or only the second on a device."""
+    backends = ("cpu", "device") if where == "guest" else (where, where)
     return [
         load_potential(
-            f"student:{name}?backend={where}",
+            f"student:{name}?backend={backend}",
             NUMBERS,
             dtype="float64",
-            device=DEVICE if where == "device" else "cpu",
+            device=DEVICE if backend == "device" else "cpu",
         )
-        for name in ("general", "water")
+        for name, backend in zip(("general", "water"), backends, strict=True)
     ]
 
 
@@ -119,7 +120,22 @@ def test_a_step_waits_once_at_its_end():
     outer = outer_steps("device", distances=HELD, coloured=NOISE)
     walk(outer, 2, HELD)
     with NoWaiting():
-        outer._on_device._recorded()()
+        outer._on_device._recorded()[0]()
+
+
+@pytest.mark.parametrize("kind", ["white", "both"])
+def test_a_teacher_of_another_kind_is_asked_between_two_pieces(kind):
+    options = dict(KINDS[kind])
+    outer = outer_steps("guest", **options)
+    ours = walk(outer, 10, options.get("distances"))
+    expected = walk(outer_steps("cpu", **options), 10, options.get("distances"))
+    for one, other in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8)
+    pieces = outer._on_device._recorded()
+    assert len(pieces) == 2
+    for piece in pieces:
+        with NoWaiting():
+            piece()
 
 
 def test_numbers_may_be_sent_or_drawn_there():
@@ -276,10 +292,10 @@ def test_a_driver_takes_whole_and_inner_steps(case):
     arrays = request(beads, **beside)
     how = {"timestep": 160.0, "kT": 9.5e-4 * beads, "fixcom": True}
     found = []
-    for where in ("device", "cpu"):
+    for where in ("device", "guest", "cpu"):
         teacher, student = evaluators(where)
         propagator = propagator_of(student, teacher)
-        assert isinstance(propagator, DevicePropagator) == (where == "device")
+        assert isinstance(propagator, DevicePropagator) == (where != "cpu")
         outer = propagator.run(arrays, n=3, seeds=[1, 2, 3, 4], clip=0.1, **how)
         rows = len(beside.get("drift", ())) + bool("held" in beside)
         shape = (3, *((rows,) if "drift" in beside else ()), *arrays["q"].shape)
@@ -287,10 +303,12 @@ def test_a_driver_takes_whole_and_inner_steps(case):
         inner = propagator.propagate(arrays | {"noise": noise}, n=3, **how)
         found.append((outer, inner))
         assert student.stats.structures >= 15 * beads and teacher.stats.structures >= 4 * beads
-    for one, other in zip(*found, strict=True):
-        assert one.keys() == other.keys()
-        for name, array in one.items():
-            np.testing.assert_allclose(array, other[name], rtol=1e-6, atol=1e-7, err_msg=name)
+    *ours, expected = found
+    for parts in ours:
+        for one, other in zip(parts, expected, strict=True):
+            assert one.keys() == other.keys()
+            for name, array in one.items():
+                np.testing.assert_allclose(array, other[name], rtol=1e-6, atol=1e-7, err_msg=name)
 
 
 def test_an_isolated_molecule_in_a_driver():

@@ -1,18 +1,16 @@
 """A potential as the compiled loop asks it: arrays, counted, timed and checked."""
 
 import time
-from typing import cast
 
 import numpy as np
 import torch
 
 from integrators.compiled_loop import Found
 from integrators.device.model import DeviceModel
-from integrators.splitting import FAST
 from integrators.state import Potential
 from mts_driver.errors import UserError
 from mts_driver.potentials.arrays import ArrayPotential
-from mts_driver.potentials.backends import on_one_device
+from mts_driver.potentials.backends import on_device
 
 FURTHEST_A = 1e6
 """From the origin, of atoms that have not flown away."""
@@ -88,8 +86,6 @@ def models_on_device(
     teacher: TimedModel, student: TimedModel | None
 ) -> dict[str, DeviceModel] | None:
     """Return the models by level if they can take steps without the host."""
-    models = [model.potential for model in (teacher, student) if model is not None]
-    if not on_one_device(models):
-        return None
-    found = {FAST: models[0]} if student is None else {"teacher": models[0], FAST: models[1]}
-    return cast(dict[str, DeviceModel], found)
+    if student is None:
+        return on_device(teacher.potential, None)
+    return on_device(student.potential, teacher.potential)

@@ -39,6 +39,8 @@ class DeviceSO3LR:
         If so3krates-torch or Warp is not installed, or an element is not one of SO3LR's.
     """
 
+    recordable = True
+
     def __init__(
         self,
         numbers: Sequence[int],

@@ -37,6 +37,8 @@ class DeviceStudent:
         If an element is not one that the student was trained for, or Warp is not installed.
     """
 
+    recordable = True
+
     def __init__(
         self,
         model: StudentModel,

@@ -1,0 +1,60 @@
+"""Any potential beside models that stay on a device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from integrators.state import Evaluation, Potential
+
+
+class Guest:
+    """A potential that is asked as it is, with tensors on the device; a `DeviceModel`.
+
+    Its calls are no part of what is recorded, and may wait for the host: as a teacher it is asked
+    once an outer step, while the student's inner steps stay on the device.
+
+    Parameters
+    ----------
+    potential : Potential
+        It has lists of its own.
+    device : torch.device
+        Of the other models.
+    """
+
+    recordable = False
+
+    def __init__(self, potential: Potential, device: torch.device) -> None:
+        self.device, self._potential = device, potential
+        self._never = torch.zeros((), dtype=torch.bool, device=device)
+
+    @property
+    def place(self) -> tuple[int, ...]:
+        """Always the same: nothing of it is recorded."""
+        return ()
+
+    def update(self, x: Tensor, cells: Tensor) -> None:
+        """Leave the lists to the potential."""
+
+    def rebuild(self, x: Tensor) -> None:
+        """Leave the lists to the potential."""
+
+    def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
+        """Energies (P,), forces (P, N, 3) and virials (P, 3, 3), of one bead without its axis."""
+        alone = len(x) == 1  # where potentials are fastest
+        found = self._potential(*((x[0], cells[0]) if alone else (x, cells)))
+        return Evaluation(*(part[None] if alone else part for part in found))
+
+    def moved(self, x: Tensor) -> Tensor:
+        """Tell that no list of this package lacks pairs."""
+        return self._never
+
+    def overflow(self) -> Tensor:
+        """Tell that none is too short."""
+        return self._never
+
+    def reach_further(self) -> None:
+        """Do nothing."""
+
+    def make_room(self) -> None:
+        """Do nothing."""
