@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use"),
 ]
 UNIT = Path(__file__).parents[1] / "unit"
-AGAIN = ("neighbor_matrix", "device_student", "device_so3lr", "device_steps")
+AGAIN = ("noise", "neighbor_matrix", "device_student", "device_so3lr", "device_steps")
 
 
 @pytest.mark.parametrize("name", AGAIN)

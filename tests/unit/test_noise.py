@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from on_device import DEVICE
 from scipy import stats
 
 from integrators import noise as noise_module
@@ -24,7 +25,7 @@ KNOWN = [
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
 def test_known_answers(counter, key, expected):
     assert noise_module._compiled_philox(*counter, *key) == expected
-    words = (torch.tensor([word]) for word in (*counter, *key))
+    words = (torch.tensor([word], device=DEVICE) for word in (*counter, *key))
     assert tuple(int(word) for word in noise_module._philox(*words)) == expected
 
 
@@ -53,8 +54,8 @@ def test_seed_step_and_operation_tell_draws_apart():
 @pytest.mark.parametrize("size", [1, 2, 105])
 def test_a_device_draws_the_same(size):
     ops = [2, 6, 11]
-    words = torch.tensor(Counter(2**53 - 7, 2**33 + 1).words())
-    found = drawn_on_device(words, torch.tensor(ops), size)
+    words = torch.tensor(Counter(2**53 - 7, 2**33 + 1).words(), device=DEVICE)
+    found = drawn_on_device(words, torch.tensor(ops, device=DEVICE), size).cpu()
     like = torch.empty(size, dtype=torch.float64)
     expected = torch.stack([CounterNoise(2**53 - 7)(2**33 + 1, op, like) for op in ops])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
