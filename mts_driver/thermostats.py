@@ -13,7 +13,7 @@ BEYOND_FS = 6.0
 """Outer steps up to here need no more than white noise of 1/ps."""
 HIGH_FRICTION_PER_PS = 50.0
 """Of the high-pass noise on the fastest motion; see `mts resonance` for what it does."""
-CUTOFF_PER_CM = 1500.0
+CUTOFF_PER_CM = 1200.0
 """Where half of it acts: above all that diffusion and libration do."""
 
 

@@ -44,7 +44,7 @@ def test_the_friction_of_high_pass_noise_is_low_for_slow_motion():
     noise = high_pass(friction_per_ps=1.0, high_friction_per_ps=50.0, cutoff_per_cm=1500.0)
     per_cm = np.array([0.0, 50.0, 500.0, 1500.0, 3600.0])
     omega = 2 * np.pi * 2.99792458e-5 * per_cm
-    expected = 1.0 + 50.0 * per_cm**2 / (per_cm**2 + 1500.0**2)
+    expected = 1.0 + 50.0 * per_cm**4 / (per_cm**4 + 1500.0**4)
     np.testing.assert_allclose(1e3 * noise.friction(omega), expected, rtol=1e-9)
 
 

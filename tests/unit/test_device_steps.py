@@ -81,7 +81,7 @@ def start(masses=MASSES, held=None):
 
 def walk(outer, steps, held=None, masses=MASSES):
     x, p = start(masses, held)
-    extra = np.zeros((1, *x.shape)) if outer.coloured is not None else None
+    extra = np.zeros((NOISE.extra, *x.shape)) if outer.coloured is not None else None
     heat, seen = 0.0, []
     for step in range(steps):
         taken = outer.take(x, p, CELL, outer.draw(CounterNoise(3), step), extra)
@@ -278,7 +278,7 @@ BESIDE = {
         1,
         {
             "drift": np.array(NOISE.drift_matrix) * 0.02418884326,
-            "extra": np.zeros((1, 1, len(NUMBERS), 3)),
+            "extra": np.zeros((NOISE.extra, 1, len(NUMBERS), 3)),
             "held": HELD.pairs,
             "lengths": HELD.lengths / BOHR_A,
         },
