@@ -15,6 +15,8 @@ HIGH_FRICTION_PER_PS = 50.0
 """Of the high-pass noise on the fastest motion; see `mts resonance` for what it does."""
 CUTOFF_PER_CM = 1200.0
 """Where half of it acts: above all that diffusion and libration do."""
+HIGH_PASS_NAME = f"of second order, from {CUTOFF_PER_CM:g}/cm on"
+"""What tells it from that of other versions, whose runs do not go on with it."""
 
 
 def chosen(

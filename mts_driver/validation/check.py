@@ -15,7 +15,7 @@ from mts_driver.simulation.dynamics import DynamicsSettings, advance, friction_o
 from mts_driver.structures.files import fingerprint
 from mts_driver.structures.held_bonds import held_pairs
 from mts_driver.structures.masses import repartitioned_masses
-from mts_driver.thermostats import HIGH_FRICTION_PER_PS
+from mts_driver.thermostats import HIGH_FRICTION_PER_PS, HIGH_PASS_NAME
 from mts_driver.validation.check_observers import CheckRun
 from mts_driver.validation.check_start import averages_held, settled, thermal_start_of
 from mts_driver.validation.check_state import SAVE_EVERY_S, StateFile
@@ -130,7 +130,11 @@ def check(
     work.mkdir(parents=True, exist_ok=True)
     file = StateFile(
         work / STATE_FILE,
-        {**asdict(settings), "structure_sha256": fingerprint(atoms)},
+        {
+            **asdict(settings),
+            "structure_sha256": fingerprint(atoms),
+            **({"noise": HIGH_PASS_NAME} if settings.thermostat == "high-pass" else {}),
+        },
         every_s=save_every_s,
         force=force,
     )

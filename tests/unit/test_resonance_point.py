@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from integrators.constraints import Distances
+from mts_driver.thermostats import CUTOFF_PER_CM
 from mts_driver.units import BOLTZMANN_EV_K
 from mts_driver.validation.resonance.point import run_point
 from mts_driver.validation.resonance.points import Point
@@ -141,7 +142,7 @@ def test_vibrations_tell_what_friction_coloured_noise_would_have():
     point = replace(POINT, friction_per_ps=5.0, hydrogen_friction_per_ps=5.0)
     found = measure(molecules(), bonds(), point, replicas=2)
     # two thirds of the kinetic energy turn slowly, the last is the stretch at 2980/cm
-    stretch = 50 * 2980**2 / (2980**2 + 1500**2)
+    stretch = 50 * 2980**4 / (2980**4 + CUTOFF_PER_CM**4)
     assert found.high_pass_friction_H_per_ps == pytest.approx(5 + stretch / 3, rel=0.15)
 
 

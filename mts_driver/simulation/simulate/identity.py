@@ -8,7 +8,7 @@ from mts_driver.potentials.backends import file_and_options, without_backend
 from mts_driver.potentials.student.file import find_student
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
-from mts_driver.thermostats import HIGH_FRICTION_PER_PS
+from mts_driver.thermostats import HIGH_FRICTION_PER_PS, HIGH_PASS_NAME
 
 
 def identity_of(
@@ -26,6 +26,8 @@ def identity_of(
     for name in ("high_pass", "constrain_hydrogens", "rigid_water", "bond_lengths_A"):
         if value := getattr(settings, name):  # checkpoints of before these were there go on
             found[name] = value
+    if settings.high_pass:
+        found["thermostat"] = f"high-pass, {HIGH_PASS_NAME}"
     if settings.high_friction_per_ps != HIGH_FRICTION_PER_PS:
         found["high_friction_per_ps"] = settings.high_friction_per_ps
     found["atoms"] = start.fingerprint()

@@ -15,6 +15,7 @@ from mts_driver.simulation.equilibrate import MOST_FLEXIBLE_FS, equilibrate
 from mts_driver.structures.files import fingerprint
 from mts_driver.structures.held_bonds import distances, held_pairs
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.thermostats import HIGH_PASS_NAME
 from mts_driver.validation.drift import nve_respa_drift
 from mts_driver.validation.resonance.judge import faults, recommend
 from mts_driver.validation.resonance.point import run_point
@@ -46,7 +47,9 @@ def scan(
         If ``state_file`` belongs to other settings, masses cannot be repartitioned, or bonds cannot
         be held.
     """
-    state = ScanState.load(state_file, {**asdict(settings), "structure": fingerprint(atoms)})
+    noise = {"noise": HIGH_PASS_NAME} if settings.high_pass else {}
+    identity = {**asdict(settings), "structure": fingerprint(atoms), **noise}
+    state = ScanState.load(state_file, identity)
     points = list(settings.points())
     for mass in settings.hydrogen_mass_Da:
         repartitioned_masses(atoms, mass)  # finds what cannot be repartitioned before any work
