@@ -33,7 +33,7 @@ class Counter(NamedTuple):
 
     def words(self) -> list[int]:
         """Return seed and step as two words of 32 bits each, the low one first."""
-        return [part for n in self for part in (n & _WORD, n >> 32 & _WORD)]
+        return [part for n in map(int, self) for part in (n & _WORD, n >> 32 & _WORD)]
 
 
 @dataclass(frozen=True)

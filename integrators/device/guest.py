@@ -9,10 +9,10 @@ from integrators.state import Evaluation, Potential
 
 
 class Guest:
-    """A potential that is asked as it is, with tensors on the device; a `DeviceModel`.
+    """A potential that is asked as it is, through the host; a `DeviceModel`.
 
-    Its calls are no part of what is recorded, and may wait for the host: as a teacher it is asked
-    once an outer step, while the student's inner steps stay on the device.
+    Its calls are no part of what is recorded, and may wait: as a teacher it is asked once an outer
+    step, while the student's inner steps stay on the device.
 
     Parameters
     ----------
@@ -41,9 +41,12 @@ class Guest:
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Energies (P,), forces (P, N, 3) and virials (P, 3, 3), of one bead without its axis."""
-        alone = len(x) == 1  # where potentials are fastest
-        found = self._potential(*((x[0], cells[0]) if alone else (x, cells)))
-        return Evaluation(*(part[None] if alone else part for part in found))
+        # copies, since it may keep what it gets
+        given = [t.detach().to("cpu", copy=True) for t in (x, cells)]
+        alone = len(x) == 1  # without the axis of beads, where potentials are fastest
+        found = self._potential(*(t[0] if alone else t for t in given))
+        parts = [part.detach().to(self.device) for part in found]
+        return Evaluation(*(part[None] if alone else part for part in parts))
 
     def moved(self, x: Tensor) -> Tensor:
         """Tell that no list of this package lacks pairs."""

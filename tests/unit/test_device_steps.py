@@ -352,3 +352,28 @@ def test_simulate_goes_on_from_a_checkpoint_on_a_device(tmp_path):
     np.testing.assert_allclose(whole.atoms.positions, cpu.atoms.positions, atol=1e-8)
     assert whole.temperatures_K == pytest.approx(cpu.temperatures_K, rel=1e-7)
     assert whole.timings.teacher_calls == 8 and whole.timings.student_calls == 16
+
+
+def test_a_guest_gets_copies_and_is_not_asked_about_what_does_not_count():
+    class Keeps:
+        """Keeps what it gets, and returns an energy with its graph."""
+
+        def __init__(self, model):
+            self.model, self.seen = model, []
+
+        def __call__(self, positions, cell):
+            self.seen.append((positions, positions.clone()))
+            found = self.model(positions, cell)
+            return found._replace(energy=found.energy + 0.0 * torch.ones((), requires_grad=True))
+
+    outer = outer_steps("guest")
+    guest = outer._on_device._models["teacher"]
+    guest._potential = keeps = Keeps(guest._potential)
+    near = outer._on_device._models["fast"].near
+    near.skin_A = 0.02
+    x, *_ = walk(outer, 3)
+    expected, *_ = walk(outer_steps("cpu"), 3)
+    np.testing.assert_allclose(x, expected, atol=1e-9)
+    assert near.skin_A > 0.02  # steps were taken again, for which it was not asked
+    assert all(torch.equal(kept, was) for kept, was in keeps.seen)
+    assert len(keeps.seen) == 4  # at the start, and at the ends of three steps

@@ -89,9 +89,9 @@ def simulate(
     hydrogen_friction_per_ps : float, optional
         The same for hydrogens; high friction on them slows diffusion.
     thermostat : str
-        ``langevin``: white noise. ``high-pass``: coloured noise with 50/ps more friction on motion
-        above 1500 1/cm and none more on slow motion, for outer steps beyond 6 fs. ``auto``: the
-        second beyond 6 fs, unless something else is given that takes its place.
+        ``langevin``: white noise. ``high-pass``: coloured noise with up to 50/ps more friction on
+        motion above 1200 1/cm and hardly any more on slow motion, for outer steps beyond 6 fs.
+        ``auto``: the second beyond 6 fs, unless something else is given that takes its place.
     high_friction_per_ps : float, optional
         In the place of these 50/ps; 200 damps the stretches of heavy bonds of a solute as well.
     constrain_hydrogens, rigid_water : bool
