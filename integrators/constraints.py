@@ -31,6 +31,12 @@ MOST_ITERATIONS = 30
 """Newton's method needs four or five; more means that atoms are lost."""
 
 
+BONDS_LOST = (
+    "constrained bonds were not found again behind a drift: the step is too long for them, or the "
+    "trajectory blew up; shorten the step"
+)
+
+
 class BondsLost(ValueError):
     """Held distances are not found again behind a drift: the trajectory blew up."""
 
@@ -212,10 +218,7 @@ class Constraints:
             multipliers = multipliers - more
             pushes = torch.einsum("...kl,...l,...lx->...kx", shared, more, lead)
             now = now - pushes
-        raise BondsLost(
-            "constrained bonds were not found again behind a drift: the step is too long for "
-            "them, or the trajectory blew up; shorten the step"
-        )
+        raise BondsLost(BONDS_LOST)
 
     def missed(self, positions: Tensor) -> Tensor:
         """Tell whether positions (..., N, 3) are not on the manifold, as a bool on their device."""

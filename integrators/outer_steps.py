@@ -17,6 +17,7 @@ from integrators.compiled_loop import Evaluate, Found, Loop, Program
 from integrators.constraints import Constraints, Distances
 from integrators.device.model import DeviceModel
 from integrators.device.steps import DeviceSteps
+from integrators.device.walk import Walk
 from integrators.gle import ColouredNoise
 from integrators.levels import difference
 from integrators.noise import Counter, CounterNoise, Noise
@@ -138,7 +139,7 @@ class OuterSteps:
             self._distances = Distances(among_moving, distances.lengths)
         self._on_device: DeviceSteps | None = None
         if on_device is not None:
-            self._on_device = DeviceSteps(
+            walk = Walk(
                 on_device,
                 splitting,
                 masses=masses,
@@ -149,8 +150,9 @@ class OuterSteps:
                 clip=clip,
                 fixcom=fixcom,
                 coloured=coloured,
-                distances=None if self._distances is None else distances,
             )
+            held = None if self._distances is None else distances
+            self._on_device = DeviceSteps(walk, held)
 
     @property
     def on_device(self) -> bool:

@@ -8,31 +8,25 @@ step is taken again with a larger one, and never with a wrong force.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import torch
 
-from integrators.compiled_loop import Found, Ring, Taken
-from integrators.constraints import Constraints, Distances
+from integrators.compiled_loop import Found, Taken
+from integrators.constraints import BONDS_LOST, Constraints, Distances
 from integrators.device.fetched import StepLost, in_one_piece, require_finite
 from integrators.device.model import DeviceModel
 from integrators.device.recorded import Recorded
 from integrators.device.walk import Walk
-from integrators.gle import ColouredNoise
 from integrators.noise import Counter
-from integrators.splitting import FAST, Splitting
+from integrators.splitting import FAST
 
 TRIES = 10
 """Of a step whose lists were too small; they grow every time, and models may end that before."""
 
 FURTHEST = 1e6
 """From the origin, of atoms that have not flown away, in any unit of length."""
-BONDS_LOST = (
-    "constrained bonds were not found again behind a drift: the step is too long for them, or the "
-    "trajectory blew up; shorten the step"
-)
 
 
 class DeviceSteps:
@@ -40,62 +34,14 @@ class DeviceSteps:
 
     Parameters
     ----------
-    models : mapping of str to DeviceModel
-        ``fast``, and for splittings with a slow level ``teacher``; of one device.
-    splitting : Splitting
-        E.g. ``respa_baoab(6)``, or ``fast_part(6)``.
-    masses : ndarray, shape (N,)
-        Any consistent units; infinite for atoms that are held.
-    timestep : float
-        Of the splitting.
-    kT, friction : float, and ndarray of shape (P, N)
-        Of the thermostat on every normal mode; with P beads kT is P times that of the temperature.
-    groups : ndarray of bool, shape (G, N)
-        Atoms whose kinetic energy is reported together; held ones do not count.
-    clip : float, optional
-        Bound on the norm of teacher - student of an atom; None for no bound.
-    fixcom : bool
-        Whether the centre of mass is kept still, after every kick and every OU step.
-    ring : Ring, optional
-        For more than one bead.
-    coloured : ColouredNoise, optional
-        In the place of ``friction``.
+    walk : Walk
+        What moves them.
     distances : Distances, optional
         That are held, of one bead.
     """
 
-    def __init__(
-        self,
-        models: Mapping[str, DeviceModel],
-        splitting: Splitting,
-        *,
-        masses: np.ndarray,
-        timestep: float,
-        kT: float = 0.0,
-        friction: np.ndarray | None = None,
-        groups: np.ndarray,
-        clip: float | None = None,
-        fixcom: bool = False,
-        ring: Ring | None = None,
-        coloured: ColouredNoise | None = None,
-        distances: Distances | None = None,
-    ) -> None:
-        self._models, self._coloured = models, coloured
-        self._masses, self._distances = masses, distances
-        self._walk = Walk(
-            models,
-            splitting,
-            masses=masses,
-            timestep=timestep,
-            kT=kT,
-            friction=friction,
-            groups=groups,
-            clip=clip,
-            fixcom=fixcom,
-            ring=ring,
-            coloured=coloured,
-        )
-        self.device = self._walk.device
+    def __init__(self, walk: Walk, distances: Distances | None = None) -> None:
+        self._walk, self._distances = walk, distances
         self._runs = tuple[Recorded, ...]()
         self._places = tuple[tuple[int, ...], ...]()
         self._cell: np.ndarray | None = None
@@ -189,7 +135,7 @@ class DeviceSteps:
         if not self._runs or places != self._places:
             walk, self._places = self._walk, places
             self._runs = tuple(
-                Recorded(partial(walk.take, piece), self.device) for piece in walk.pieces
+                Recorded(partial(walk.take, piece), walk.device) for piece in walk.pieces
             )
         return self._runs
 
@@ -198,7 +144,7 @@ class DeviceSteps:
         if self._distances is None or not len(self._distances.pairs):
             return
         assert self._cell is not None
-        found = Constraints.of(self._distances, self._masses, positions[0], self._cell)
+        found = Constraints.of(self._distances, self._walk.masses, positions[0], self._cell)
         before = self._walk.constraints
         if before is None or not np.array_equal(before.images, found.images):
             self._walk.constraints, self._runs = found, ()
@@ -229,7 +175,7 @@ class DeviceSteps:
             for model in walk.distinct:
                 model.update(walk.x, walk.cells)
             known = self._guests_at is not None and np.array_equal(positions, self._guests_at)
-            for name, model in self._models.items():
+            for name, model in walk.models.items():
                 if model.recordable or not known:
                     self._evaluate(name, model)
             self._guests_at = positions.copy()
@@ -256,7 +202,7 @@ class DeviceSteps:
         """Bring all results to the host in one piece."""
         walk = self._walk
         p = walk.v * walk.m
-        names = [name for name in ("teacher", FAST) if name in self._models]
+        names = [name for name in ("teacher", FAST) if name in walk.models]
         found = [part for name in names for part in walk.known[name]]
         parts = [walk.flags, walk.lost, walk.heat, walk.x, p, walk.extra, walk.seen, *found]
         arrays = in_one_piece(parts)

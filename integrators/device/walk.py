@@ -49,7 +49,28 @@ class Piece(NamedTuple):
 class Walk:
     """Positions, velocities and forces on a device, and what moves them.
 
-    Parameters are those of `integrators.device.steps.DeviceSteps`.
+    Parameters
+    ----------
+    models : mapping of str to DeviceModel
+        ``fast``, and for splittings with a slow level ``teacher``; of one device.
+    splitting : Splitting
+        E.g. ``respa_baoab(6)``, or ``fast_part(6)``.
+    masses : ndarray, shape (N,)
+        Any consistent units; infinite for atoms that are held.
+    timestep : float
+        Of the splitting.
+    kT, friction : float, and ndarray of shape (P, N)
+        Of the thermostat on every normal mode; with P beads kT is P times that of the temperature.
+    groups : ndarray of bool, shape (G, N)
+        Atoms whose kinetic energy is reported together; held ones do not count.
+    clip : float, optional
+        Bound on the norm of teacher - student of an atom; None for no bound.
+    fixcom : bool
+        Whether the centre of mass is kept still, after every kick and every OU step.
+    ring : Ring, optional
+        For more than one bead.
+    coloured : ColouredNoise, optional
+        In the place of ``friction``.
 
     Attributes
     ----------
@@ -74,19 +95,19 @@ class Walk:
         *,
         masses: np.ndarray,
         timestep: float,
-        kT: float,
-        friction: np.ndarray | None,
+        kT: float = 0.0,
+        friction: np.ndarray | None = None,
         groups: np.ndarray,
-        clip: float | None,
-        fixcom: bool,
-        ring: Ring | None,
-        coloured: ColouredNoise | None,
+        clip: float | None = None,
+        fixcom: bool = False,
+        ring: Ring | None = None,
+        coloured: ColouredNoise | None = None,
     ) -> None:
-        self._models, self._splitting, self._dt = models, tuple(splitting), timestep
+        self.models, self._splitting, self._dt = models, tuple(splitting), timestep
         self._kT, self._clip, self._fixcom, self._coloured = kT, clip, fixcom, coloured
         self.device = models[FAST].device
         moves = np.isfinite(masses)
-        self._masses = self.tensor(masses)
+        self.masses, self._masses = masses, self.tensor(masses)
         self.m = self.tensor(np.where(moves, masses, 0.0))[:, None]
         self.inverse = self.tensor(np.where(moves, 1.0 / masses, 0.0))[:, None]
         self._groups = self.tensor((groups & moves).astype(float))
@@ -127,7 +148,7 @@ class Walk:
                 fresh = frozenset()
             elif isinstance(op, Kick):
                 needed = _needed(op)
-                guests = [n for n in needed if n not in fresh and not self._models[n].recordable]
+                guests = [n for n in needed if n not in fresh and not self.models[n].recordable]
                 if guests:
                     found.append(Piece(first, k, asks, begin))
                     first, asks, begin = k, tuple(guests), fresh.union(guests)
@@ -162,7 +183,7 @@ class Walk:
     def ask(self, piece: Piece) -> None:
         """Ask the guests whose forces the piece needs."""
         for name in piece.asks:
-            self.keep(name, self._models[name].evaluate(self.x, self.cells))
+            self.keep(name, self.models[name].evaluate(self.x, self.cells))
 
     def take(self, piece: Piece) -> None:
         """Walk a piece, from the arrays back to them; waits for nothing."""
@@ -203,7 +224,7 @@ class Walk:
         self.extra.copy_(extra)
 
     def _look(self, name: str, beads: Tensor) -> None:
-        model = self._models[name]
+        model = self.models[name]
         self.keep(name, model.evaluate(beads, self.cells))
         flags = torch.stack((model.moved(beads), model.overflow()))
         self.flags[self.distinct.index(model)].logical_or_(flags)

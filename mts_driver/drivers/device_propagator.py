@@ -13,6 +13,7 @@ from integrators.constraints import Distances
 from integrators.device.fetched import StepLost
 from integrators.device.model import DeviceModel
 from integrators.device.steps import DeviceSteps
+from integrators.device.walk import Walk
 from integrators.noise import Counter
 from integrators.splitting import FAST, Splitting, fast_part, respa_baoab
 from integrators.state import Evaluation
@@ -185,7 +186,7 @@ class DevicePropagator(Propagator):
             coloured, _, _ = beside(arrays)  # refuses what cannot be
             held = np.asarray(arrays.get("held", np.zeros(0)))
             several = len(arrays["q"]) > 1
-            self._steps = DeviceSteps(
+            walk = Walk(
                 models,
                 splitting,
                 masses=np.array(arrays["masses"]),
@@ -199,9 +200,10 @@ class DevicePropagator(Propagator):
                 if several
                 else None,
                 coloured=coloured,
-                distances=Distances(held.astype(np.int64), np.array(arrays["lengths"]))
-                if held.size
-                else None,
             )
+            distances = None
+            if held.size:
+                distances = Distances(held.astype(np.int64), np.array(arrays["lengths"]))
+            self._steps = DeviceSteps(walk, distances)
             self._kind = kind
         return self._steps

@@ -149,7 +149,7 @@ def test_numbers_may_be_sent_or_drawn_there():
 def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():
     """With a thin skin atoms leave it within a step."""
     outer = outer_steps("device")
-    near = [model.near for model in outer._on_device._models.values()]
+    near = [model.near for model in outer._on_device._walk.models.values()]
     for one in near:
         one.skin_A = 0.02
     x, *_ = walk(outer, 5)
@@ -169,13 +169,13 @@ def test_models_may_have_other_users_between_steps():
         lambda model: model(torch.tensor(1.03 * x), torch.tensor(1.03 * CELL)),
         lambda model: model(torch.tensor(np.stack([x, x])), torch.tensor(CELL)),
     ):
-        for model in outer._on_device._models.values():
+        for model in outer._on_device._walk.models.values():
             use(model)
         again = outer.take(first.positions, first.momenta, CELL, noise)
         np.testing.assert_allclose(again.positions, second.positions, atol=1e-10)
         np.testing.assert_allclose(again.teacher[1], second.teacher[1], atol=1e-10)
         outer._on_device._at = first.positions[None].copy()  # as if it were just there
-        for model in outer._on_device._models.values():
+        for model in outer._on_device._walk.models.values():
             use(model)
         again = outer.take(first.positions, first.momenta, CELL, noise)
         np.testing.assert_allclose(again.teacher[1], second.teacher[1], atol=1e-10)
@@ -186,7 +186,7 @@ def test_a_step_that_fails_leaves_nothing_for_the_next():
     x, p = start(held=HELD)
     noise = outer.draw(CounterNoise(3), 0)
     expected = outer.take(x, p, CELL, noise)
-    for model in outer._on_device._models.values():
+    for model in outer._on_device._walk.models.values():
         model.near.skin_A = 4.0
     with pytest.raises((StepLost, UserError)):
         outer.take(x, 300.0 * p, CELL, noise)
@@ -199,7 +199,7 @@ def test_rows_that_are_too_short_get_longer_and_skins_stay():
     x, p = start()
     noise = outer.draw(CounterNoise(3), 0)
     expected = outer.take(x, p, CELL, noise)
-    models = outer._on_device._models.values()
+    models = outer._on_device._walk.models.values()
     for _ in range(4):
         for model in models:
             near = model.near
@@ -218,7 +218,7 @@ def test_numbers_that_are_not_finite_are_not_handed_on():
     x, p = start()
     noise = outer.draw(CounterNoise(3), 0)
     outer.take(x, p, CELL, noise)
-    teacher = outer._on_device._models["teacher"]
+    teacher = outer._on_device._walk.models["teacher"]
     sound = teacher.evaluate
     teacher.evaluate = lambda *a: sound(*a)._replace(
         forces=torch.full_like(sound(*a).forces, torch.nan)
@@ -232,7 +232,7 @@ def test_atoms_that_fly_away_are_no_reason_for_lists_without_end():
     x, p = start()
     with pytest.raises(UserError, match="more than 2 Å in one outer step"):
         outer.take(x, 300.0 * p, CELL, outer.draw(CounterNoise(3), 0))
-    assert all(model.near.skin_A <= 4.0 for model in outer._on_device._models.values())
+    assert all(model.near.skin_A <= 4.0 for model in outer._on_device._walk.models.values())
 
 
 def test_what_blows_up_says_so():
@@ -367,9 +367,9 @@ def test_a_guest_gets_copies_and_is_not_asked_about_what_does_not_count():
             return found._replace(energy=found.energy + 0.0 * torch.ones((), requires_grad=True))
 
     outer = outer_steps("guest")
-    guest = outer._on_device._models["teacher"]
+    guest = outer._on_device._walk.models["teacher"]
     guest._potential = keeps = Keeps(guest._potential)
-    near = outer._on_device._models["fast"].near
+    near = outer._on_device._walk.models["fast"].near
     near.skin_A = 0.02
     x, *_ = walk(outer, 3)
     expected, *_ = walk(outer_steps("cpu"), 3)
