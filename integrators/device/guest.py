@@ -39,6 +39,10 @@ class Guest:
     def rebuild(self, x: Tensor) -> None:
         """Leave the lists to the potential."""
 
+    def forces(self, x: Tensor, cells: Tensor) -> Tensor:
+        """Forces (P, N, 3)."""
+        return self.evaluate(x, cells).forces
+
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Energies (P,), forces (P, N, 3) and virials (P, 3, 3), of one bead without its axis."""
         # copies, since it may keep what it gets
@@ -48,7 +52,7 @@ class Guest:
         parts = [part.detach().to(self.device) for part in found]
         return Evaluation(*(part[None] if alone else part for part in parts))
 
-    def moved(self, x: Tensor) -> Tensor:
+    def left(self) -> Tensor:
         """Tell that no list of this package lacks pairs."""
         return self._never
 

@@ -30,12 +30,19 @@ class DeviceModel(Protocol):
         """Make the lists anew in the same cells and places; waits for nothing."""
         ...
 
+    def forces(self, x: Tensor, cells: Tensor) -> Tensor:
+        """Forces (P, N, 3) at positions (P, N, 3)."""
+        ...
+
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Energies (P,), forces (P, N, 3) and virials (P, 3, 3) at positions (P, N, 3)."""
         ...
 
-    def moved(self, x: Tensor) -> Tensor:
-        """Tell, as a bool on the device, whether lists may lack pairs at these positions."""
+    def left(self) -> Tensor:
+        """Tell, as a bool on the device, whether lists may have lacked pairs since they were made.
+
+        At positions where the model was asked.
+        """
         ...
 
     def overflow(self) -> Tensor:

@@ -92,8 +92,6 @@ class DeviceSteps:
         for _ in range(TRIES):
             self._fill(positions, momenta, noise, extra)
             self._at = None  # until the step has come to a good end
-            for model in walk.distinct:
-                model.rebuild(walk.x)
             for piece, run in zip(walk.pieces, self._recorded(), strict=True):
                 if piece.asks:
                     if not self._counts():
@@ -145,9 +143,7 @@ class DeviceSteps:
             return
         assert self._cell is not None
         found = Constraints.of(self._distances, self._walk.masses, positions[0], self._cell)
-        before = self._walk.constraints
-        if before is None or not np.array_equal(before.images, found.images):
-            self._walk.constraints, self._runs = found, ()
+        self._walk.hold(found)
 
     def _grow(self, flags: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
         """Make room for the neighbours at both ends of a step, or for longer ways."""

@@ -17,14 +17,12 @@ from torch import Tensor
 from integrators.compiled_loop import Ring
 from integrators.constraints import Constraints
 from integrators.device.model import DeviceModel
+from integrators.device.moves import Moves
 from integrators.device.numbers import RandomNumbers
 from integrators.gle import ColouredNoise
 from integrators.levels import difference
 from integrators.splitting import FAST, OU, Drift, Kick, Splitting
 from integrators.state import Evaluation
-
-ROUNDS = 8
-"""Of Newton's method for bonds that are held, which needs four or five."""
 
 
 class Piece(NamedTuple):
@@ -77,13 +75,11 @@ class Walk:
     x, v, extra : Tensor, shapes (P, N, 3), (P, N, 3), (k, P, N, 3)
         State at both ends of a step.
     known : dict of str to Evaluation
-        Of every model, where it was last asked.
+        Of every model, where it was last asked; of the forces alone on the way.
     heat, seen, flags, lost : Tensor
         Of a step: the energy that the thermostat has brought in; Σ m v² of every group (n, G);
         whether atoms have left a model's lists and whether these were too short (M, 2); whether
         distances that are held were not found again.
-    constraints : Constraints or None
-        In the images of this start.
     pieces : tuple of Piece
         The splitting.
     """
@@ -107,18 +103,19 @@ class Walk:
         self._kT, self._clip, self._fixcom, self._coloured = kT, clip, fixcom, coloured
         self.device = models[FAST].device
         moves = np.isfinite(masses)
-        self.masses, self._masses = masses, self.tensor(masses)
+        self.masses = masses
         self.m = self.tensor(np.where(moves, masses, 0.0))[:, None]
         self.inverse = self.tensor(np.where(moves, 1.0 / masses, 0.0))[:, None]
         self._groups = self.tensor((groups & moves).astype(float))
         self._matrix = None if ring is None else self.tensor(ring.matrix)
-        self._omega = self.tensor(np.ones(1) if ring is None else ring.frequencies)
+        self._omega = self.tensor(np.zeros(1) if ring is None else ring.frequencies)
         self._friction = None if friction is None or coloured else self.tensor(friction)
         self.numbers = RandomNumbers(self._splitting, self.device)
         self._weights = self._thermostat_weights()
-        self.constraints: Constraints | None = None
         self.distinct = list({id(model): model for model in models.values()}.values())
         self.pieces = tuple(self._cut())
+        drifts = [k for k, op in enumerate(self._splitting) if isinstance(op, Drift)]
+        self._last_drift = max(drifts, default=-1)
 
     def tensor(self, values: np.ndarray) -> Tensor:
         """Return values in float64 on the device."""
@@ -136,8 +133,9 @@ class Walk:
             decay, spread = (self.tensor(a.copy()) for a in self._coloured.propagator(dt))
             return decay, self._kT**0.5 * spread
         friction = torch.zeros(1, 1) if self._friction is None else self._friction
-        rate = friction.to(self.m)[..., None] * dt
-        return torch.exp(-rate), torch.sqrt(-torch.expm1(-2.0 * rate) * self._kT * self.inverse)
+        rate = friction.to(self.m) * dt
+        width = torch.sqrt(-torch.expm1(-2.0 * rate) * self._kT * self.inverse[:, 0])
+        return torch.exp(-rate), width
 
     def _cut(self) -> list[Piece]:
         """Return the pieces, from where forces of all models are known."""
@@ -165,10 +163,31 @@ class Walk:
         self.extra = self.tensor(np.zeros((size, *shape)))
         self.numbers.allocate((*rows, *shape))
         self.known = {name: self._nothing(shape) for name in ("teacher", FAST)}
+        self._force = self.tensor(np.zeros(shape))
+        self._q, self._u = self.x, self.v
+        if self._matrix is not None:  # of normal modes
+            self._q, self._u = torch.zeros_like(self.x), torch.zeros_like(self.v)
+        self._moves = Moves(
+            *(self._q, self._u, self.extra),
+            masses=self.m[:, 0],
+            inverse=self.inverse[:, 0],
+            frequencies=self._omega,
+            numbers=self.numbers,
+            weights=self._weights,
+            kT=self._kT,
+        )
         self.heat = self.tensor(np.zeros(()))
         self.seen = self.tensor(np.zeros((len(self.numbers), len(self._groups))))
         self.flags = torch.zeros(len(self.distinct), 2, dtype=torch.bool, device=self.device)
-        self.lost = torch.zeros((), dtype=torch.bool, device=self.device)
+
+    @property
+    def lost(self) -> Tensor:
+        """Above zero where distances that are held were not found again."""
+        return self._moves.lost
+
+    def hold(self, constraints: Constraints) -> None:
+        """Have distances held, in the images of this start."""
+        self._moves.hold(constraints)
 
     def _nothing(self, shape: tuple[int, ...]) -> Evaluation:
         beads = shape[0]
@@ -188,105 +207,70 @@ class Walk:
     def take(self, piece: Piece) -> None:
         """Walk a piece, from the arrays back to them; waits for nothing."""
         if piece.first == 0:
-            self.heat.zero_()
-            self.flags.zero_()
-            self.lost.zero_()
-            self.numbers.draw()
-        matrix = self._matrix
-        q, v = (a if matrix is None else _turned(matrix, a) for a in (self.x, self.v))
-        fresh, extra = set(piece.fresh), self.extra
+            self._begin()
+        fresh, moves = set(piece.fresh), self._moves
         draw = sum(isinstance(op, OU) for op in self._splitting[: piece.first])
-        for op in self._splitting[piece.first : piece.end]:
+        for k in range(piece.first, piece.end):
+            op = self._splitting[k]
             match op:
                 case Kick(level=level, weight=weight):
-                    beads = q if matrix is None else _turned(matrix.T, q)
-                    for name in _needed(op):
-                        if name not in fresh:
-                            self._look(name, beads)
-                            fresh.add(name)
-                    force = self._force(level)
-                    force = force if matrix is None else _turned(matrix, force)
-                    v = v + float(weight) * self._dt * self.inverse * force
-                    v = self._tangent(q, v)
+                    for name in (n for n in _needed(op) if n not in fresh):
+                        self._look(name, last=k > self._last_drift)
+                        fresh.add(name)
+                    self._kick(level, float(weight) * self._dt)
                 case Drift(weight=weight):
-                    q, v = self._drift(q, v, float(weight) * self._dt)
+                    moves.drift(float(weight) * self._dt)
                     fresh = set()
                 case OU():
-                    v, extra = self._thermostat(q, v, extra, self.numbers[draw])
+                    (moves.coloured if self._coloured else moves.white)(draw)
             if self._fixcom and not isinstance(op, Drift):
-                v = self._stop(v)
+                moves.stop()
             if isinstance(op, OU):
-                twice = (self.m * v.square()).sum((0, 2))
-                self.seen[draw].copy_(self._groups @ twice)
+                moves.measure(draw)
                 draw += 1
-        for mine, new in ((self.x, q), (self.v, v)):
-            mine.copy_(new if matrix is None else _turned(matrix.T, new))
-        self.extra.copy_(extra)
+        self._end(piece)
 
-    def _look(self, name: str, beads: Tensor) -> None:
+    def _begin(self) -> None:
+        self._moves.begin()
+        for model in self.distinct:
+            model.rebuild(self.x)
+        self.numbers.draw()
+        if self._matrix is not None:
+            _turn(self._matrix, self.x, self._q)
+            _turn(self._matrix, self.v, self._u)
+
+    def _end(self, piece: Piece) -> None:
+        if self._matrix is not None:
+            _turn(self._matrix.T, self._q, self.x)
+            _turn(self._matrix.T, self._u, self.v)
+        for flags, model in zip(self.flags, self.distinct, strict=True):
+            flags.copy_(torch.stack((model.left(), model.overflow())))
+        if piece.end == len(self._splitting):
+            self.heat.copy_(self._moves.heat())
+            torch.mm(self._moves.twice_kinetic(), self._groups.T, out=self.seen)
+
+    def _look(self, name: str, *, last: bool) -> None:
+        """Ask a model; for more than forces where the step ends."""
+        if self._matrix is not None:
+            _turn(self._matrix.T, self._q, self.x)
         model = self.models[name]
-        self.keep(name, model.evaluate(beads, self.cells))
-        flags = torch.stack((model.moved(beads), model.overflow()))
-        self.flags[self.distinct.index(model)].logical_or_(flags)
+        if last:
+            self.keep(name, model.evaluate(self.x, self.cells))
+        else:
+            self.known[name].forces.copy_(model.forces(self.x, self.cells))
 
-    def _force(self, level: str) -> Tensor:
-        if level == FAST:
-            return self.known[FAST].forces
-        slow, _ = difference(self.known["teacher"], self.known[FAST], clip=self._clip)
-        return slow.forces
-
-    def _drift(self, q: Tensor, v: Tensor, dt: float) -> tuple[Tensor, Tensor]:
-        if self.constraints is not None:
-            q, v = self.constraints.drift(q, v, self._masses, dt, rounds=ROUNDS)
-            self.lost.logical_or_(self.constraints.missed(q))
-            return q, v
-        if self._matrix is None:
-            return q + dt * v, v
-        w = self._omega[1:, None, None]
-        c, s = torch.cos(w * dt), torch.sin(w * dt)
-        x, u = q[1:], v[1:]
-        free = q[:1] + dt * v[:1]
-        return torch.cat((free, c * x + s / w * u)), torch.cat((v[:1], c * u - s * w * x))
-
-    def _thermostat(
-        self, q: Tensor, v: Tensor, extra: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        held = self.constraints
-        if self._coloured is None:
-            decay, width = self._weights
-            after = decay * v + width * noise
-            self.heat.add_(self._energy(after) - self._energy(v))
-            return self._tangent(q, after, thermostat=True), extra
-        decay, spread = self._weights
-        if held is not None:
-            thermal = torch.sqrt(self._kT * self.inverse) * noise[-1]
-            across = held.across(q, thermal, self._masses)
-            self.heat.add_(self._energy(across))
-            v, noise = v + across, noise[:-1]
-        both = torch.cat(((self.m.sqrt() * v)[None], extra))
-        found = torch.tensordot(decay, both, 1) + torch.tensordot(spread, noise, 1)
-        after = self.inverse.sqrt() * found[0]
-        self.heat.add_(self._energy(after) - self._energy(v))
-        return self._tangent(q, after, thermostat=True), found[1:]
-
-    def _tangent(self, q: Tensor, v: Tensor, *, thermostat: bool = False) -> Tensor:
-        """Project velocities; behind a thermostat what goes is heat."""
-        if self.constraints is None:
-            return v
-        after = self.constraints.tangent(q, v, self._masses)
-        if thermostat:
-            self.heat.add_(self._energy(after) - self._energy(v))
-        return after
-
-    def _stop(self, v: Tensor) -> Tensor:
-        """Stop the centre of mass; the energy that it had leaves as heat."""
-        total = self.m.sum()
-        center = (self.m * v[:1]).sum(1, keepdim=True) / total
-        self.heat.sub_(0.5 * total * center.square().sum())
-        return torch.cat((v[:1] - center, v[1:]))
-
-    def _energy(self, v: Tensor) -> Tensor:
-        return 0.5 * (self.m * v.square()).sum()
+    def _kick(self, level: str, time: float) -> None:
+        force = self.known[FAST].forces
+        if level != FAST:
+            slow, _ = difference(self.known["teacher"], self.known[FAST], clip=self._clip)
+            force = slow.forces
+        if self._matrix is not None:
+            _turn(self._matrix, force, self._force)
+            force = self._force
+        elif level != FAST:
+            self._force.copy_(force)
+            force = self._force
+        self._moves.kick(force, time)
 
 
 def _needed(kick: Kick) -> tuple[str, ...]:
@@ -294,6 +278,6 @@ def _needed(kick: Kick) -> tuple[str, ...]:
     return (FAST,) if kick.level == FAST else (FAST, "teacher")
 
 
-def _turned(matrix: Tensor, beads: Tensor) -> Tensor:
+def _turn(matrix: Tensor, beads: Tensor, out: Tensor) -> None:
     """Beads (P, N, 3) to modes, or back with the transposed matrix."""
-    return (matrix @ beads.flatten(1)).view(beads.shape)
+    torch.mm(matrix, beads.flatten(1), out=out.flatten(1))

@@ -56,9 +56,9 @@ class InAtomicUnits:
         """See `DeviceModel.rebuild`."""
         self._model.rebuild(x * BOHR_A)
 
-    def moved(self, x: Tensor) -> Tensor:
-        """See `DeviceModel.moved`."""
-        return self._model.moved(x * BOHR_A)
+    def left(self) -> Tensor:
+        """See `DeviceModel.left`."""
+        return self._model.left()
 
     def overflow(self) -> Tensor:
         """See `DeviceModel.overflow`."""
@@ -71,6 +71,10 @@ class InAtomicUnits:
     def make_room(self) -> None:
         """See `DeviceModel.make_room`."""
         self._model.make_room()
+
+    def forces(self, x: Tensor, cells: Tensor) -> Tensor:
+        """See `DeviceModel.forces`."""
+        return self._model.forces(x * BOHR_A, self._cells(cells)) / HARTREE_PER_BOHR_EV_A
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """See `DeviceModel.evaluate`."""

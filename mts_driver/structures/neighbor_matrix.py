@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from integrators.device.launches import on_torch_stream
 from mts_driver.errors import UserError
 
 ROUND = 8
@@ -49,6 +50,10 @@ class NeighborMatrix:
         How many there are; more than K where rows are too short.
     images : int32 Tensor, shape (R·N, K, 3)
         In which cell the neighbour is: x_j + image · cell − x_i is the vector to it.
+    reference : Tensor, shape (R, N, 3)
+        Where atoms were when the list was made.
+    left : int32 Tensor, shape (1,)
+        Above zero once somebody has found atoms at positions for which pairs may be missing.
     generation : int
         Changes when these are at another place.
     builds : int
@@ -74,7 +79,8 @@ class NeighborMatrix:
         self._longest = 1
         self.neighbors, self.count, self.images = torch.zeros(3, 0, 0, dtype=torch.int32)
         self._state: Any = None
-        self._reference, self._cells = torch.zeros(0), torch.zeros(0)
+        self.reference, self._cells = torch.zeros(0), torch.zeros(0)
+        self.left = torch.zeros(1, dtype=torch.int32)
 
     def update(self, positions: Tensor, cells: Tensor) -> None:
         """Make the list anew if it does not have all pairs any more; waits for the device.
@@ -87,7 +93,7 @@ class NeighborMatrix:
             Rows are lattice vectors, Å; all zeros for isolated systems.
         """
         same = self._cells.shape == cells.shape and torch.equal(self._cells, cells)
-        if not same or self._reference.shape != positions.shape:
+        if not same or self.reference.shape != positions.shape:
             self._prepare(positions, cells)
         elif bool(self.moved(positions)):
             _require_finite(positions)
@@ -100,7 +106,8 @@ class NeighborMatrix:
         from nvalchemiops.torch.neighbors import neighbor_list
 
         reach, flat = self.cutoff_A + self.skin_A, positions.reshape(-1, 3)
-        found = neighbor_list(flat, reach, **self._where, **self._batch, state=self._state)
+        with on_torch_stream(flat.device):
+            found = neighbor_list(flat, reach, **self._where, **self._batch, state=self._state)
         neighbors, count = found[:2]
         self.count.copy_(count)
         if len(found) > 2:
@@ -115,7 +122,8 @@ class NeighborMatrix:
         else:
             key = torch.where(self._columns < self.count[:, None], neighbors.long(), _LAST)
             torch.gather(neighbors, 1, key.argsort(-1), out=self.neighbors)
-        self._reference.copy_(positions)
+        self.reference.copy_(positions)
+        self.left.zero_()
         self.builds += 1
 
     def vectors(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,13 +152,17 @@ class NeighborMatrix:
 
     def make_room(self) -> None:
         """Have rows that are long enough from the next `update` on; they never get shorter."""
-        self._reference = torch.zeros(0)
+        self.reference = torch.zeros(0)
 
     def moved(self, positions: Tensor) -> Tensor:
         """Tell whether pairs may be missing, as a bool on the device."""
-        squares = (positions - self._reference).square().sum(-1)
+        squares = (positions - self.reference).square().sum(-1)
         # written so that a NaN counts
         return ~(4.0 * squares.amax() < self.skin_A**2)
+
+    def look(self, positions: Tensor) -> None:
+        """Have `left` say so if pairs may be missing here; waits for nothing."""
+        self.left.logical_or_(self.moved(positions))
 
     def overflow(self) -> Tensor:
         """Tell whether a row was too short for all neighbours, as a bool on the device."""
@@ -180,7 +192,8 @@ class NeighborMatrix:
         self.count = torch.zeros(len(flat), dtype=torch.int32, device=device)
         self.images = torch.zeros(*shape, 3, dtype=torch.int32, device=device)
         self._columns = torch.arange(length, device=device)
-        self._reference = torch.empty_like(positions)
+        self.reference = torch.empty_like(positions)
+        self.left = torch.zeros(1, dtype=torch.int32, device=device)
         self.generation += 1
         self.build(positions)
 

@@ -20,7 +20,7 @@ from mts_driver.potentials.so3lr.longrange import (
     VDW,
     LongRange,
 )
-from mts_driver.potentials.warp import Launches, shared, warp
+from integrators.device.launches import Launches, shared, warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
 THREADS = 16

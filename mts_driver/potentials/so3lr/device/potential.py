@@ -99,9 +99,9 @@ class DeviceSO3LR:
         for near in (self.near, self.far):
             near.build(x)
 
-    def moved(self, x: Tensor) -> Tensor:
-        """Tell whether lists may lack pairs at positions, as a bool on the device."""
-        return self.near.moved(x) | self.far.moved(x)
+    def left(self) -> Tensor:
+        """Tell whether lists may have lacked pairs since they were made, as a bool there."""
+        return (self.near.left[0] | self.far.left[0]) > 0
 
     def overflow(self) -> Tensor:
         """Tell whether the last lists and evaluation lacked room, as a bool on the device."""
@@ -120,6 +120,10 @@ class DeviceSO3LR:
             near.make_room()
         self._pairs = None
 
+    def forces(self, x: Tensor, cells: Tensor) -> Tensor:
+        """Forces (R, N, 3)."""
+        return self.evaluate(x, cells).forces
+
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Evaluate with the lists as they are; waits for nothing.
 
@@ -129,6 +133,8 @@ class DeviceSO3LR:
             On the device, Å.
         """
         assert self._pairs is not None and self._long_range is not None
+        for near in (self.near, self.far):
+            near.look(x)
         far = self._long_range
         far.positions.copy_(x.flatten(0, 1))
         far.cells.copy_(cells)

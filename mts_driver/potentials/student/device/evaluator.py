@@ -17,7 +17,7 @@ from mts_driver.potentials.student.device.networks import (
 )
 from mts_driver.potentials.student.device.sums import sum_kernels
 from mts_driver.potentials.student.model import INPUT_BOUND, MESSAGE_BOUND, StudentModel
-from mts_driver.potentials.warp import Launches, shared, warp
+from integrators.device.launches import Launches, shared, warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
 
@@ -81,7 +81,8 @@ class DeviceKernels:
         add(
             *(sums.pairs, (atoms, length), shared(self.positions, wp.vec3d)),
             *(shared(self.cells, wp.mat33d), atoms // replicas, near.neighbors, near.count),
-            *(shared(near.images, wp.vec3i), config.cutoff_A, START_A, per_A, table.shape[1]),
+            *(shared(near.images, wp.vec3i), shared(near.reference.flatten(0, 1), wp.vec3d)),
+            *(near.skin_A, near.left, config.cutoff_A, START_A, per_A, table.shape[1]),
             *(unit, at, place),
         )
         of_pairs = (near.neighbors, near.count, unit, at, place, kind, kinds)

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, NamedTuple
 
-from mts_driver.potentials.warp import warp
+from integrators.device.launches import warp
 
 PLAIN, ACTIVATE, SLOPE = 0, 1, 2
 """How a layer ends: as it is, with x·σ(x) beside it, or times the derivative of that."""

@@ -84,9 +84,9 @@ class DeviceStudent:
         """Make the list anew in the same cells; waits for nothing."""
         self.near.build(x)
 
-    def moved(self, x: Tensor) -> Tensor:
-        """Tell whether the list may lack pairs at positions, as a bool on the device."""
-        return self.near.moved(x)
+    def left(self) -> Tensor:
+        """Tell whether the list may have lacked pairs since it was made, on the device."""
+        return self.near.left[0] > 0
 
     def overflow(self) -> Tensor:
         """Tell whether rows were too short, as a bool on the device."""
@@ -100,6 +100,15 @@ class DeviceStudent:
         """Have rows that are long enough from the next `update` on."""
         self.near.make_room()
 
+    def forces(self, x: Tensor, cells: Tensor) -> Tensor:
+        """Forces (R, N, 3) alone, as `evaluate` has them."""
+        kernels = self._kernels_now(len(x))
+        kernels.positions.copy_(x.flatten(0, 1))
+        kernels.cells.copy_(cells)
+        kernels.run()
+        forces = kernels.forces.view(x.shape)
+        return forces if self.has_virial else forces - forces.mean(1, keepdim=True)
+
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Evaluate with the list as it is; waits for nothing once it has been called.
 
@@ -108,14 +117,8 @@ class DeviceStudent:
         x, cells : float64 Tensors, shapes (R, N, 3) and (R, 3, 3)
             On the device, Å.
         """
-        kernels = self._kernels_now(len(x))
-        kernels.positions.copy_(x.flatten(0, 1))
-        kernels.cells.copy_(cells)
-        kernels.run()
+        forces, kernels = self.forces(x, cells), self._kernels_now(len(x))
         energies = kernels.energy.double().view(len(x), -1).sum(1) + self.offset_eV
-        forces = kernels.forces.view(x.shape)
-        if not self.has_virial:
-            forces = forces - forces.mean(1, keepdim=True)
         return Evaluation(energies, forces, kernels.virials.view(len(x), -1, 3, 3).sum(1))
 
     def linearized(

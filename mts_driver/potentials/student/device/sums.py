@@ -15,7 +15,7 @@ message : (M, C), what atoms tell their neighbours; of size 0 in the first sum.
 from functools import cache
 from typing import Any, NamedTuple
 
-from mts_driver.potentials.warp import warp
+from integrators.device.launches import warp
 
 
 class SumKernels(NamedTuple):
@@ -54,6 +54,9 @@ def sum_kernels(double: bool) -> SumKernels:
         neighbors: integers_2d,
         count: integers,
         images: wp.array2d(dtype=wp.vec3i),
+        reference: vectors,
+        skin: wp.float64,
+        left: integers,
         cutoff: wp.float64,
         start: wp.float64,
         per_length: wp.float64,
@@ -64,6 +67,10 @@ def sum_kernels(double: bool) -> SumKernels:
     ):
         a, k = wp.tid()
         cell[a, k] = -1
+        if k == 0:
+            # written so that what is not a number counts
+            if not (wp.float64(2.0) * wp.length(x[a] - reference[a]) < skin):
+                left[0] = 1
         if k >= count[a]:
             return
         h, s = cells[a // atoms], images[a, k]
