@@ -25,8 +25,6 @@ from torch import Tensor
 
 TOLERANCE = 1e-12
 """Of the squares of lengths, relative, behind a drift."""
-FOUND = 1e-10
-"""The same where nobody looked at how Newton's method went."""
 MOST_ITERATIONS = 30
 """Newton's method needs four or five; more means that atoms are lost."""
 
@@ -149,13 +147,7 @@ class Constraints:
         return (*map(torch.from_numpy, arrays), idle)
 
     def drift(
-        self,
-        positions: Tensor,
-        velocities: Tensor,
-        masses: Tensor,
-        dt: float,
-        *,
-        rounds: int | None = None,
+        self, positions: Tensor, velocities: Tensor, masses: Tensor, dt: float
     ) -> tuple[Tensor, Tensor]:
         """Move along the manifold for ``dt``.
 
@@ -165,8 +157,6 @@ class Constraints:
             On the manifold, and tangent to it.
         masses : Tensor, shape (N,)
             As the constraints were made with.
-        rounds : int, optional
-            Of Newton's method, as of `onto`.
 
         Returns
         -------
@@ -180,23 +170,14 @@ class Constraints:
         """
         bonds = self._bonds(positions)
         free = positions + dt * velocities
-        moved = self.onto(free, masses, along=bonds, rounds=rounds)
+        moved = self.onto(free, masses, along=bonds)
         velocities = velocities + (moved - free) / dt
         return moved, self.tangent(moved, velocities, masses)
 
-    def onto(
-        self,
-        positions: Tensor,
-        masses: Tensor,
-        along: Tensor | None = None,
-        *,
-        rounds: int | None = None,
-    ) -> Tensor:
+    def onto(self, positions: Tensor, masses: Tensor, along: Tensor | None = None) -> Tensor:
         """Move positions (..., N, 3) onto the manifold, along bonds (..., C, K, 3) (SHAKE).
 
-        Without ``along`` these are the ones that the positions have, which is for starts. With
-        ``rounds`` Newton's method takes so many, whatever comes of it, so that nothing waits for a
-        device: `missed` tells.
+        Without ``along`` these are the ones that the positions have, which is for starts.
 
         Raises
         ------
@@ -207,10 +188,9 @@ class Constraints:
         lead = self._bonds(positions) if along is None else along
         now = self._bonds(positions)
         multipliers = now.new_zeros(now.shape[:-1])
-        for number in range(MOST_ITERATIONS if rounds is None else rounds + 1):
+        for _ in range(MOST_ITERATIONS):
             off = 0.5 * (now.square().sum(-1) - squares)
-            done = number == rounds
-            if done or (rounds is None and bool((off.abs() <= TOLERANCE * squares).all())):
+            if bool((off.abs() <= TOLERANCE * squares).all()):
                 return self._pushed(positions, lead, multipliers, masses)
             slope = self._coupling(now, lead)
             # a bond that has turned by 90° makes it singular: infinite numbers, and no way back
@@ -220,12 +200,6 @@ class Constraints:
             now = now - pushes
         raise BondsLost(BONDS_LOST)
 
-    def missed(self, positions: Tensor) -> Tensor:
-        """Tell whether positions (..., N, 3) are not on the manifold, as a bool on their device."""
-        squares = self._on(positions)[1]
-        off = (self._bonds(positions).square().sum(-1) - squares).abs()
-        return ~(off <= FOUND * squares).all()
-
     def tangent(self, positions: Tensor, velocities: Tensor, masses: Tensor) -> Tensor:
         """Take away what would change a length from velocities (..., N, 3) (RATTLE)."""
         pairs = self._on(positions)[0]
@@ -233,7 +207,7 @@ class Constraints:
         apart = velocities[..., pairs[..., 0], :] - velocities[..., pairs[..., 1], :]
         slope = self._coupling(bonds, bonds)
         grows = (bonds * apart).sum(-1, keepdim=True)
-        amounts = torch.linalg.solve_ex(slope, grows)[0][..., 0]  # which waits for no device
+        amounts = torch.linalg.solve_ex(slope, grows)[0][..., 0]
         return self._pushed(velocities, bonds, -amounts, masses)
 
     def across(self, positions: Tensor, velocities: Tensor, masses: Tensor) -> Tensor:

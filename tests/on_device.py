@@ -7,6 +7,8 @@ from ase import Atoms
 from ase.build import molecule
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from integrators.device.launches import Launches
+
 DEVICE = os.environ.get("MTS_TEST_DEVICE", "cpu")
 """Where the tests of `backend=device` run; tests/gpu runs them again on a GPU."""
 
@@ -23,6 +25,31 @@ class NoWaiting(TorchDispatchMode):
         if name.startswith(("aten._to_copy", "aten.copy_")):
             devices = {t.device for t in args if hasattr(t, "device")}
             assert len(devices) == 1 and not (kwargs or {}).get("device"), name
+        return func(*args, **(kwargs or {}))
+
+
+VIEWS = (
+    *("view", "reshape", "expand", "slice", "select", "unsqueeze", "squeeze", "transpose"),
+    *("t.default", "permute", "detach", "alias", "unbind", "split", "as_strided", "empty"),
+)
+"""Operations of torch that launch nothing."""
+
+
+class Counting(TorchDispatchMode):
+    """Counts what a GPU would be asked to launch: operations of torch, and kernels of Warp."""
+
+    def __init__(self, monkeypatch):
+        super().__init__()
+        self.number, run = 0, Launches.run
+
+        def counted(launches):
+            self.number += len(launches)
+            run(launches)
+
+        monkeypatch.setattr(Launches, "run", counted)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.number += not any(str(func).startswith(f"aten.{view}") for view in VIEWS)
         return func(*args, **(kwargs or {}))
 
 

@@ -40,7 +40,7 @@ class Guest:
         """Leave the lists to the potential."""
 
     def forces(self, x: Tensor, cells: Tensor) -> Tensor:
-        """Forces (P, N, 3)."""
+        """Return forces (P, N, 3)."""
         return self.evaluate(x, cells).forces
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:

@@ -145,10 +145,10 @@ def held_kernels(most: int) -> HeldKernels:
             for x in range(3):
                 before[k, x] = bond[x]
                 now[k, x] = free[x]
-        missing = int(1)
+        missing = wp.int32(1)
         for _ in range(wp.static(MOST_ITERATIONS + 1)):
             off, slope = row(), square()
-            missing = int(0)
+            missing = wp.int32(0)
             for k in range(n):
                 off[k] = wp.float64(0.5) * (along(now, k, now, k) - squares[c, k])
                 # written so that what is not a number is not found

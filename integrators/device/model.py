@@ -31,7 +31,7 @@ class DeviceModel(Protocol):
         ...
 
     def forces(self, x: Tensor, cells: Tensor) -> Tensor:
-        """Forces (P, N, 3) at positions (P, N, 3)."""
+        """Return forces (P, N, 3) at positions (P, N, 3)."""
         ...
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:

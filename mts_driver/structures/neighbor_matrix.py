@@ -36,6 +36,9 @@ class NeighborMatrix:
         Along which of its vectors a cell repeats.
     method : str, optional
         ``naive``, all pairs, or ``cell_list``; by default what the size asks for.
+    ordered : bool
+        Whether neighbours are sorted, so that sums over them have the same bits every time; a GPU
+        finds them in any order, and sorts long rows slowly.
 
     Raises
     ------
@@ -67,6 +70,7 @@ class NeighborMatrix:
         skin_A: float,
         periodic: tuple[bool, bool, bool] = (True, True, True),
         method: str | None = None,
+        ordered: bool = True,
     ) -> None:
         if find_spec("nvalchemiops") is None:
             raise UserError(
@@ -74,7 +78,7 @@ class NeighborMatrix:
                 "installed: pip install 'mts-driver[gpu]', or use --device cpu."
             )
         self.cutoff_A, self.skin_A, self.periodic = cutoff_A, skin_A, periodic
-        self.method = method
+        self.method, self._ordered = method, ordered
         self.generation = self.builds = 0
         self._longest = 1
         self.neighbors, self.count, self.images = torch.zeros(3, 0, 0, dtype=torch.int32)
@@ -110,7 +114,11 @@ class NeighborMatrix:
             found = neighbor_list(flat, reach, **self._where, **self._batch, state=self._state)
         neighbors, count = found[:2]
         self.count.copy_(count)
-        if len(found) > 2:
+        if not self._ordered:
+            self.neighbors.copy_(neighbors)
+            if len(found) > 2:
+                self.images.copy_(found[2])
+        elif len(found) > 2:
             image = found[2].long() + _REACH
             key = neighbors.long() * _REACH**3 * 8
             key = key + (image[..., 0] * 2 * _REACH + image[..., 1]) * 2 * _REACH + image[..., 2]

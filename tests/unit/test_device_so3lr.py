@@ -9,11 +9,12 @@ from ase.io import read
 from on_device import DEVICE, NoWaiting
 
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.so3lr.network import HalfListTransformer
+from mts_driver.potentials.so3lr.network import HalfListTransformer, harmonics
 
 pytest.importorskip("so3krates_torch")
 pytest.importorskip("nvalchemiops")
 
+from mts_driver.potentials.so3lr.device.harmonics import fast_harmonics
 from mts_driver.potentials.so3lr.device.potential import DeviceSO3LR
 
 
@@ -104,3 +105,18 @@ def test_an_evaluation_waits_for_nothing(few):
     device(x, cell)
     with NoWaiting():
         device.evaluate(x[None].to(DEVICE), cell[None].to(DEVICE))
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+def test_harmonics_in_few_operations_are_those_of_the_network(dtype, atol):
+    rng = torch.Generator().manual_seed(3)
+    vectors, weights = (torch.randn(40, n, dtype=dtype, generator=rng) for n in (3, 24))
+    vectors, weights = vectors.to(DEVICE).requires_grad_(), weights.to(DEVICE)
+    found = []
+    for evaluate in (fast_harmonics, harmonics):
+        values = evaluate(vectors / vectors.norm(dim=-1, keepdim=True))
+        (slopes,) = torch.autograd.grad((values * weights).sum(), vectors)
+        found.append((values, slopes))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=atol, rtol=0)
+    assert found[0][1].abs().max() > 1.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from on_device import DEVICE, NoWaiting, few_waters
+from on_device import DEVICE, Counting, NoWaiting, few_waters
 
 from integrators.constraints import Constraints
 from integrators.device.fetched import StepLost
@@ -49,14 +49,14 @@ def models(where):
     ]
 
 
-def outer_steps(where, masses=MASSES, **options):
+def outer_steps(where, masses=MASSES, n=3, **options):
     teacher, student = (TimedModel(model, "a model") for model in models(where))
     white = 0.0 if "coloured" in options else 1e-3
     return OuterSteps(
         teacher,
         student,
         masses=masses,
-        n=3,
+        n=n,
         timestep=4.0,
         kT=KT,
         friction=np.full(len(masses), white),
@@ -121,6 +121,19 @@ def test_a_step_waits_once_at_its_end():
     walk(outer, 2, HELD)
     with NoWaiting():
         outer._on_device._recorded()[0]()
+
+
+@pytest.mark.parametrize(("kind", "most"), [("white", 40), ("both", 50)])
+def test_an_inner_step_takes_few_launches(kind, most, monkeypatch):
+    """Each costs a GPU microseconds, of which the student's kernels have some fifty in all."""
+    counted = []
+    for n in (2, 6):
+        outer = outer_steps("device", n=n, **KINDS[kind])
+        walk(outer, 1, KINDS[kind].get("distances"))
+        with Counting(monkeypatch) as launches:
+            outer._on_device._recorded()[0]()
+        counted.append(launches.number)
+    assert 24 * 4 < counted[1] - counted[0] <= 4 * most
 
 
 @pytest.mark.parametrize("kind", ["white", "both"])

@@ -7,6 +7,7 @@ once a pair instead of twice; spherical harmonics of the reversed pair follow fr
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -29,14 +30,23 @@ class HalfListTransformer:
         Total charge of a replica, e.
     fused : bool
         Whether the attention is that of the kernels for the CPU, or of plain torch.
+    harmonics_by : callable, optional
+        What evaluates `harmonics`, if anything else.
     """
 
     def __init__(
-        self, packaged: Any, numbers: Tensor, charge: float, *, fused: bool = True
+        self,
+        packaged: Any,
+        numbers: Tensor,
+        charge: float,
+        *,
+        fused: bool = True,
+        harmonics_by: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         dtype = next(packaged.parameters()).dtype
         degrees = torch.tensor(packaged.degrees)
         self.charge = charge
+        self._harmonics = harmonics_by or harmonics
         self.cutoff = packaged.cutoff_fn
         self.rbf = packaged.radial_embedding
         self.layers = packaged.euclidean_transformers
@@ -87,7 +97,7 @@ class HalfListTransformer:
         """
         r = vectors.norm(dim=-1, keepdim=True)
         # So3krates points its harmonics from the sender to the receiver: x_i − x_j for atom i
-        to_i = harmonics(-vectors / r)
+        to_i = self._harmonics(-vectors / r)
         rbf = self.rbf(r) if self.fused[0] is None else r
         edges = _Edges(i, j, r, rbf, self.cutoff(r), to_i, self.parity)
         own = slice(None) if share is None else torch.from_numpy(share.own)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from integrators.device.launches import Launches, shared, warp
 from mts_driver.potentials.so3lr.longrange import (
     BOHR_A,
     COULOMB_EV_A,
@@ -20,7 +21,6 @@ from mts_driver.potentials.so3lr.longrange import (
     VDW,
     LongRange,
 )
-from integrators.device.launches import Launches, shared, warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
 THREADS = 16

@@ -9,6 +9,7 @@ from torch import Tensor
 from integrators.state import Evaluation
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.so3lr.device.harmonics import fast_harmonics
 from mts_driver.potentials.so3lr.device.longrange import DeviceLongRange
 from mts_driver.potentials.so3lr.device.pairs import ShortPairs
 from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
@@ -55,12 +56,14 @@ class DeviceSO3LR:
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         packaged, alphas, c6 = packaged_model(self.device, self.dtype)
         z = torch.as_tensor(self.numbers, device=self.device)
-        self._network = HalfListTransformer(packaged, z, charge, fused=False)
+        self._network = HalfListTransformer(
+            packaged, z, charge, fused=False, harmonics_by=fast_harmonics
+        )
         self._constants = LongRange(self.numbers, alphas, c6)
         shifts = packaged.atomic_energy_output_block.energy_shifts
         self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
         self.near = NeighborMatrix(cutoff_A=float(packaged.r_max), skin_A=SKIN_A)
-        self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A)
+        self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A, ordered=False)
         self._pairs: ShortPairs | None = None
         self._long_range: DeviceLongRange | None = None
         self._generations, self._made, self._most_pairs = (-1, -1), 0, 0
@@ -121,7 +124,7 @@ class DeviceSO3LR:
         self._pairs = None
 
     def forces(self, x: Tensor, cells: Tensor) -> Tensor:
-        """Forces (R, N, 3)."""
+        """Return forces (R, N, 3)."""
         return self.evaluate(x, cells).forces
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from integrators.device.launches import Launches, shared, warp
 from mts_driver.potentials.student.cpu.splines import (
     START_A,
     cells_per_A,
@@ -17,7 +18,6 @@ from mts_driver.potentials.student.device.networks import (
 )
 from mts_driver.potentials.student.device.sums import sum_kernels
 from mts_driver.potentials.student.model import INPUT_BOUND, MESSAGE_BOUND, StudentModel
-from integrators.device.launches import Launches, shared, warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
 

@@ -101,7 +101,7 @@ class DeviceStudent:
         self.near.make_room()
 
     def forces(self, x: Tensor, cells: Tensor) -> Tensor:
-        """Forces (R, N, 3) alone, as `evaluate` has them."""
+        """Return forces (R, N, 3) alone, as `evaluate` has them."""
         kernels = self._kernels_now(len(x))
         kernels.positions.copy_(x.flatten(0, 1))
         kernels.cells.copy_(cells)

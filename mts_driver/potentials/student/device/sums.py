@@ -67,10 +67,9 @@ def sum_kernels(double: bool) -> SumKernels:
     ):
         a, k = wp.tid()
         cell[a, k] = -1
-        if k == 0:
-            # written so that what is not a number counts
-            if not (wp.float64(2.0) * wp.length(x[a] - reference[a]) < skin):
-                left[0] = 1
+        # written so that what is not a number counts
+        if k == 0 and not (wp.float64(2.0) * wp.length(x[a] - reference[a]) < skin):
+            left[0] = 1
         if k >= count[a]:
             return
         h, s = cells[a // atoms], images[a, k]
