@@ -27,7 +27,10 @@ class DeviceModel(Protocol):
         ...
 
     def rebuild(self, x: Tensor) -> None:
-        """Make the lists anew in the same cells and places; waits for nothing."""
+        """Make lists anew, in the same cells and places, that may not do; waits for nothing.
+
+        For a step as long as that since the last call.
+        """
         ...
 
     def forces(self, x: Tensor, cells: Tensor) -> Tensor:
@@ -50,7 +53,7 @@ class DeviceModel(Protocol):
         ...
 
     def reach_further(self) -> None:
-        """Have lists from the next `update` on for which atoms may move further."""
+        """Have lists for which atoms may move further, from the next `update` on; waits."""
         ...
 
     def make_room(self) -> None:

@@ -46,6 +46,7 @@ class DeviceSteps:
         self._places = tuple[tuple[int, ...], ...]()
         self._cell: np.ndarray | None = None
         self._at: np.ndarray | None = None
+        self._end: tuple[np.ndarray, ...] = ()
         # guests are not asked again where a step is taken again
         self._guests_at: np.ndarray | None = None
 
@@ -86,12 +87,16 @@ class DeviceSteps:
         if self._cell is None or not np.array_equal(cell, self._cell):
             self._cell, self._runs = cell.copy(), ()
             self._at = self._guests_at = None
+            self._end = ()
             walk.allocate(positions.shape, cell, held=self._distances is not None)
         elif self._places_now() != self._places:
-            self._at = None  # somebody else has used the models, in another cell perhaps
+            self._at, self._end = (
+                None,
+                (),
+            )  # somebody else has used the models, in another cell perhaps
         for _ in range(TRIES):
             self._fill(positions, momenta, noise, extra)
-            self._at = None  # until the step has come to a good end
+            self._at, self._end = None, ()  # until the step has come to a good end
             for piece, run in zip(walk.pieces, self._recorded(), strict=True):
                 if piece.asks:
                     if not self._counts():
@@ -110,6 +115,7 @@ class DeviceSteps:
         if lost:
             raise StepLost(BONDS_LOST)
         self._at = self._guests_at = taken.positions.copy()
+        self._end = (self._at, taken.momenta.copy(), taken.extra.copy())
         return taken, teacher
 
     def _counts(self) -> bool:
@@ -175,11 +181,14 @@ class DeviceSteps:
                 if model.recordable or not known:
                     self._evaluate(name, model)
             self._guests_at = positions.copy()
-        walk.x.copy_(torch.from_numpy(positions))
-        walk.v.copy_(torch.from_numpy(momenta))
-        walk.v.mul_(walk.inverse)
-        if extra is not None:
-            walk.extra.copy_(torch.from_numpy(extra))
+        start = (positions, momenta, np.zeros((0, *positions.shape)) if extra is None else extra)
+        # nothing is sent where the last step has ended
+        if not self._end or not all(map(np.array_equal, self._end, start)):
+            walk.x.copy_(torch.from_numpy(positions))
+            walk.v.copy_(torch.from_numpy(momenta))
+            walk.v.mul_(walk.inverse)
+            if extra is not None:
+                walk.extra.copy_(torch.from_numpy(extra))
         if walk.numbers.send(noise):
             self._runs = ()
 
@@ -197,10 +206,9 @@ class DeviceSteps:
     def _fetch(self) -> tuple[np.ndarray, bool, Taken, Found | None]:
         """Bring all results to the host in one piece."""
         walk = self._walk
-        p = walk.v * walk.m
         names = [name for name in ("teacher", FAST) if name in walk.models]
         found = [part for name in names for part in walk.known[name]]
-        parts = [walk.flags, walk.lost, walk.heat, walk.x, p, walk.extra, walk.seen, *found]
+        parts = [walk.flags, walk.lost, walk.heat, walk.x, walk.p, walk.extra, walk.seen, *found]
         arrays = in_one_piece(parts)
         flags, lost, heat, q, momenta, extra, seen = arrays[:7]
         models = {

@@ -74,6 +74,8 @@ class Walk:
     ----------
     x, v, extra : Tensor, shapes (P, N, 3), (P, N, 3), (k, P, N, 3)
         State at both ends of a step.
+    p : Tensor, shape (P, N, 3)
+        Momenta at its end.
     known : dict of str to Evaluation
         Of every model, where it was last asked; of the forces alone on the way.
     heat, seen, flags, lost : Tensor
@@ -156,7 +158,7 @@ class Walk:
     def allocate(self, shape: tuple[int, ...], cell: np.ndarray, *, held: bool) -> None:
         """Have arrays for beads of ``shape`` (P, N, 3) in a cell, where distances may be held."""
         self.cells = self.tensor(cell[None].repeat(shape[0], axis=0))
-        self.x, self.v = self.tensor(np.zeros(shape)), self.tensor(np.zeros(shape))
+        self.x, self.v, self.p = (self.tensor(np.zeros(shape)) for _ in range(3))
         size, rows = 0, tuple[int, ...]()
         if self._coloured is not None:
             size, rows = self._coloured.extra, (self._coloured.draws(held=held),)
@@ -246,6 +248,9 @@ class Walk:
         for flags, model in zip(self.flags, self.distinct, strict=True):
             flags.copy_(torch.stack((model.left(), model.overflow())))
         if piece.end == len(self._splitting):
+            torch.mul(self.v, self.m, out=self.p)
+            # as they will be where they come back from a file
+            torch.mul(self.p, self.inverse, out=self.v)
             self.heat.copy_(self._moves.heat())
             torch.mm(self._moves.twice_kinetic(), self._groups.T, out=self.seen)
 

@@ -18,6 +18,8 @@ ROUND = 8
 SPARE = 1.2
 """How much longer rows are made than the longest of the atoms as they are."""
 WIDEST_SKIN_A = 4.0
+MARGIN = 1.5
+"""How much longer than the last step the next may be."""
 MOST_BY_ALL_PAIRS = 2000
 """Atoms of a periodic system that are searched for pair by pair."""
 _LAST = 2**62
@@ -85,6 +87,8 @@ class NeighborMatrix:
         self._state: Any = None
         self.reference, self._cells = torch.zeros(0), torch.zeros(0)
         self.left = torch.zeros(1, dtype=torch.int32)
+        self._before, self._anew = torch.zeros(0), torch.zeros(0, dtype=torch.bool)
+        self._forced = torch.zeros(1, dtype=torch.bool)
 
     def update(self, positions: Tensor, cells: Tensor) -> None:
         """Make the list anew if it does not have all pairs any more; waits for the device.
@@ -107,11 +111,30 @@ class NeighborMatrix:
 
     def build(self, positions: Tensor) -> None:
         """Make the list anew in the same cells; nothing here waits for the device."""
+        self._forced.fill_(True)
+        self.refresh(positions)
+        self.builds += 1
+
+    def refresh(self, positions: Tensor) -> None:
+        """Make the list anew if another step like the last one may need it; waits for nothing.
+
+        A step is what lies between two such calls. The device decides, for every replica, and
+        leaves lists alone that will do.
+        """
         from nvalchemiops.torch.neighbors import neighbor_list
 
         reach, flat = self.cutoff_A + self.skin_A, positions.reshape(-1, 3)
+        used, step = (_furthest(positions, x) for x in (self.reference, self._before))
+        # written so that a NaN counts
+        spent = ~(2.0 * (used + MARGIN * step) < self.skin_A)
+        torch.logical_or(spent, self._forced, out=self._anew)
         with on_torch_stream(flat.device):
-            found = neighbor_list(flat, reach, **self._where, **self._batch, state=self._state)
+            found = neighbor_list(
+                *(flat, reach),
+                **(self._where | self._batch),
+                state=self._state,
+                rebuild_flags=self._anew,
+            )
         neighbors, count = found[:2]
         self.count.copy_(count)
         if not self._ordered:
@@ -130,9 +153,10 @@ class NeighborMatrix:
         else:
             key = torch.where(self._columns < self.count[:, None], neighbors.long(), _LAST)
             torch.gather(neighbors, 1, key.argsort(-1), out=self.neighbors)
-        self.reference.copy_(positions)
+        self.reference.copy_(torch.where(self._anew[:, None, None], positions, self.reference))
+        self._before.copy_(positions)
         self.left.zero_()
-        self.builds += 1
+        self._forced.zero_()
 
     def vectors(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return which entries there are (M, K), their atoms (M, K), and vectors to them, Å."""
@@ -143,13 +167,16 @@ class NeighborMatrix:
         return there, j, x[j] + shifts.view(*shape, 3) - x[:, None]
 
     def reach_further(self) -> None:
-        """Have a wider skin from the next `update` on.
+        """Have the next list made anew; if the last was, a wider skin from `update` on; waits.
 
         Raises
         ------
         UserError
             If it is wide already: atoms that move so far between two looks have flown away.
         """
+        if not torch.equal(self.reference, self._before):
+            self._forced.fill_(True)
+            return
         if self.skin_A >= WIDEST_SKIN_A:
             raise UserError(
                 f"atoms move by more than {self.skin_A / 2:g} Å in one outer step: the trajectory "
@@ -164,9 +191,8 @@ class NeighborMatrix:
 
     def moved(self, positions: Tensor) -> Tensor:
         """Tell whether pairs may be missing, as a bool on the device."""
-        squares = (positions - self.reference).square().sum(-1)
         # written so that a NaN counts
-        return ~(4.0 * squares.amax() < self.skin_A**2)
+        return ~(2.0 * _furthest(positions, self.reference).amax() < self.skin_A)
 
     def look(self, positions: Tensor) -> None:
         """Have `left` say so if pairs may be missing here; waits for nothing."""
@@ -191,6 +217,7 @@ class NeighborMatrix:
         if replicas > 1:
             numbers = torch.arange(replicas, dtype=torch.int32, device=device)
             self._batch = {"batch_idx": numbers.repeat_interleave(atoms)}
+        self._anew = torch.ones(replicas, dtype=torch.bool, device=device)
         width = self._search(flat, None)
         self._longest = max(int(width.amax()), self._longest)
         length = -(-int(SPARE * self._longest + 1) // ROUND) * ROUND
@@ -200,7 +227,8 @@ class NeighborMatrix:
         self.count = torch.zeros(len(flat), dtype=torch.int32, device=device)
         self.images = torch.zeros(*shape, 3, dtype=torch.int32, device=device)
         self._columns = torch.arange(length, device=device)
-        self.reference = torch.empty_like(positions)
+        self.reference, self._before = positions.clone(), positions.clone()
+        self._forced = torch.ones(1, dtype=torch.bool, device=device)
         self.left = torch.zeros(1, dtype=torch.int32, device=device)
         self.generation += 1
         self.build(positions)
@@ -223,9 +251,15 @@ class NeighborMatrix:
             **(self._where | self._batch | how),
             max_neighbors=length,
             fixed_cell=periodic,
+            selective=True,
         )
-        found = neighbor_list(flat, reach, **self._where, **self._batch, state=self._state)
-        return found[1]
+        how = self._where | self._batch | {"rebuild_flags": torch.ones_like(self._anew)}
+        return neighbor_list(flat, reach, **how, state=self._state)[1]
+
+
+def _furthest(positions: Tensor, before: Tensor) -> Tensor:
+    """Return the longest way of an atom of every replica."""
+    return (positions - before).square().sum(-1).amax(-1).sqrt()
 
 
 def _require_finite(positions: Tensor) -> None:

@@ -103,8 +103,9 @@ def test_an_evaluation_waits_for_nothing(few):
     device = load(few)[1]
     assert isinstance(device, DeviceSO3LR)
     device(x, cell)
+    there = x[None].to(DEVICE), cell[None].to(DEVICE)
     with NoWaiting():
-        device.evaluate(x[None].to(DEVICE), cell[None].to(DEVICE))
+        device.evaluate(*there)
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])

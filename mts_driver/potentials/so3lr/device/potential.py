@@ -98,9 +98,9 @@ class DeviceSO3LR:
             self._generations = self.near.generation, self.far.generation
 
     def rebuild(self, x: Tensor) -> None:
-        """Make both lists anew in the same cells; waits for nothing."""
+        """Make lists anew that may not do for another step; waits for nothing."""
         for near in (self.near, self.far):
-            near.build(x)
+            near.refresh(x)
 
     def left(self) -> Tensor:
         """Tell whether lists may have lacked pairs since they were made, as a bool there."""
@@ -115,7 +115,6 @@ class DeviceSO3LR:
         """Have lists and arrays from the next `update` on for which atoms may move further."""
         for near in (self.near, self.far):
             near.reach_further()
-        self._pairs = None
 
     def make_room(self) -> None:
         """Have lists and arrays that are long enough from the next `update` on."""

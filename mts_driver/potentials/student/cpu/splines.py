@@ -24,7 +24,9 @@ def radial_table(model: StudentModel, radial: Tensor) -> Tensor:
     Tensor, shape (E, E, CELLS, 4, C)
         Coefficients of powers of the position within a cell.
     """
-    return torch.einsum("gpk,abkc->abgpc", basis_table(model, radial.dtype), radial)
+    return torch.einsum(
+        "gpk,abkc->abgpc", basis_table(model, radial.dtype).to(radial.device), radial
+    )
 
 
 def basis_table(model: StudentModel, dtype: torch.dtype) -> Tensor:

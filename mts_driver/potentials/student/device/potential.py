@@ -81,8 +81,8 @@ class DeviceStudent:
             self._kernels_now(len(x))
 
     def rebuild(self, x: Tensor) -> None:
-        """Make the list anew in the same cells; waits for nothing."""
-        self.near.build(x)
+        """Make the list anew if it may not do for another step; waits for nothing."""
+        self.near.refresh(x)
 
     def left(self) -> Tensor:
         """Tell whether the list may have lacked pairs since it was made, on the device."""
