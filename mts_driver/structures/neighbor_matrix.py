@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from integrators.device.launches import on_torch_stream
+from integrators.device.launches import Launches, on_torch_stream, shared, warp
 from mts_driver.errors import UserError
+from mts_driver.structures.neighbor_kernels import list_kernels
 
 ROUND = 8
 """Lengths of rows are multiples of it."""
@@ -22,9 +23,6 @@ MARGIN = 1.5
 """How much longer than the last step the next may be."""
 MOST_BY_ALL_PAIRS = 2000
 """Atoms of a periodic system that are searched for pair by pair."""
-_LAST = 2**62
-_REACH = 128
-"""Images are told apart up to so many cells away."""
 
 
 class NeighborMatrix:
@@ -87,8 +85,10 @@ class NeighborMatrix:
         self._state: Any = None
         self.reference, self._cells = torch.zeros(0), torch.zeros(0)
         self.left = torch.zeros(1, dtype=torch.int32)
-        self._before, self._anew = torch.zeros(0), torch.zeros(0, dtype=torch.bool)
-        self._forced = torch.zeros(1, dtype=torch.bool)
+        self._positions, self._before = torch.zeros(2, 0, 3, dtype=torch.float64)
+        self._anew = torch.zeros(0, dtype=torch.bool)
+        self._forced, self._place = torch.zeros(1, dtype=torch.bool), 0
+        self._decide, self._keep = (Launches(torch.device("cpu")) for _ in range(2))
 
     def update(self, positions: Tensor, cells: Tensor) -> None:
         """Make the list anew if it does not have all pairs any more; waits for the device.
@@ -121,42 +121,13 @@ class NeighborMatrix:
         A step is what lies between two such calls. The device decides, for every replica, and
         leaves lists alone that will do.
         """
-        from nvalchemiops.torch.neighbors import neighbor_list
-
-        reach, flat = self.cutoff_A + self.skin_A, positions.reshape(-1, 3)
-        used, step = (_furthest(positions, x) for x in (self.reference, self._before))
-        # written so that a NaN counts
-        spent = ~(2.0 * (used + MARGIN * step) < self.skin_A)
-        torch.logical_or(spent, self._forced, out=self._anew)
-        with on_torch_stream(flat.device):
-            found = neighbor_list(
-                *(flat, reach),
-                **(self._where | self._batch),
-                state=self._state,
-                rebuild_flags=self._anew,
-            )
-        neighbors, count = found[:2]
-        self.count.copy_(count)
-        if not self._ordered:
-            self.neighbors.copy_(neighbors)
-            if len(found) > 2:
-                self.images.copy_(found[2])
-        elif len(found) > 2:
-            image = found[2].long() + _REACH
-            key = neighbors.long() * _REACH**3 * 8
-            key = key + (image[..., 0] * 2 * _REACH + image[..., 1]) * 2 * _REACH + image[..., 2]
-            # what is left over of a row has images of any kind, and must stay behind
-            key = torch.where(self._columns < self.count[:, None], key, _LAST)
-            order = key.argsort(-1)
-            torch.gather(neighbors, 1, order, out=self.neighbors)
-            self.images.copy_(found[2].gather(1, order[..., None].expand(-1, -1, 3)))
-        else:
-            key = torch.where(self._columns < self.count[:, None], neighbors.long(), _LAST)
-            torch.gather(neighbors, 1, key.argsort(-1), out=self.neighbors)
-        self.reference.copy_(torch.where(self._anew[:, None, None], positions, self.reference))
-        self._before.copy_(positions)
-        self.left.zero_()
-        self._forced.zero_()
+        self._positions.copy_(positions.reshape(-1, 3))
+        self._anew.copy_(self._forced.expand_as(self._anew))
+        self._decide.run()
+        found = self._found()
+        assert found[0].data_ptr() == self._place, "the lists found are at another place"
+        self.count.copy_(found[1])
+        self._keep.run()
 
     def vectors(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return which entries there are (M, K), their atoms (M, K), and vectors to them, Å."""
@@ -217,11 +188,12 @@ class NeighborMatrix:
         if replicas > 1:
             numbers = torch.arange(replicas, dtype=torch.int32, device=device)
             self._batch = {"batch_idx": numbers.repeat_interleave(atoms)}
+        self._positions = flat.clone()
         self._anew = torch.ones(replicas, dtype=torch.bool, device=device)
-        width = self._search(flat, None)
+        width = self._search(None)
         self._longest = max(int(width.amax()), self._longest)
         length = -(-int(SPARE * self._longest + 1) // ROUND) * ROUND
-        self._search(flat, length)
+        self._search(length)
         shape = len(flat), length
         self.neighbors = torch.zeros(shape, dtype=torch.int32, device=device)
         self.count = torch.zeros(len(flat), dtype=torch.int32, device=device)
@@ -231,13 +203,48 @@ class NeighborMatrix:
         self._forced = torch.ones(1, dtype=torch.bool, device=device)
         self.left = torch.zeros(1, dtype=torch.int32, device=device)
         self.generation += 1
+        self._launches(atoms)
         self.build(positions)
 
-    def _search(self, flat: Tensor, length: int | None) -> Tensor:
-        """Prepare rows of a length, or of one that is guessed, and return how many are found."""
-        from nvalchemiops.torch.neighbors import neighbor_list, prepare_neighbor_list
+    def _launches(self, atoms: int) -> None:
+        """Put together what is launched around a search."""
+        found, device, wp = self._found(), self.neighbors.device, warp()
+        self._place = found[0].data_ptr()
+        self._decide, self._keep, kernels = Launches(device), Launches(device), list_kernels()
+        x, reference, before = (
+            shared(t.view(-1, 3), wp.vec3d) for t in (self._positions, self.reference, self._before)
+        )
+        rows, images = self.neighbors.shape, shared(self.images, wp.vec3i)
+        found_images = shared(found[2], wp.vec3i) if len(found) > 2 else images
+        self._decide.add(
+            *(kernels.spent, (rows[0],), x, reference, before, atoms, self.skin_A, MARGIN),
+            self._anew,
+        )
+        self._keep.add(
+            *(kernels.take, tuple(rows), found[0], found_images, self._anew, atoms),
+            *(int(self._ordered), self.count, self.neighbors, images),
+        )
+        self._keep.add(
+            *(kernels.taken, (rows[0],), x, atoms, self._anew, reference, before, self.left),
+            self._forced,
+        )
 
-        reach = self.cutoff_A + self.skin_A
+    def _found(self) -> tuple[Tensor, ...]:
+        """Search for the replicas whose lists are to be new; results are always in one place."""
+        from nvalchemiops.torch.neighbors import neighbor_list
+
+        where = self._where | self._batch | {"rebuild_flags": self._anew}
+        with on_torch_stream(self._positions.device):
+            found: tuple[Tensor, ...] = neighbor_list(
+                self._positions, self.cutoff_A + self.skin_A, **where, state=self._state
+            )
+        return found
+
+    def _search(self, length: int | None) -> Tensor:
+        """Prepare rows of a length, or of one that is guessed, and return how many are found."""
+        from nvalchemiops.torch.neighbors import prepare_neighbor_list
+
+        flat, reach = self._positions, self.cutoff_A + self.skin_A
         periodic, replicas = bool(self._where), len(self._cells)
         # of the ways there are, those that wait for nothing; a list of cells without a cell has a
         # box that atoms may not leave
@@ -253,8 +260,8 @@ class NeighborMatrix:
             fixed_cell=periodic,
             selective=True,
         )
-        how = self._where | self._batch | {"rebuild_flags": torch.ones_like(self._anew)}
-        return neighbor_list(flat, reach, **how, state=self._state)[1]
+        self._anew.fill_(True)
+        return self._found()[1]
 
 
 def _furthest(positions: Tensor, before: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """A student evaluated by its kernels on a device: one list of launches over arrays that stay."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,9 @@ from mts_driver.potentials.student.device.networks import (
 from mts_driver.potentials.student.device.sums import sum_kernels
 from mts_driver.potentials.student.model import INPUT_BOUND, MESSAGE_BOUND, StudentModel
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
+
+MOST_SLICES, THREADS = 8, 2**18
+"""Threads that share the neighbours of an atom, of as many in all as keep a GPU busy."""
 
 
 class DeviceKernels:
@@ -42,9 +47,10 @@ class DeviceKernels:
     cells : float64 Tensor, shape (R, 3, 3)
         Å; the same.
     energy : Tensor, shape (M,)
-        Atomic energies without those of free atoms, eV, behind `run`; zeros of direct students.
+        Atomic energies without those of free atoms, eV, behind a whole `run`; zeros of direct
+        students.
     forces, virials : float64 Tensors, shapes (M, 3) and (M, 3, 3)
-        eV/Å and eV, behind `run`.
+        eV/Å, behind `run`, and eV, behind a whole one.
     """
 
     def __init__(
@@ -62,10 +68,19 @@ class DeviceKernels:
         self.energy = array(atoms)
         self.forces = array(atoms, 3, dtype=torch.float64)
         self.virials = array(atoms, 3, 3, dtype=torch.float64)
-        self._launches = Launches(device)
-        add, wp = self._launches.add, warp()
-        double = dtype == torch.float64
+        # forces alone, and everything
+        self._launches = {whole: Launches(device) for whole in (False, True)}
+
+        def add(kernel: Any, dim: tuple[int, ...], *arguments: Any, whole: bool = False) -> None:
+            for each in (True,) if whole else (False, True):
+                self._launches[each].add(kernel, dim, *arguments)
+
+        wp, double = warp(), dtype == torch.float64
         sums, nets = sum_kernels(double), network_kernels(double)
+        # a few threads share the neighbours of an atom where there are few atoms
+        slices = 1
+        while slices < MOST_SLICES and atoms * slices * c < THREADS:
+            slices *= 2
         number = wp.float64 if double else wp.float32
         four, three = wp.types.vector(4, number), wp.types.vector(3, number)
         matrix = wp.types.matrix((3, 3), number)
@@ -77,7 +92,32 @@ class DeviceKernels:
         pairs = pairs if config.direct else pairs.flatten(0, 1)[..., None]
         at, place = array(atoms, length, dtype=torch.int32), array(atoms, length)
         unit = shared(array(atoms, length, 4), four)
-        forces, virials = shared(self.forces, wp.vec3d), shared(self.virials, wp.mat33d)
+        forces, repulsion = shared(self.forces, wp.vec3d), array(atoms, slices)
+
+        def gathered(parts: Tensor, out: Tensor) -> None:
+            if parts.data_ptr() != out.data_ptr():
+                add(sums.gather, tuple(out.shape), parts.view(atoms, slices, -1), out)
+
+        def sliced(*shape: int) -> Tensor:
+            return array(atoms, slices, *shape)
+
+        def pulls(
+            table: Tensor, pairs: Tensor, message: Tensor, by_m: Tensor, *, more: bool
+        ) -> Tensor:
+            width = by_m.shape[2]
+            pull, strain = sliced(width, 3), sliced(width, 3, 3)
+            told = sliced(width if message.numel() else 0)
+            for whole in (False, True):
+                self._launches[whole].add(
+                    *(sums.pull, (atoms, slices, width), *of_pairs, table, pairs, message, per_A),
+                    *(by_m, shared(pull, three), int(whole), shared(strain, matrix), told),
+                )
+            add(sums.add_up, (atoms, 3), pull.view(atoms, -1, 3), 1.0, int(more), self.forces)
+            virials = self.virials.view(atoms, 9)
+            how = (strain.view(atoms, -1, 9), -1.0, int(more), virials)
+            add(sums.add_up, (atoms, 9), *how, whole=True)
+            return told
+
         add(
             *(sums.pairs, (atoms, length), shared(self.positions, wp.vec3d)),
             *(shared(self.cells, wp.mat33d), atoms // replicas, near.neighbors, near.count),
@@ -96,7 +136,10 @@ class DeviceKernels:
         bound, told = INPUT_BOUND**-2, MESSAGE_BOUND**-2
         scaling = (t.detach().view(kinds, 10, c) for t in (model.shift, model.scale))
         shift, scale = scaling
-        add(sums.moments, (atoms, c), *of_pairs, table, pairs, none2, m1, self.energy)
+        parts = m1[:, None] if slices == 1 else sliced(10, c)
+        how = (table, pairs, none2, parts, repulsion)
+        add(sums.moments, (atoms, slices, c), *of_pairs, *how)
+        gathered(parts, m1.flatten(1))
         add(sums.inputs, (atoms, c), kind, m1, shift, scale, bound, x1)
         flat1, wide = x1.flatten(1), (atoms, hidden)
         add(nets.layer, wide, kind, flat1, weight(model.w1), weight(model.b1), 0, ACTIVATE, a1, h1)
@@ -110,7 +153,10 @@ class DeviceKernels:
             wq, w2b = weight(model.wq), weight(w[:, hidden:])
             add(nets.layer, (atoms, p), kind, h1, wq, none2, 0, PLAIN, raw, none2)
             add(nets.message, (atoms, p), raw, told, message)
-            add(sums.moments, (atoms, p), *of_pairs, table2, none4, message, m2, self.energy)
+            parts = m2[:, None] if slices == 1 else sliced(10, p)
+            how = (table2, none4, message, parts, repulsion)
+            add(sums.moments, (atoms, slices, p), *of_pairs, *how)
+            gathered(parts, m2.flatten(1))
             add(sums.inputs, (atoms, p), kind, m2, shift2, scale2, bound, x2)
             add(nets.layer, wide, kind, x2.flatten(1), w2b, none2, 1, ACTIVATE, a2, h2)
         w3 = weight(model.w3)
@@ -124,7 +170,7 @@ class DeviceKernels:
 
         # back
         g1, g2 = array(atoms, hidden), array(atoms, hidden)
-        add(nets.energy, (atoms,), kind, h2, w3, self.energy)
+        add(nets.energy, (atoms,), kind, h2, w3, repulsion, self.energy, whole=True)
         add(nets.weights_back, wide, kind, a2, w3, g2)
         ends = (SLOPE, a1) if not p else (PLAIN, none2)
         add(nets.layer, wide, kind, g2, weight(w2.mT), none2, 0, ends[0], g1, ends[1])
@@ -135,12 +181,8 @@ class DeviceKernels:
                 *(by_x2.flatten(1), none2),
             )
             add(sums.gradient, (atoms, p), kind, m2, scale2, bound, x2, by_x2, by_m2)
-            parts = shared(array(atoms, p, 3), three), shared(array(atoms, p, 3, 3), matrix)
-            add(
-                *(sums.pull, (atoms, p), *of_pairs, table2, none4, message, per_A, by_m2),
-                *(*parts, by_message),
-            )
-            add(sums.add_up, (atoms,), *parts, 0, forces, virials)
+            told_parts = pulls(table2, none4, message, by_m2, more=False)
+            gathered(told_parts, by_message)
             add(nets.message_back, (atoms, p), raw, told, by_message)
             add(nets.layer, wide, kind, by_message, weight(wq.mT), none2, 1, SLOPE, g1, a1)
         by_x1, by_m1 = array(atoms, 10, c), array(atoms, 10, c)
@@ -149,13 +191,8 @@ class DeviceKernels:
             *(by_x1.flatten(1), none2),
         )
         add(sums.gradient, (atoms, c), kind, m1, scale, bound, x1, by_x1, by_m1)
-        parts = shared(array(atoms, c, 3), three), shared(array(atoms, c, 3, 3), matrix)
-        add(
-            *(sums.pull, (atoms, c), *of_pairs, table, pairs, none2, per_A, by_m1),
-            *(*parts, none2),
-        )
-        add(sums.add_up, (atoms,), *parts, 1 if p else 0, forces, virials)
+        pulls(table, pairs, none2, by_m1, more=bool(p))
 
-    def run(self) -> None:
-        """Launch all kernels; returns before a GPU has done them."""
-        self._launches.run()
+    def run(self, *, whole: bool) -> None:
+        """Launch the kernels, of forces alone if not ``whole``; returns before a GPU is done."""
+        self._launches[whole].run()

@@ -55,8 +55,18 @@ def network_kernels(double: bool) -> NetworkKernels:
             s = out[a, h]
         elif bias.shape[0] > 0:
             s = bias[e, h]
-        for k in range(x.shape[1]):
+        # four sums at once, since each waits for its last addition
+        s1, s2, s3 = number(0.0), number(0.0), number(0.0)
+        fours = x.shape[1] // 4
+        for i in range(fours):
+            k = 4 * i
             s += x[a, k] * weights[e, k, h]
+            s1 += x[a, k + 1] * weights[e, k + 1, h]
+            s2 += x[a, k + 2] * weights[e, k + 2, h]
+            s3 += x[a, k + 3] * weights[e, k + 3, h]
+        for last in range(4 * fours, x.shape[1]):
+            s += x[a, last] * weights[e, last, h]
+        s = (s + s1) + (s2 + s3)
         if end == wp.static(ACTIVATE):
             beside[a, h] = s * sigmoid(s)
         elif end == wp.static(SLOPE):
@@ -77,19 +87,22 @@ def network_kernels(double: bool) -> NetworkKernels:
         x = number(1.0) / wp.sqrt(number(1.0) + bound * raw[a, c] * raw[a, c])
         gradient[a, c] = gradient[a, c] * x * x * x
 
-    # (M,): x·w is added
+    # (M,): x·w, and the repulsion that the threads of an atom have found
     @kernel
     def energy(
         kind: integers,
         x: numbers_2d,
         weights: numbers_2d,
+        repulsion: numbers_2d,
         out: numbers,
     ):
         a = wp.tid()
         e, s = kind[a], number(0.0)
+        for k in range(repulsion.shape[1]):
+            s += repulsion[a, k]
         for h in range(x.shape[1]):
             s += x[a, h] * weights[e, h]
-        out[a] = out[a] + s
+        out[a] = s
 
     # (M, H): gradient of that by what was before x·σ(x)
     @kernel

@@ -102,10 +102,13 @@ class DeviceStudent:
 
     def forces(self, x: Tensor, cells: Tensor) -> Tensor:
         """Return forces (R, N, 3) alone, as `evaluate` has them."""
+        return self._run(x, cells, whole=False)
+
+    def _run(self, x: Tensor, cells: Tensor, *, whole: bool) -> Tensor:
         kernels = self._kernels_now(len(x))
         kernels.positions.copy_(x.flatten(0, 1))
         kernels.cells.copy_(cells)
-        kernels.run()
+        kernels.run(whole=whole)
         forces = kernels.forces.view(x.shape)
         return forces if self.has_virial else forces - forces.mean(1, keepdim=True)
 
@@ -117,7 +120,7 @@ class DeviceStudent:
         x, cells : float64 Tensors, shapes (R, N, 3) and (R, 3, 3)
             On the device, Å.
         """
-        forces, kernels = self.forces(x, cells), self._kernels_now(len(x))
+        forces, kernels = self._run(x, cells, whole=True), self._kernels_now(len(x))
         energies = kernels.energy.double().view(len(x), -1).sum(1) + self.offset_eV
         return Evaluation(energies, forces, kernels.virials.view(len(x), -1, 3, 3).sum(1))
 

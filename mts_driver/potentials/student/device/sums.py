@@ -23,6 +23,7 @@ class SumKernels(NamedTuple):
 
     pairs: Any
     moments: Any
+    gather: Any
     inputs: Any
     gradient: Any
     pull: Any
@@ -38,9 +39,7 @@ def sum_kernels(double: bool) -> SumKernels:
     four, three = wp.types.vector(4, number), wp.types.vector(3, number)
     matrix = wp.types.matrix((3, 3), number)
     kernel = wp.kernel(enable_backward=False, module="unique")
-    numbers, numbers_2d, numbers_3d, numbers_4d = (
-        wp.array(dtype=number, ndim=axes) for axes in (1, 2, 3, 4)
-    )
+    numbers_2d, numbers_3d, numbers_4d = (wp.array(dtype=number, ndim=n) for n in (2, 3, 4))
     integers, integers_2d = (wp.array(dtype=int, ndim=axes) for axes in (1, 2))
     vectors, matrices = wp.array(dtype=wp.vec3d), wp.array(dtype=wp.mat33d)
     units = wp.array2d(dtype=four)
@@ -95,7 +94,7 @@ def sum_kernels(double: bool) -> SumKernels:
             number(2.0) * table[p, g, 2, c] + number(3.0) * s * table[p, g, 3, c]
         )
 
-    # (M, C)
+    # (M, S, C)
     @kernel
     def moments(
         neighbors: integers_2d,
@@ -108,15 +107,15 @@ def sum_kernels(double: bool) -> SumKernels:
         table: numbers_4d,
         pairs: numbers_4d,
         message: numbers_2d,
-        out: numbers_3d,
-        energy: numbers,
+        out: numbers_4d,
+        energy: numbers_2d,
     ):
-        a, c = wp.tid()
+        a, part, c = wp.tid()
         third, repulsion = number(1.0) / number(3.0), number(0.0)
         # each a number of its own: Warp takes two names of one value for one variable
         m0, m1, m2, m3, m4 = number(0.0), number(0.0), number(0.0), number(0.0), number(0.0)
         m5, m6, m7, m8, m9 = number(0.0), number(0.0), number(0.0), number(0.0), number(0.0)
-        for k in range(wp.min(count[a], neighbors.shape[1])):
+        for k in range(part, wp.min(count[a], neighbors.shape[1]), out.shape[1]):
             g = cell[a, k]
             if g >= 0:
                 b, s, u = neighbors[a, k], place[a, k], unit[a, k]
@@ -137,18 +136,27 @@ def sum_kernels(double: bool) -> SumKernels:
                 m7 += x * y * f
                 m8 += x * z * f
                 m9 += y * z * f
-        out[a, 0, c] = m0
-        out[a, 1, c] = m1
-        out[a, 2, c] = m2
-        out[a, 3, c] = m3
-        out[a, 4, c] = m4
-        out[a, 5, c] = m5
-        out[a, 6, c] = m6
-        out[a, 7, c] = m7
-        out[a, 8, c] = m8
-        out[a, 9, c] = m9
+        out[a, part, 0, c] = m0
+        out[a, part, 1, c] = m1
+        out[a, part, 2, c] = m2
+        out[a, part, 3, c] = m3
+        out[a, part, 4, c] = m4
+        out[a, part, 5, c] = m5
+        out[a, part, 6, c] = m6
+        out[a, part, 7, c] = m7
+        out[a, part, 8, c] = m8
+        out[a, part, 9, c] = m9
         if c == 0 and message.shape[0] == 0:
-            energy[a] = repulsion
+            energy[a, part] = repulsion
+
+    # (M, W): what the threads of an atom have found, together
+    @kernel
+    def gather(parts: numbers_3d, out: numbers_2d):
+        a, w = wp.tid()
+        total = number(0.0)
+        for k in range(parts.shape[1]):
+            total += parts[a, k, w]
+        out[a, w] = total
 
     @wp.func
     def first_order(m: numbers_3d, a: int, c: int):
@@ -299,8 +307,8 @@ def sum_kernels(double: bool) -> SumKernels:
         along = along - (gx * x + gy * y + gz * z) * w
         return three(along * x + gx * w, along * y + gy * w, along * z + gz * w)
 
-    # (M, C): g is the gradient by the moments; of every channel, what pulls at atom a, minus its
-    # part of the virial, and the gradient by what a tells
+    # (M, S, C): g is the gradient by the moments; what pulls at atom a, minus its part of the
+    # virial where ``virial`` is 1, and the gradient by what a tells
     @kernel
     def pull(
         neighbors: integers_2d,
@@ -315,13 +323,14 @@ def sum_kernels(double: bool) -> SumKernels:
         message: numbers_2d,
         per_length: number,
         g: numbers_3d,
-        forces: wp.array2d(dtype=three),
-        virial: wp.array2d(dtype=matrix),
-        by_message: numbers_2d,
+        forces: wp.array3d(dtype=three),
+        virial: int,
+        strains: wp.array3d(dtype=matrix),
+        by_message: numbers_3d,
     ):
-        a, c = wp.tid()
+        a, part, c = wp.tid()
         total, strain, told = three(), matrix(), number(0.0)
-        for k in range(wp.min(count[a], neighbors.shape[1])):
+        for k in range(part, wp.min(count[a], neighbors.shape[1]), forces.shape[1]):
             i = cell[a, k]
             if i >= 0:
                 b, s, u = neighbors[a, k], place[a, k], unit[a, k]
@@ -343,11 +352,13 @@ def sum_kernels(double: bool) -> SumKernels:
                 forth = force(g, a, c, x, y, z, w, f, slope, more)
                 back = force(g, b, c, -x, -y, -z, w, f_back, slope_back, more_back)
                 total += forth - back
-                strain += wp.outer(three(x, y, z) / w, forth)
-        forces[a, c] = total
-        virial[a, c] = strain
+                if virial == 1:
+                    strain += wp.outer(three(x, y, z) / w, forth)
+        forces[a, part, c] = total
+        if virial == 1:
+            strains[a, part, c] = strain
         if message.shape[0] > 0:
-            by_message[a, c] = told
+            by_message[a, part, c] = told
 
     # (M,): forces of a direct student, weights (M, 2C) of A1 and A2·A1 from column ``at`` on,
     # added from the second sum on
@@ -367,26 +378,20 @@ def sum_kernels(double: bool) -> SumKernels:
             total += weights[a, at + c] * v + weights[a, at + n + c] * (second_order(m, a, c) * v)
         forces[a] += wp.vec3d(wp.float64(total[0]), wp.float64(total[1]), wp.float64(total[2]))
 
-    # (M,): over the channels, beside what is there where ``add`` is 1
+    # (M, W): over threads and channels in float64, beside what is there where ``add`` is 1
     @kernel
-    def add_up(
-        of_channels: wp.array2d(dtype=three),
-        strains: wp.array2d(dtype=matrix),
-        add: int,
-        forces: vectors,
-        virials: matrices,
-    ):
-        a = wp.tid()
-        if add == 0:
-            forces[a] = wp.vec3d()
-            virials[a] = wp.mat33d()
-        for c in range(of_channels.shape[1]):
-            f, s = of_channels[a, c], strains[a, c]
-            forces[a] += wp.vec3d(wp.float64(f[0]), wp.float64(f[1]), wp.float64(f[2]))
-            virials[a] -= wp.mat33d(
-                wp.float64(s[0, 0]), wp.float64(s[0, 1]), wp.float64(s[0, 2]),
-                wp.float64(s[1, 0]), wp.float64(s[1, 1]), wp.float64(s[1, 2]),
-                wp.float64(s[2, 0]), wp.float64(s[2, 1]), wp.float64(s[2, 2]),
-            )  # fmt: skip
+    def add_up(parts: numbers_3d, sign: wp.float64, add: int, out: wp.array2d(dtype=wp.float64)):
+        a, w = wp.tid()
+        total, other = wp.float64(0.0), wp.float64(0.0)
+        if add == 1:
+            total = out[a, w]
+        # two sums at once, since each waits for its last addition
+        half = parts.shape[1] // 2
+        for k in range(half):
+            total += sign * wp.float64(parts[a, k, w])
+            other += sign * wp.float64(parts[a, half + k, w])
+        if 2 * half < parts.shape[1]:
+            other += sign * wp.float64(parts[a, 2 * half, w])
+        out[a, w] = total + other
 
-    return SumKernels(pairs, moments, inputs, gradient, pull, push, add_up)
+    return SumKernels(pairs, moments, gather, inputs, gradient, pull, push, add_up)
