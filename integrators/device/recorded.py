@@ -42,9 +42,8 @@ class Recorded:
             if self._graph is None:
                 graph = torch.cuda.CUDAGraph()
                 # as Warp records, and other threads may do what they like meanwhile
-                mode = {"capture_error_mode": "thread_local"}
-                with torch.cuda.graph(graph, stream=self._stream, **mode):
-                    with told_to_warp(self._device):
-                        self._function()
+                how = {"stream": self._stream, "capture_error_mode": "thread_local"}
+                with torch.cuda.graph(graph, **how), told_to_warp(self._device):
+                    self._function()
                 self._graph = graph
             self._graph.replay()
