@@ -23,6 +23,7 @@ class Guest:
     """
 
     recordable = False
+    lists_recordable = True
 
     def __init__(self, potential: Potential, device: torch.device) -> None:
         self.device, self._potential = device, potential

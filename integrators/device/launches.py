@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -58,20 +57,6 @@ def on_torch_stream(device: torch.device) -> Iterator[None]:
     # neither stream waits for the other: what is recorded must not
     with warp().ScopedStream(stream, sync_enter=False, sync_exit=False):
         yield
-
-
-@contextlib.contextmanager
-def told_to_warp(device: torch.device) -> Iterator[None]:
-    """Tell Warp that torch records its stream, so that work space of kernels is part of it."""
-    if device.type != "cuda" or "warp" not in sys.modules:
-        yield
-        return
-    stream = warp().stream_from_torch(torch.cuda.current_stream(device))
-    warp().capture_begin(stream=stream, force_module_load=False, external=True)
-    try:
-        yield
-    finally:
-        warp().capture_end(stream=stream)
 
 
 class Launches:

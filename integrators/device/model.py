@@ -22,6 +22,11 @@ class DeviceModel(Protocol):
         """Another one whenever its arrays are at another place: what was recorded is void then."""
         ...
 
+    @property
+    def lists_recordable(self) -> bool:
+        """Whether `rebuild` may be part of a graph; what may not is called before it."""
+        ...
+
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have lists with room enough for these positions and cells; waits for the device."""
         ...

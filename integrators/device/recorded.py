@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-from integrators.device.launches import told_to_warp
-
 
 class Recorded:
     """A function of arrays that stay where they are; on CUDA one graph from its second call on.
@@ -41,9 +39,7 @@ class Recorded:
                 return
             if self._graph is None:
                 graph = torch.cuda.CUDAGraph()
-                # as Warp records, and other threads may do what they like meanwhile
-                how = {"stream": self._stream, "capture_error_mode": "thread_local"}
-                with torch.cuda.graph(graph, **how), told_to_warp(self._device):
+                with torch.cuda.graph(graph, stream=self._stream):
                     self._function()
                 self._graph = graph
             self._graph.replay()

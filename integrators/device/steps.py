@@ -97,6 +97,7 @@ class DeviceSteps:
         for _ in range(TRIES):
             self._fill(positions, momenta, noise, extra)
             self._at, self._end = None, ()  # until the step has come to a good end
+            walk.rebuild(recordable=False)
             for piece, run in zip(walk.pieces, self._recorded(), strict=True):
                 if piece.asks:
                     if not self._counts():

@@ -26,7 +26,7 @@ from integrators.state import Evaluation
 
 
 class Piece(NamedTuple):
-    """Operations between two visits of a guest.
+    """Operations up to where the teacher is asked, or from there on.
 
     Attributes
     ----------
@@ -148,8 +148,10 @@ class Walk:
                 fresh = frozenset()
             elif isinstance(op, Kick):
                 needed = _needed(op)
-                guests = [n for n in needed if n not in fresh and not self.models[n].recordable]
-                if guests:
+                asked = [n for n in needed if n not in fresh]
+                guests = [n for n in asked if not self.models[n].recordable]
+                # a GPU starts with the first graph while the host launches the second
+                if guests or "teacher" in asked:
                     found.append(Piece(first, k, asks, begin))
                     first, asks, begin = k, tuple(guests), fresh.union(guests)
                 fresh = fresh.union(needed)
@@ -206,6 +208,12 @@ class Walk:
         for name in piece.asks:
             self.keep(name, self.models[name].evaluate(self.x, self.cells))
 
+    def rebuild(self, *, recordable: bool) -> None:
+        """Make the lists anew that may be part of a graph, in the walk; or those that may not."""
+        for model in self.distinct:
+            if model.lists_recordable == recordable:
+                model.rebuild(self.x)
+
     def take(self, piece: Piece) -> None:
         """Walk a piece, from the arrays back to them; waits for nothing."""
         if piece.first == 0:
@@ -234,8 +242,7 @@ class Walk:
 
     def _begin(self) -> None:
         self._moves.begin()
-        for model in self.distinct:
-            model.rebuild(self.x)
+        self.rebuild(recordable=True)
         self.numbers.draw()
         if self._matrix is not None:
             _turn(self._matrix, self.x, self._q)

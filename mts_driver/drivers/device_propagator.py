@@ -48,6 +48,11 @@ class InAtomicUnits:
         """See `DeviceModel.place`."""
         return self._model.place
 
+    @property
+    def lists_recordable(self) -> bool:
+        """See `DeviceModel.lists_recordable`."""
+        return self._model.lists_recordable
+
     def update(self, x: Tensor, cells: Tensor) -> None:
         """See `DeviceModel.update`."""
         self._model.update(x * BOHR_A, self._cells(cells))

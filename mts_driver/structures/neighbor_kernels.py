@@ -10,6 +10,8 @@ class ListKernels(NamedTuple):
     """See their comments for the shape of a launch: M atoms of all replicas, rows of K."""
 
     spent: Any
+    clear: Any
+    search: Any
     take: Any
     taken: Any
 
@@ -20,7 +22,18 @@ def list_kernels() -> ListKernels:
     wp = warp()
     kernel = wp.kernel(enable_backward=False, module="unique")
     vectors, integers, flags = (wp.array(dtype=kind) for kind in (wp.vec3d, int, wp.bool))
+    matrices = wp.array(dtype=wp.mat33d)
     integers_2d, images_2d = wp.array2d(dtype=int), wp.array2d(dtype=wp.vec3i)
+
+    @wp.func
+    def wrapped(x: wp.vec3d, inverse: wp.mat33d, periodic: wp.vec3i):
+        """Fractional coordinates in the cell along periodic axes, and the image that x is in."""
+        f, image = x * inverse, wp.vec3i()
+        for k in range(3):
+            if periodic[k] != 0:
+                image[k] = int(wp.floor(f[k]))
+                f[k] = f[k] - wp.float64(image[k])
+        return f, image
 
     # (M,): whose way so far and ``margin`` times that of the last step are too much for the skin
     @kernel
@@ -38,6 +51,59 @@ def list_kernels() -> ListKernels:
         # written so that what is not a number counts
         if not (wp.float64(2.0) * way < skin):
             anew[a // atoms] = True
+
+    # (M,)
+    @kernel
+    def clear(anew: flags, atoms: int, count: integers):
+        a = wp.tid()
+        if anew[a // atoms]:
+            count[a] = 0
+
+    # (M, S): all pairs within ``reach`` of lists that are to be new; S threads share the others.
+    # Rows of ``inverse`` are the cell's; ``widths`` is the reach over its heights.
+    @kernel
+    def search(
+        x: vectors,
+        cells: matrices,
+        inverses: matrices,
+        widths: vectors,
+        periodic: wp.vec3i,
+        anew: flags,
+        atoms: int,
+        threads: int,
+        reach: wp.float64,
+        count: integers,
+        found: integers_2d,
+        images: images_2d,
+    ):
+        a, part = wp.tid()
+        r = a // atoms
+        if not anew[r]:
+            return
+        cell, inverse, width = cells[r], inverses[r], widths[r]
+        xa = x[a]
+        fa, ia = wrapped(xa, inverse, periodic)
+        for other in range(part, atoms, threads):
+            b = r * atoms + other
+            fb, ib = wrapped(x[b], inverse, periodic)
+            apart, from_a = x[b] - xa, fb - fa
+            low, high = wp.vec3i(), wp.vec3i()
+            for k in range(3):
+                if periodic[k] != 0:
+                    low[k] = int(wp.ceil(-width[k] - from_a[k]))
+                    high[k] = int(wp.floor(width[k] - from_a[k]))
+            for i in range(low[0], high[0] + 1):
+                for j in range(low[1], high[1] + 1):
+                    for k in range(low[2], high[2] + 1):
+                        s = wp.vec3i(i, j, k) - ib + ia
+                        d = apart + wp.float64(s[0]) * cell[0] + wp.float64(s[1]) * cell[1]
+                        d += wp.float64(s[2]) * cell[2]
+                        itself = b == a and s[0] == 0 and s[1] == 0 and s[2] == 0
+                        if not itself and wp.length_sq(d) < reach * reach:
+                            place = wp.atomic_add(count, a, 1)
+                            if place < found.shape[1]:
+                                found[a, place] = b
+                                images[a, place] = s
 
     @wp.func
     def comes_before(j: int, s: wp.vec3i, i: int, t: wp.vec3i):
@@ -91,4 +157,4 @@ def list_kernels() -> ListKernels:
             left[0] = 0
             forced[0] = False
 
-    return ListKernels(spent, take, taken)
+    return ListKernels(spent, clear, search, take, taken)

@@ -19,6 +19,8 @@ ROUND = 8
 SPARE = 1.2
 """How much longer rows are made than the longest of the atoms as they are."""
 WIDEST_SKIN_A = 4.0
+MOST_THREADS = 16
+"""That share the search for the neighbours of an atom."""
 MARGIN = 1.5
 """How much longer than the last step the next may be."""
 MOST_BY_ALL_PAIRS = 2000
@@ -87,7 +89,8 @@ class NeighborMatrix:
         self.left = torch.zeros(1, dtype=torch.int32)
         self._positions, self._before = torch.zeros(2, 0, 3, dtype=torch.float64)
         self._anew = torch.zeros(0, dtype=torch.bool)
-        self._forced, self._place = torch.zeros(1, dtype=torch.bool), 0
+        self._forced = torch.zeros(1, dtype=torch.bool)
+        self._found = tuple[Tensor, ...]()
         self._decide, self._keep = (Launches(torch.device("cpu")) for _ in range(2))
 
     def update(self, positions: Tensor, cells: Tensor) -> None:
@@ -124,9 +127,10 @@ class NeighborMatrix:
         self._positions.copy_(positions.reshape(-1, 3))
         self._anew.copy_(self._forced.expand_as(self._anew))
         self._decide.run()
-        found = self._found()
-        assert found[0].data_ptr() == self._place, "the lists found are at another place"
-        self.count.copy_(found[1])
+        if self._state is not None:
+            found = self._of_cells()
+            assert found[0].data_ptr() == self._found[0].data_ptr()
+        self.count.copy_(self._found[1])
         self._keep.run()
 
     def vectors(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,22 +210,27 @@ class NeighborMatrix:
         self._launches(atoms)
         self.build(positions)
 
+    @property
+    def recordable(self) -> bool:
+        """Whether `refresh` may be part of a CUDA graph, which a list of cells may not."""
+        return self._state is None
+
     def _launches(self, atoms: int) -> None:
-        """Put together what is launched around a search."""
-        found, device, wp = self._found(), self.neighbors.device, warp()
-        self._place = found[0].data_ptr()
+        """Put together what is launched around a search, and the search of all pairs."""
+        device, wp = self.neighbors.device, warp()
         self._decide, self._keep, kernels = Launches(device), Launches(device), list_kernels()
         x, reference, before = (
             shared(t.view(-1, 3), wp.vec3d) for t in (self._positions, self.reference, self._before)
         )
         rows, images = self.neighbors.shape, shared(self.images, wp.vec3i)
-        found_images = shared(found[2], wp.vec3i) if len(found) > 2 else images
+        found_images = shared(self._found[2], wp.vec3i)
         self._decide.add(
             *(kernels.spent, (rows[0],), x, reference, before, atoms, self.skin_A, MARGIN),
             self._anew,
         )
+        self._add_search(self._decide, self._found)
         self._keep.add(
-            *(kernels.take, tuple(rows), found[0], found_images, self._anew, atoms),
+            *(kernels.take, tuple(rows), self._found[0], found_images, self._anew, atoms),
             *(int(self._ordered), self.count, self.neighbors, images),
         )
         self._keep.add(
@@ -229,7 +238,61 @@ class NeighborMatrix:
             self._forced,
         )
 
-    def _found(self) -> tuple[Tensor, ...]:
+    def _add_search(self, to: Launches, found: tuple[Tensor, ...]) -> None:
+        """Add the search of all pairs, unless there is a list of cells."""
+        if self._state is not None:
+            return
+        wp, kernels, replicas = warp(), list_kernels(), len(self._cells)
+        atoms, reach = len(self._positions) // replicas, self.cutoff_A + self.skin_A
+        periodic = self.periodic if self._where else (False,) * 3
+        inverses = torch.linalg.pinv(self._cells)
+        threads = max(1, min(MOST_THREADS, atoms // 4))
+        to.add(kernels.clear, (len(self._positions),), self._anew, atoms, found[1])
+        to.add(
+            *(kernels.search, (len(self._positions), threads)),
+            *(shared(t, wp.vec3d) for t in (self._positions,)),
+            *(shared(t, wp.mat33d) for t in (self._cells, inverses)),
+            *(shared(reach * inverses.norm(dim=1), wp.vec3d), wp.vec3i(*map(int, periodic))),
+            *(self._anew, atoms, threads, reach, found[1], found[0], shared(found[2], wp.vec3i)),
+        )
+
+    def _search(self, length: int | None) -> Tensor:
+        """Have rows of a length, or of any, and return how many are found for each."""
+        replicas, rows = len(self._cells), len(self._positions)
+        small = not self._where or rows <= MOST_BY_ALL_PAIRS * replicas
+        self._state = None
+        self._anew.fill_(True)
+        if (self.method or ("naive" if small else "cell_list")) == "naive":
+            shape = rows, length or 1
+            place = {"dtype": torch.int32, "device": self._positions.device}
+            self._found = (
+                *(torch.zeros(shape, **place), torch.zeros(rows, **place)),
+                torch.zeros(*shape, 3, **place),
+            )
+            once = Launches(self._positions.device)
+            self._add_search(once, self._found)
+            once.run()
+        else:
+            self._prepare_cells(length)
+            self._found = self._of_cells()
+        return self._found[1]
+
+    def _prepare_cells(self, length: int | None) -> None:
+        """Prepare the search of the package."""
+        from nvalchemiops.torch.neighbors import prepare_neighbor_list
+
+        several = "batch_" if len(self._cells) > 1 else ""
+        self._state = prepare_neighbor_list(
+            *(self._positions, self.cutoff_A + self.skin_A),
+            **(self._where | self._batch),
+            method=f"{several}cell_list",
+            **({} if several else {"strategy": "atom_centric"}),
+            max_neighbors=length,
+            fixed_cell=True,
+            selective=True,
+        )
+
+    def _of_cells(self) -> tuple[Tensor, ...]:
         """Search for the replicas whose lists are to be new; results are always in one place."""
         from nvalchemiops.torch.neighbors import neighbor_list
 
@@ -239,29 +302,6 @@ class NeighborMatrix:
                 self._positions, self.cutoff_A + self.skin_A, **where, state=self._state
             )
         return found
-
-    def _search(self, length: int | None) -> Tensor:
-        """Prepare rows of a length, or of one that is guessed, and return how many are found."""
-        from nvalchemiops.torch.neighbors import prepare_neighbor_list
-
-        flat, reach = self._positions, self.cutoff_A + self.skin_A
-        periodic, replicas = bool(self._where), len(self._cells)
-        # of the ways there are, those that wait for nothing; a list of cells without a cell has a
-        # box that atoms may not leave
-        small = not periodic or len(flat) <= MOST_BY_ALL_PAIRS * replicas
-        method = self.method or ("naive" if small else "cell_list")
-        how: dict[str, Any] = {"method": method if replicas == 1 else f"batch_{method}"}
-        if method == "cell_list":
-            how["strategy"] = "atom_centric"
-        self._state = prepare_neighbor_list(
-            *(flat, reach),
-            **(self._where | self._batch | how),
-            max_neighbors=length,
-            fixed_cell=periodic,
-            selective=True,
-        )
-        self._anew.fill_(True)
-        return self._found()[1]
 
 
 def _furthest(positions: Tensor, before: Tensor) -> Tensor:

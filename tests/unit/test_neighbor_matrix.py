@@ -93,7 +93,7 @@ def test_a_large_system_takes_them_and_one_without_a_cell_does_not():
         x, cells = as_tensors(atoms)
         near = NeighborMatrix(cutoff_A=3.5, skin_A=0.5)
         near.update(x, cells)
-        assert way in near._state.method
+        assert near.recordable == (way == "naive")
         i = neighbor_list("i", atoms, 4.0)
         assert near.count.cpu().tolist() == np.bincount(i, minlength=len(atoms)).tolist()
 
@@ -119,6 +119,34 @@ def test_it_is_made_again_when_an_atom_has_moved_half_a_skin():
     assert near.neighbors.data_ptr() == place and near.generation == 1
     near.update(y, 1.001 * cells)
     assert near.builds == 3
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_lists_are_made_anew_where_another_such_step_may_need_it(ordered):
+    """By the device, for every replica: half the skin is for the way so far and 1.5 steps more."""
+    systems = [shaken(CUBE, k) for k in range(3)]
+    x, cells = as_tensors(*systems)
+    near = NeighborMatrix(cutoff_A=3.5, skin_A=1.0, ordered=ordered)
+    near.update(x, cells)
+    before = near.reference.clone()
+    x[1, 4, 0] += 0.19
+    near.refresh(x)
+    torch.testing.assert_close(near.reference, before, rtol=0, atol=0)
+    x[1, 4, 0] += 0.19  # 0.38 and 1.5 times 0.19: not for another
+    x[2, 0, 1] += 0.1
+    with NoWaiting():
+        near.refresh(x)
+    torch.testing.assert_close(near.reference[1], x[1], rtol=0, atol=0)
+    torch.testing.assert_close(near.reference[::2], before[::2], rtol=0, atol=0)
+    near.look(x)
+    assert int(near.left) == 0
+    near.look(x + 0.3)
+    assert int(near.left) == 1
+    if ordered:
+        for system, positions in zip(systems, near.reference.cpu(), strict=True):
+            system.positions = positions.numpy()
+        then = near.reference.clone()
+        np.testing.assert_allclose(vectors_of(near, then, cells), expected(systems), atol=2e-6)
 
 
 def test_rows_that_are_too_short_grow():

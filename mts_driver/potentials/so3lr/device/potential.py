@@ -84,6 +84,11 @@ class DeviceSO3LR:
         """Another one whenever arrays are at another place."""
         return (self._made, *self._generations)
 
+    @property
+    def lists_recordable(self) -> bool:
+        """Whether `rebuild` may be part of a CUDA graph."""
+        return self.near.recordable and self.far.recordable
+
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have lists and arrays for these positions; waits for the device."""
         with memory_said("so3lr", x.shape[0] * x.shape[1], self.device):

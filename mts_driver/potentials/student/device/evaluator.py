@@ -94,9 +94,13 @@ class DeviceKernels:
         unit = shared(array(atoms, length, 4), four)
         forces, repulsion = shared(self.forces, wp.vec3d), array(atoms, slices)
 
-        def gathered(parts: Tensor, out: Tensor) -> None:
-            if parts.data_ptr() != out.data_ptr():
-                add(sums.gather, tuple(out.shape), parts.view(atoms, slices, -1), out)
+        def gathered(parts: Tensor, *, whole: bool = False) -> Tensor:
+            """Have the parts (M, S, ...) of the threads of an atom added, (M, W)."""
+            if slices == 1:
+                return parts.view(atoms, -1)
+            out = array(atoms, parts[0, 0].numel())
+            add(sums.gather, tuple(out.shape), parts.view(atoms, slices, -1), out, whole=whole)
+            return out
 
         def sliced(*shape: int) -> Tensor:
             return array(atoms, slices, *shape)
@@ -112,11 +116,12 @@ class DeviceKernels:
                     *(sums.pull, (atoms, slices, width), *of_pairs, table, pairs, message, per_A),
                     *(by_m, shared(pull, three), int(whole), shared(strain, matrix), told),
                 )
-            add(sums.add_up, (atoms, 3), pull.view(atoms, -1, 3), 1.0, int(more), self.forces)
+            found = gathered(pull).view(atoms, width, 3)
+            add(sums.add_up, (atoms, 3), found, 1.0, int(more), self.forces)
+            found = gathered(strain, whole=True).view(atoms, width, 9)
             virials = self.virials.view(atoms, 9)
-            how = (strain.view(atoms, -1, 9), -1.0, int(more), virials)
-            add(sums.add_up, (atoms, 9), *how, whole=True)
-            return told
+            add(sums.add_up, (atoms, 9), found, -1.0, int(more), virials, whole=True)
+            return gathered(told) if message.numel() else none2
 
         add(
             *(sums.pairs, (atoms, length), shared(self.positions, wp.vec3d)),
@@ -131,15 +136,14 @@ class DeviceKernels:
             return t.detach().contiguous()
 
         # forth
-        m1, x1 = array(atoms, 10, c), array(atoms, 10, c)
+        x1, parts = array(atoms, 10, c), sliced(10, c)
         a1, h1, a2, h2 = (array(atoms, hidden) for _ in range(4))
         bound, told = INPUT_BOUND**-2, MESSAGE_BOUND**-2
         scaling = (t.detach().view(kinds, 10, c) for t in (model.shift, model.scale))
         shift, scale = scaling
-        parts = m1[:, None] if slices == 1 else sliced(10, c)
         how = (table, pairs, none2, parts, repulsion)
         add(sums.moments, (atoms, slices, c), *of_pairs, *how)
-        gathered(parts, m1.flatten(1))
+        m1 = gathered(parts).view(atoms, 10, c)
         add(sums.inputs, (atoms, c), kind, m1, shift, scale, bound, x1)
         flat1, wide = x1.flatten(1), (atoms, hidden)
         add(nets.layer, wide, kind, flat1, weight(model.w1), weight(model.b1), 0, ACTIVATE, a1, h1)
@@ -148,15 +152,14 @@ class DeviceKernels:
         if p:
             table2 = radial_table(model, model.radial2).detach().contiguous().flatten(0, 1)
             shift2, scale2 = (t.detach().view(kinds, 10, p) for t in (model.shift2, model.scale2))
-            raw, message, by_message = (array(atoms, p) for _ in range(3))
-            m2, x2 = array(atoms, 10, p), array(atoms, 10, p)
+            raw, message = array(atoms, p), array(atoms, p)
+            x2, parts = array(atoms, 10, p), sliced(10, p)
             wq, w2b = weight(model.wq), weight(w[:, hidden:])
             add(nets.layer, (atoms, p), kind, h1, wq, none2, 0, PLAIN, raw, none2)
             add(nets.message, (atoms, p), raw, told, message)
-            parts = m2[:, None] if slices == 1 else sliced(10, p)
             how = (table2, none4, message, parts, repulsion)
             add(sums.moments, (atoms, slices, p), *of_pairs, *how)
-            gathered(parts, m2.flatten(1))
+            m2 = gathered(parts).view(atoms, 10, p)
             add(sums.inputs, (atoms, p), kind, m2, shift2, scale2, bound, x2)
             add(nets.layer, wide, kind, x2.flatten(1), w2b, none2, 1, ACTIVATE, a2, h2)
         w3 = weight(model.w3)
@@ -181,8 +184,7 @@ class DeviceKernels:
                 *(by_x2.flatten(1), none2),
             )
             add(sums.gradient, (atoms, p), kind, m2, scale2, bound, x2, by_x2, by_m2)
-            told_parts = pulls(table2, none4, message, by_m2, more=False)
-            gathered(told_parts, by_message)
+            by_message = pulls(table2, none4, message, by_m2, more=False)
             add(nets.message_back, (atoms, p), raw, told, by_message)
             add(nets.layer, wide, kind, by_message, weight(wq.mT), none2, 1, SLOPE, g1, a1)
         by_x1, by_m1 = array(atoms, 10, c), array(atoms, 10, c)

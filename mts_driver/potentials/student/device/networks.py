@@ -55,18 +55,8 @@ def network_kernels(double: bool) -> NetworkKernels:
             s = out[a, h]
         elif bias.shape[0] > 0:
             s = bias[e, h]
-        # four sums at once, since each waits for its last addition
-        s1, s2, s3 = number(0.0), number(0.0), number(0.0)
-        fours = x.shape[1] // 4
-        for i in range(fours):
-            k = 4 * i
+        for k in range(x.shape[1]):
             s += x[a, k] * weights[e, k, h]
-            s1 += x[a, k + 1] * weights[e, k + 1, h]
-            s2 += x[a, k + 2] * weights[e, k + 2, h]
-            s3 += x[a, k + 3] * weights[e, k + 3, h]
-        for last in range(4 * fours, x.shape[1]):
-            s += x[a, last] * weights[e, last, h]
-        s = (s + s1) + (s2 + s3)
         if end == wp.static(ACTIVATE):
             beside[a, h] = s * sigmoid(s)
         elif end == wp.static(SLOPE):

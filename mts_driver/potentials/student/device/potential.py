@@ -74,6 +74,11 @@ class DeviceStudent:
         """Another one whenever arrays are at another place."""
         return (self.near.generation,)
 
+    @property
+    def lists_recordable(self) -> bool:
+        """Whether `rebuild` may be part of a CUDA graph."""
+        return self.near.recordable
+
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have a list for positions (R, N, 3) and cells (R, 3, 3), Å; waits for the device."""
         with memory_said(self._name, x.shape[0] * x.shape[1], self.device):

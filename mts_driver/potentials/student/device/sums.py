@@ -378,20 +378,15 @@ def sum_kernels(double: bool) -> SumKernels:
             total += weights[a, at + c] * v + weights[a, at + n + c] * (second_order(m, a, c) * v)
         forces[a] += wp.vec3d(wp.float64(total[0]), wp.float64(total[1]), wp.float64(total[2]))
 
-    # (M, W): over threads and channels in float64, beside what is there where ``add`` is 1
+    # (M, W): over channels in float64, beside what is there where ``add`` is 1
     @kernel
     def add_up(parts: numbers_3d, sign: wp.float64, add: int, out: wp.array2d(dtype=wp.float64)):
         a, w = wp.tid()
-        total, other = wp.float64(0.0), wp.float64(0.0)
+        total = wp.float64(0.0)
         if add == 1:
             total = out[a, w]
-        # two sums at once, since each waits for its last addition
-        half = parts.shape[1] // 2
-        for k in range(half):
+        for k in range(parts.shape[1]):
             total += sign * wp.float64(parts[a, k, w])
-            other += sign * wp.float64(parts[a, half + k, w])
-        if 2 * half < parts.shape[1]:
-            other += sign * wp.float64(parts[a, 2 * half, w])
-        out[a, w] = total + other
+        out[a, w] = total
 
     return SumKernels(pairs, moments, gather, inputs, gradient, pull, push, add_up)
