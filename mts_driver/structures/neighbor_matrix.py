@@ -23,8 +23,9 @@ MOST_THREADS = 16
 """That share the search for the neighbours of an atom."""
 MARGIN = 1.5
 """How much longer than the last step the next may be."""
-MOST_BY_ALL_PAIRS = 2000
-"""Atoms of a periodic system that are searched for pair by pair."""
+MOST_BY_ALL_PAIRS = {"cpu": 2_000, "cuda": 30_000}
+"""Atoms of a periodic system that are searched for pair by pair: a GPU has many threads for it,
+and a list of cells, which it cannot record, costs the host a millisecond."""
 
 
 class NeighborMatrix:
@@ -259,7 +260,7 @@ class NeighborMatrix:
     def _search(self, length: int | None) -> Tensor:
         """Have rows of a length, or of any, and return how many are found for each."""
         replicas, rows = len(self._cells), len(self._positions)
-        small = not self._where or rows <= MOST_BY_ALL_PAIRS * replicas
+        small = not self._where or rows <= MOST_BY_ALL_PAIRS[self._positions.device.type] * replicas
         self._state = None
         self._anew.fill_(True)
         if (self.method or ("naive" if small else "cell_list")) == "naive":
