@@ -25,16 +25,6 @@ def list_kernels() -> ListKernels:
     matrices = wp.array(dtype=wp.mat33d)
     integers_2d, images_2d = wp.array2d(dtype=int), wp.array2d(dtype=wp.vec3i)
 
-    @wp.func
-    def wrapped(x: wp.vec3d, inverse: wp.mat33d, periodic: wp.vec3i):
-        """Fractional coordinates in the cell along periodic axes, and the image that x is in."""
-        f, image = x * inverse, wp.vec3i()
-        for k in range(3):
-            if periodic[k] != 0:
-                image[k] = int(wp.floor(f[k]))
-                f[k] = f[k] - wp.float64(image[k])
-        return f, image
-
     # (M,): whose way so far and ``margin`` times that of the last step are too much for the skin
     @kernel
     def spent(
@@ -52,20 +42,39 @@ def list_kernels() -> ListKernels:
         if not (wp.float64(2.0) * way < skin):
             anew[a // atoms] = True
 
-    # (M,)
+    # (M,): no neighbours yet; fractional coordinates in the cell along periodic axes, and the image
+    # that an atom is in
     @kernel
-    def clear(anew: flags, atoms: int, count: integers):
+    def clear(
+        x: vectors,
+        inverses: matrices,
+        periodic: wp.vec3i,
+        anew: flags,
+        atoms: int,
+        count: integers,
+        fractions: vectors,
+        cells_of: wp.array(dtype=wp.vec3i),
+    ):
         a = wp.tid()
-        if anew[a // atoms]:
-            count[a] = 0
+        if not anew[a // atoms]:
+            return
+        count[a] = 0
+        f, image = x[a] * inverses[a // atoms], wp.vec3i()
+        for k in range(3):
+            if periodic[k] != 0:
+                image[k] = int(wp.floor(f[k]))
+                f[k] = f[k] - wp.float64(image[k])
+        fractions[a] = f
+        cells_of[a] = image
 
     # (M, S): all pairs within ``reach`` of lists that are to be new; S threads share the others.
-    # Rows of ``inverse`` are the cell's; ``widths`` is the reach over its heights.
+    # ``widths`` is the reach over the heights of a cell.
     @kernel
     def search(
         x: vectors,
+        fractions: vectors,
+        cells_of: wp.array(dtype=wp.vec3i),
         cells: matrices,
-        inverses: matrices,
         widths: vectors,
         periodic: wp.vec3i,
         anew: flags,
@@ -80,13 +89,11 @@ def list_kernels() -> ListKernels:
         r = a // atoms
         if not anew[r]:
             return
-        cell, inverse, width = cells[r], inverses[r], widths[r]
-        xa = x[a]
-        fa, ia = wrapped(xa, inverse, periodic)
+        cell, width = cells[r], widths[r]
+        xa, fa, ia = x[a], fractions[a], cells_of[a]
         for other in range(part, atoms, threads):
             b = r * atoms + other
-            fb, ib = wrapped(x[b], inverse, periodic)
-            apart, from_a = x[b] - xa, fb - fa
+            apart, from_a = x[b] - xa, fractions[b] - fa
             low, high = wp.vec3i(), wp.vec3i()
             for k in range(3):
                 if periodic[k] != 0:
@@ -95,7 +102,7 @@ def list_kernels() -> ListKernels:
             for i in range(low[0], high[0] + 1):
                 for j in range(low[1], high[1] + 1):
                     for k in range(low[2], high[2] + 1):
-                        s = wp.vec3i(i, j, k) - ib + ia
+                        s = wp.vec3i(i, j, k) - cells_of[b] + ia
                         d = apart + wp.float64(s[0]) * cell[0] + wp.float64(s[1]) * cell[1]
                         d += wp.float64(s[2]) * cell[2]
                         itself = b == a and s[0] == 0 and s[1] == 0 and s[2] == 0

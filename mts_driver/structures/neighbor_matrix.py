@@ -23,7 +23,7 @@ MOST_THREADS = 16
 """That share the search for the neighbours of an atom."""
 MARGIN = 1.5
 """How much longer than the last step the next may be."""
-MOST_BY_ALL_PAIRS = {"cpu": 2_000, "cuda": 30_000}
+MOST_BY_ALL_PAIRS = {"cpu": 2_000, "cuda": 12_000}
 """Atoms of a periodic system that are searched for pair by pair: a GPU has many threads for it,
 and a list of cells, which it cannot record, costs the host a millisecond."""
 
@@ -248,13 +248,20 @@ class NeighborMatrix:
         periodic = self.periodic if self._where else (False,) * 3
         inverses = torch.linalg.pinv(self._cells)
         threads = max(1, min(MOST_THREADS, atoms // 4))
-        to.add(kernels.clear, (len(self._positions),), self._anew, atoms, found[1])
+        x, fractions = (
+            shared(t, wp.vec3d) for t in (self._positions, torch.zeros_like(self._positions))
+        )
+        cells_of = shared(torch.zeros_like(self._positions, dtype=torch.int32), wp.vec3i)
+        axes = wp.vec3i(*map(int, periodic))
         to.add(
-            *(kernels.search, (len(self._positions), threads)),
-            *(shared(t, wp.vec3d) for t in (self._positions,)),
-            *(shared(t, wp.mat33d) for t in (self._cells, inverses)),
-            *(shared(reach * inverses.norm(dim=1), wp.vec3d), wp.vec3i(*map(int, periodic))),
-            *(self._anew, atoms, threads, reach, found[1], found[0], shared(found[2], wp.vec3i)),
+            *(kernels.clear, (len(self._positions),), x, shared(inverses, wp.mat33d), axes),
+            *(self._anew, atoms, found[1], fractions, cells_of),
+        )
+        to.add(
+            *(kernels.search, (len(self._positions), threads), x, fractions, cells_of),
+            *(shared(self._cells, wp.mat33d), shared(reach * inverses.norm(dim=1), wp.vec3d)),
+            *(axes, self._anew, atoms, threads, reach, found[1], found[0]),
+            shared(found[2], wp.vec3i),
         )
 
     def _search(self, length: int | None) -> Tensor:
