@@ -1,9 +1,9 @@
 """Steps on the device where the models are, which the host sees once at their end.
 
 The same steps as :func:`integrators.engine.step` and the compiled loop take, tested equal to them.
-All arrays have fixed places, so that on CUDA a whole outer step is one recorded graph. Lists of
-neighbours are made anew at its start; where one turns out to have been too small on the way, the
-step is taken again with a larger one, and never with a wrong force.
+All arrays have fixed places, so that on CUDA an outer step is two recorded graphs. Lists of
+neighbours are looked at where it starts; where one turns out to have been too old or too small on
+the way, the step is taken again with another one, and never with a wrong force.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The splitting on tensors that have fixed places, without the host.
 
-The equations are those of `integrators.engine` and of the compiled loop. What can be recorded as a
-graph is one piece; a guest, a model that is asked as it is, ends a piece where its forces are
-needed, and the next one goes on behind it.
+The equations are those of `integrators.engine` and of the compiled loop. The inner steps and
+the teacher are two pieces, each of them a graph; a guest, a model that is asked as it is, is asked
+between them.
 """
 
 from __future__ import annotations
