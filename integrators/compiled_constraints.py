@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numba import njit
 
-from integrators.constraints import MOST_ITERATIONS, TOLERANCE
+from integrators.constraints import BONDS_LOST, MOST_ITERATIONS, TOLERANCE
 
 # sums may be taken in any order; what is not a number stays so
 ANY_ORDER = {"reassoc", "nsz", "contract"}
@@ -56,10 +56,7 @@ def shake(q, p, m, dt, lead, pairs, squares, images, shared, counts):
             if done:
                 break
             if iteration == MOST_ITERATIONS:
-                raise ValueError(
-                    "constrained bonds were not found again behind a drift: the step is too long "
-                    "for them, or the trajectory blew up; shorten the step"
-                )
+                raise ValueError(BONDS_LOST)
             for k in range(n):
                 for o in range(n):
                     matrix[k, o] = shared[c, k, o] * (

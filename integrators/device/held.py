@@ -59,6 +59,7 @@ class Held:
             constant(constraints.counts, torch.int32),
         )
         self._squares = constant(constraints.squares, torch.float64)
+        self._ones = torch.ones_like(inverse)
 
     def in_images_of(self, constraints: Constraints) -> None:
         """Have bonds in the images of other positions of the same atoms."""
@@ -71,8 +72,7 @@ class Held:
 
     def tangent(self, to: Launches, q: Any, v: Any, *, heat: bool) -> None:
         """Add what takes away from velocities what would change a length."""
-        ones = torch.ones_like(self._inverse)
-        self._project(to, q, v, ones, v, -1.0, -1.0 if heat else 0.0)
+        self._project(to, q, v, self._ones, v, -1.0, -1.0 if heat else 0.0)
 
     def across(self, to: Launches, q: Any, noise: Any, width: Tensor, v: Any) -> None:
         """Add what gives velocities the part of ``width`` · ``noise`` that `tangent` takes away."""

@@ -63,7 +63,7 @@ class NeighborMatrix:
     generation : int
         Changes when these are at another place.
     builds : int
-        How often the list has been made.
+        How often `build` has made the list; what a device decides in `refresh` is not known here.
     """
 
     def __init__(
@@ -229,7 +229,7 @@ class NeighborMatrix:
             *(kernels.spent, (rows[0],), x, reference, before, atoms, self.skin_A, MARGIN),
             self._anew,
         )
-        self._add_search(self._decide, self._found)
+        self._add_search(self._decide)
         self._keep.add(
             *(kernels.take, tuple(rows), self._found[0], found_images, self._anew, atoms),
             *(int(self._ordered), self.count, self.neighbors, images),
@@ -239,11 +239,11 @@ class NeighborMatrix:
             self._forced,
         )
 
-    def _add_search(self, to: Launches, found: tuple[Tensor, ...]) -> None:
+    def _add_search(self, to: Launches) -> None:
         """Add the search of all pairs, unless there is a list of cells."""
         if self._state is not None:
             return
-        wp, kernels, replicas = warp(), list_kernels(), len(self._cells)
+        wp, kernels, replicas, found = warp(), list_kernels(), len(self._cells), self._found
         atoms, reach = len(self._positions) // replicas, self.cutoff_A + self.skin_A
         periodic = self.periodic if self._where else (False,) * 3
         inverses = torch.linalg.pinv(self._cells)
@@ -278,7 +278,7 @@ class NeighborMatrix:
                 torch.zeros(*shape, 3, **place),
             )
             once = Launches(self._positions.device)
-            self._add_search(once, self._found)
+            self._add_search(once)
             once.run()
         else:
             self._prepare_cells(length)

@@ -128,7 +128,7 @@ def test_a_step_waits_once_at_its_end():
 
 @pytest.mark.parametrize(("kind", "most"), [("white", 44), ("both", 54)])
 def test_an_inner_step_takes_few_launches(kind, most, monkeypatch):
-    """Each costs a GPU microseconds, of which the student's kernels have some fifty in all."""
+    """Each costs a GPU microseconds; some 26 of them are the student's."""
     counted = []
     for n in (2, 6):
         outer = outer_steps("device", n=n, **KINDS[kind])

@@ -117,7 +117,7 @@ class DeviceSO3LR:
         return self.near.overflow() | self.far.overflow() | self._pairs.overflow()
 
     def reach_further(self) -> None:
-        """Have lists and arrays from the next `update` on for which atoms may move further."""
+        """Have lists for which atoms may move further, from the next `update` on; waits."""
         for near in (self.near, self.far):
             near.reach_further()
 

@@ -98,7 +98,7 @@ class DeviceStudent:
         return self.near.overflow()
 
     def reach_further(self) -> None:
-        """Have lists from the next `update` on for which atoms may move further."""
+        """Have a list for which atoms may move further, from the next `update` on; waits."""
         self.near.reach_further()
 
     def make_room(self) -> None:
