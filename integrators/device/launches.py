@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -59,6 +59,20 @@ def on_torch_stream(device: torch.device) -> Iterator[None]:
         yield
 
 
+@cache
+def together() -> Any:
+    """Return the function of kernels that waits for all threads of a block.
+
+    Behind it they see what the others have written. On the CPU a block is one thread.
+    """
+    wp = warp()
+
+    @wp.func_native("#if defined(__CUDA_ARCH__)\n__syncthreads();\n#endif\n")
+    def together(): ...
+
+    return together
+
+
 class Launches:
     """Kernels with arrays that stay where they are, one after another on torch's stream.
 
@@ -71,15 +85,25 @@ class Launches:
     def __init__(self, device: torch.device) -> None:
         self._device, self._all = device, list[Any]()
         self._kept: list[Any] = []  # a recorded launch has addresses only
+        self._replaced = dict[int, Sequence[Any]]()
 
-    def add(self, kernel: Any, dim: tuple[int, ...], *arguments: Any) -> None:
-        """Add one; tensors are shared, and must not move afterwards."""
+    def add(
+        self, kernel: Any, dim: tuple[int, ...], *arguments: Any, block: int = 256
+    ) -> None:
+        """Add one; tensors are shared, and must not move afterwards.
+
+        So many threads as ``block`` says are on a GPU together.
+        """
         inputs = [shared(a) if isinstance(a, Tensor) else a for a in arguments]
         self._kept += inputs
-        device = warp().device_from_torch(self._device)
-        self._all.append(
-            warp().launch(kernel, dim=dim, inputs=inputs, device=device, record_cmd=True)
-        )
+        how = {"device": warp().device_from_torch(self._device), "block_dim": block}
+        self._all.append(warp().launch(kernel, dim=dim, inputs=inputs, record_cmd=True, **how))
+
+    def replace(self, launch: int, arrays: Sequence[Any]) -> None:
+        """Have other arrays as the first arguments of a launch, from now on."""
+        self._replaced[launch] = arrays
+        for place, array in enumerate(arrays):
+            self._all[launch].set_param_at_index(place, array)
 
     def run(self) -> None:
         """Launch all; returns before a GPU has done them."""

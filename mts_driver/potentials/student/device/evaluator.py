@@ -1,4 +1,4 @@
-"""A student evaluated by its kernels on a device: one list of launches over arrays that stay."""
+"""A student evaluated by its kernels on a device: four launches over arrays that stay."""
 
 from typing import Any
 
@@ -12,18 +12,14 @@ from mts_driver.potentials.student.cpu.splines import (
     radial_table,
     repulsion_table,
 )
-from mts_driver.potentials.student.device.networks import (
-    ACTIVATE,
-    PLAIN,
-    SLOPE,
-    network_kernels,
-)
-from mts_driver.potentials.student.device.sums import sum_kernels
+from mts_driver.potentials.student.device.stages import stages
 from mts_driver.potentials.student.model import INPUT_BOUND, MESSAGE_BOUND, StudentModel
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
-MOST_SLICES, THREADS = 8, 2**18
-"""Threads that share the neighbours of an atom, of as many in all as keep a GPU busy."""
+THREADS = {"cpu": 1, "cuda": 128}
+"""Of an atom."""
+HALVES = 16
+"""Sums in which an atom's forces are added up."""
 
 
 class DeviceKernels:
@@ -42,159 +38,172 @@ class DeviceKernels:
 
     Attributes
     ----------
-    positions : float64 Tensor, shape (M, 3)
-        Å; to be filled before `run`.
-    cells : float64 Tensor, shape (R, 3, 3)
-        Å; the same.
     energy : Tensor, shape (M,)
         Atomic energies without those of free atoms, eV, behind a whole `run`; zeros of direct
         students.
-    forces, virials : float64 Tensors, shapes (M, 3) and (M, 3, 3)
+    forces, virials : float64 Tensors, shapes (M, 3) and (M, 9)
         eV/Å, behind `run`, and eV, behind a whole one.
     """
 
     def __init__(
         self, model: StudentModel, kind: Tensor, near: NeighborMatrix, replicas: int
     ) -> None:
-        device, dtype, config = kind.device, model.w1.dtype, model.config
-        atoms, length = near.neighbors.shape
-        c, p, hidden = config.channels, config.messages, config.hidden
+        self._device, self._dtype, self._atoms = kind.device, model.w1.dtype, len(kind)
+        self._threads = THREADS[self._device.type]
+        self._kept = list[Tensor]()
+        wp, self._stages = warp(), stages(self._dtype == torch.float64)
+        self.energy = self._array()
+        self.forces = self._array(3, dtype=torch.float64)
+        self.virials = self._array(9, dtype=torch.float64)
+        found, net, work = self._near(model, kind, near), self._network(model), self._work(model)
+        nothing = shared(torch.zeros(0, 0, dtype=self._dtype, device=self._device))
+        self._launches = {whole: Launches(self._device) for whole in (False, True)}
+        # until `run` says where they are
+        x = self._array(3, dtype=torch.float64).view(replicas, -1, 3)
+        cells = torch.zeros(replicas, 3, 3, dtype=torch.float64, device=self._device)
+        self._read = x.data_ptr(), cells.data_ptr()
+        for whole, launches in self._launches.items():
 
-        def array(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-            return torch.zeros(shape, dtype=dtype, device=device)
+            def add(kernel: Any, *arguments: Any, to: Launches = launches) -> None:
+                how = {"block": self._threads}
+                to.add(kernel, (self._atoms, self._threads), *arguments, self._threads, **how)
 
-        self.positions = array(atoms, 3, dtype=torch.float64)
-        self.cells = array(replicas, 3, 3, dtype=torch.float64)
-        self.energy = array(atoms)
-        self.forces = array(atoms, 3, dtype=torch.float64)
-        self.virials = array(atoms, 3, 3, dtype=torch.float64)
-        # forces alone, and everything
-        self._launches = {whole: Launches(device) for whole in (False, True)}
-
-        def add(kernel: Any, dim: tuple[int, ...], *arguments: Any, whole: bool = False) -> None:
-            for each in (True,) if whole else (False, True):
-                self._launches[each].add(kernel, dim, *arguments)
-
-        wp, double = warp(), dtype == torch.float64
-        sums, nets = sum_kernels(double), network_kernels(double)
-        # a few threads share the neighbours of an atom where there are few atoms
-        slices = 1
-        while slices < MOST_SLICES and atoms * slices * c < THREADS:
-            slices *= 2
-        number = wp.float64 if double else wp.float32
-        four, three = wp.types.vector(4, number), wp.types.vector(3, number)
-        matrix = wp.types.matrix((3, 3), number)
-        none2, none4 = array(0, 0), array(0, 0, 0, 0)
-        kinds, per_A = len(config.elements), cells_per_A(config.cutoff_A)
-        table, w = (t.detach().contiguous() for t in (radial_table(model, model.radial), model.w2))
-        table = table.flatten(0, 1)
-        pairs = none4 if config.direct else repulsion_table(model).to(table)
-        pairs = pairs if config.direct else pairs.flatten(0, 1)[..., None]
-        at, place = array(atoms, length, dtype=torch.int32), array(atoms, length)
-        unit = shared(array(atoms, length, 4), four)
-        forces, repulsion = shared(self.forces, wp.vec3d), array(atoms, slices)
-
-        def gathered(parts: Tensor, *, whole: bool = False) -> Tensor:
-            """Have the parts (M, S, ...) of the threads of an atom added, (M, W)."""
-            if slices == 1:
-                return parts.view(atoms, -1)
-            out = array(atoms, parts[0, 0].numel())
-            add(sums.gather, tuple(out.shape), parts.view(atoms, slices, -1), out, whole=whole)
-            return out
-
-        def sliced(*shape: int) -> Tensor:
-            return array(atoms, slices, *shape)
-
-        def pulls(
-            table: Tensor, pairs: Tensor, message: Tensor, by_m: Tensor, *, more: bool
-        ) -> Tensor:
-            width = by_m.shape[2]
-            pull, strain = sliced(width, 3), sliced(width, 3, 3)
-            told = sliced(width if message.numel() else 0)
-            for whole in (False, True):
-                self._launches[whole].add(
-                    *(sums.pull, (atoms, slices, width), *of_pairs, table, pairs, message, per_A),
-                    *(by_m, shared(pull, three), int(whole), shared(strain, matrix), told),
-                )
-            found = gathered(pull).view(atoms, width, 3)
-            add(sums.add_up, (atoms, 3), found, 1.0, int(more), self.forces)
-            found = gathered(strain, whole=True).view(atoms, width, 9)
-            virials = self.virials.view(atoms, 9)
-            add(sums.add_up, (atoms, 9), found, -1.0, int(more), virials, whole=True)
-            return gathered(told) if message.numel() else none2
-
-        add(
-            *(sums.pairs, (atoms, length), shared(self.positions, wp.vec3d)),
-            *(shared(self.cells, wp.mat33d), atoms // replicas, near.neighbors, near.count),
-            *(shared(near.images, wp.vec3i), shared(near.reference.flatten(0, 1), wp.vec3d)),
-            *(near.skin_A, near.left, config.cutoff_A, START_A, per_A, table.shape[1]),
-            *(unit, at, place),
-        )
-        of_pairs = (near.neighbors, near.count, unit, at, place, kind, kinds)
-
-        def weight(t: Tensor) -> Tensor:
-            return t.detach().contiguous()
-
-        # forth
-        x1, parts = array(atoms, 10, c), sliced(10, c)
-        a1, h1, a2, h2 = (array(atoms, hidden) for _ in range(4))
-        bound, told = INPUT_BOUND**-2, MESSAGE_BOUND**-2
-        scaling = (t.detach().view(kinds, 10, c) for t in (model.shift, model.scale))
-        shift, scale = scaling
-        how = (table, pairs, none2, parts, repulsion)
-        add(sums.moments, (atoms, slices, c), *of_pairs, *how)
-        m1 = gathered(parts).view(atoms, 10, c)
-        add(sums.inputs, (atoms, c), kind, m1, shift, scale, bound, x1)
-        flat1, wide = x1.flatten(1), (atoms, hidden)
-        add(nets.layer, wide, kind, flat1, weight(model.w1), weight(model.b1), 0, ACTIVATE, a1, h1)
-        w2, b2 = weight(w[:, :hidden]), weight(model.b2)
-        add(nets.layer, wide, kind, h1, w2, b2, 0, PLAIN if p else ACTIVATE, a2, h2)
-        if p:
-            table2 = radial_table(model, model.radial2).detach().contiguous().flatten(0, 1)
-            shift2, scale2 = (t.detach().view(kinds, 10, p) for t in (model.shift2, model.scale2))
-            raw, message = array(atoms, p), array(atoms, p)
-            x2, parts = array(atoms, 10, p), sliced(10, p)
-            wq, w2b = weight(model.wq), weight(w[:, hidden:])
-            add(nets.layer, (atoms, p), kind, h1, wq, none2, 0, PLAIN, raw, none2)
-            add(nets.message, (atoms, p), raw, told, message)
-            how = (table2, none4, message, parts, repulsion)
-            add(sums.moments, (atoms, slices, p), *of_pairs, *how)
-            m2 = gathered(parts).view(atoms, 10, p)
-            add(sums.inputs, (atoms, p), kind, m2, shift2, scale2, bound, x2)
-            add(nets.layer, wide, kind, x2.flatten(1), w2b, none2, 1, ACTIVATE, a2, h2)
-        w3 = weight(model.w3)
-        if config.direct:
-            weights = array(atoms, w3.shape[2])
-            add(nets.layer, tuple(weights.shape), kind, h2, w3, none2, 0, PLAIN, weights, none2)
-            add(sums.push, (atoms,), m1, weights, 0, forces)
-            if p:
-                add(sums.push, (atoms,), m2, weights, 2 * c, forces)
-            return
-
-        # back
-        g1, g2 = array(atoms, hidden), array(atoms, hidden)
-        add(nets.energy, (atoms,), kind, h2, w3, repulsion, self.energy, whole=True)
-        add(nets.weights_back, wide, kind, a2, w3, g2)
-        ends = (SLOPE, a1) if not p else (PLAIN, none2)
-        add(nets.layer, wide, kind, g2, weight(w2.mT), none2, 0, ends[0], g1, ends[1])
-        if p:
-            by_x2, by_m2 = array(atoms, 10, p), array(atoms, 10, p)
             add(
-                *(nets.layer, (atoms, 10 * p), kind, g2, weight(w2b.mT), none2, 0, PLAIN),
-                *(by_x2.flatten(1), none2),
+                *(self._stages.first, shared(x.flatten(0, 1), wp.vec3d), shared(cells, wp.mat33d)),
+                *(x.shape[1], shared(near.reference.flatten(0, 1), wp.vec3d), near.skin_A),
+                *(near.left, found, net, work, nothing),
             )
-            add(sums.gradient, (atoms, p), kind, m2, scale2, bound, x2, by_x2, by_m2)
-            by_message = pulls(table2, none4, message, by_m2, more=False)
-            add(nets.message_back, (atoms, p), raw, told, by_message)
-            add(nets.layer, wide, kind, by_message, weight(wq.mT), none2, 1, SLOPE, g1, a1)
-        by_x1, by_m1 = array(atoms, 10, c), array(atoms, 10, c)
-        add(
-            *(nets.layer, (atoms, 10 * c), kind, g1, weight(model.w1.mT), none2, 0, PLAIN),
-            *(by_x1.flatten(1), none2),
-        )
-        add(sums.gradient, (atoms, c), kind, m1, scale, bound, x1, by_x1, by_m1)
-        pulls(table, pairs, none2, by_m1, more=bool(p))
+            if model.config.direct:
+                add(self._stages.direct, found, net, work, self.forces)
+                continue
+            add(self._stages.second, found, net, work, self.energy, int(whole))
+            ends = int(whole), self.forces, self.virials
+            add(self._stages.back, found, net, work, *ends)
+            add(self._stages.last, found, net, work, nothing, *ends)
 
-    def run(self, *, whole: bool) -> None:
-        """Launch the kernels, of forces alone if not ``whole``; returns before a GPU is done."""
+    def run(self, x: Tensor, cells: Tensor, *, whole: bool) -> None:
+        """Launch the kernels, of forces alone if not ``whole``; returns before a GPU is done.
+
+        Parameters
+        ----------
+        x, cells : float64 Tensors, shapes (R, N, 3) and (R, 3, 3)
+            Å; read where they are, by a graph that is recorded here too.
+        whole : bool
+            Whether energies and virials are asked for.
+        """
+        if (x.data_ptr(), cells.data_ptr()) != self._read:
+            self._read = x.data_ptr(), cells.data_ptr()
+            places = shared(x.flatten(0, 1), warp().vec3d), shared(cells, warp().mat33d)
+            for launches in self._launches.values():
+                launches.replace(0, places)
         self._launches[whole].run()
+
+    def _array(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        shape = self._atoms, *shape
+        return torch.zeros(shape, dtype=dtype or self._dtype, device=self._device)
+
+    def _filled(self, structure: Any, tensors: dict[str, Tensor], **numbers: float) -> Any:
+        for name, tensor in tensors.items():
+            whole = tensor.detach().contiguous()
+            self._kept.append(whole)
+            setattr(structure, name, shared(whole))
+        for name, number in numbers.items():
+            setattr(structure, name, number)
+        return structure
+
+    def _near(self, model: StudentModel, kind: Tensor, near: NeighborMatrix) -> Any:
+        wp, length = warp(), near.neighbors.shape[1]
+        found = self._filled(
+            self._stages.Near(),
+            {
+                "neighbors": near.neighbors,
+                "count": near.count,
+                "kind": kind,
+                "cell": self._array(length, dtype=torch.int32),
+                "within": self._array(length),
+            },
+            kinds=len(model.config.elements),
+            start=START_A,
+            per_length=cells_per_A(model.config.cutoff_A),
+            cutoff=model.config.cutoff_A,
+        )
+        unit = self._array(length, 4)
+        self._kept.append(unit)
+        number = wp.float64 if self._dtype == torch.float64 else wp.float32
+        found.images = shared(near.images, wp.vec3i)
+        found.unit = shared(unit, wp.types.vector(4, number))
+        return found
+
+    def _network(self, model: StudentModel) -> Any:
+        config, kinds = model.config, len(model.config.elements)
+        hidden, p = config.hidden, config.messages
+        none = model.w1.new_zeros
+        table, pairs = radial_table(model, model.radial).flatten(0, 1), none(0, 0, 0, 0)
+        if not config.direct:
+            pairs = repulsion_table(model).to(table).flatten(0, 1)[..., None]
+        w2, w2b = model.w2[:, :hidden], model.w2[:, hidden:]
+        wq = model.wq if p else none(kinds, hidden, 0)
+        second = none(1, 1, 4, 0), none(kinds, 0), none(kinds, 0)
+        if p:
+            table2 = radial_table(model, model.radial2).flatten(0, 1)
+            second = table2, model.shift2.flatten(1), model.scale2.flatten(1)
+        return self._filled(
+            self._stages.Network(),
+            {
+                "table1": table,
+                "table2": second[0],
+                "pairs": pairs,
+                "shift1": model.shift.flatten(1),
+                "scale1": model.scale.flatten(1),
+                "shift2": second[1],
+                "scale2": second[2],
+                "w1": model.w1,
+                "b1": model.b1,
+                "w2": torch.cat([w2, wq], 2),
+                "b2": model.b2,
+                "w2b": w2b,
+                "w3": model.w3 if config.direct else model.w3[..., None],
+                "back2": torch.cat([w2.mT, w2b.mT], 2),
+                "back_message": wq.mT,
+                "back1": model.w1.mT,
+            },
+            input_bound=INPUT_BOUND**-2,
+            message_bound=MESSAGE_BOUND**-2,
+        )
+
+    def _work(self, model: StudentModel) -> Any:
+        c, p, hidden = model.config.channels, model.config.messages, model.config.hidden
+        out = 2 * (c + p) if model.config.direct else hidden + 10 * p
+
+        def shares(width: int) -> int:
+            return max(1, self._threads // max(width, 1))
+
+        def of_threads(width: int) -> Tensor:
+            return self._array(shares(width), width)
+
+        one, two = 10 * c, 10 * p
+        widths = {
+            **{"m1": one, "x1": one, "by_x1": one, "by_m1": one},
+            **{"m2": two, "x2": two, "by_x2": two, "by_m2": two},
+            **{name: hidden for name in ("a1", "h1", "a2", "h2", "g1")},
+            **{"raw": p, "message": p, "by_message": p},
+            "g2": out if model.config.direct else hidden,
+            "repulsion": shares(c),
+        }
+        return self._filled(
+            self._stages.Work(),
+            {
+                **{name: self._array(width) for name, width in widths.items()},
+                "moments1": self._array(shares(c), one),
+                "layer1": of_threads(hidden),
+                "layer2": of_threads(hidden + p),
+                "moments2": self._array(shares(p), two),
+                "layer2b": of_threads(hidden),
+                "layer3": of_threads(out),
+                "layer1_back": of_threads(one),
+                "pulled": self._array(shares(c) * c, 12),
+                "pulled_on": self._array(shares(p) * p, 12),
+                "told": self._array(shares(p), p),
+                "halves": self._array(HALVES, 12, dtype=torch.float64),
+            },
+        )

@@ -111,9 +111,7 @@ class DeviceStudent:
 
     def _run(self, x: Tensor, cells: Tensor, *, whole: bool) -> Tensor:
         kernels = self._kernels_now(len(x))
-        kernels.positions.copy_(x.flatten(0, 1))
-        kernels.cells.copy_(cells)
-        kernels.run(whole=whole)
+        kernels.run(x, cells, whole=whole)
         forces = kernels.forces.view(x.shape)
         return forces if self.has_virial else forces - forces.mean(1, keepdim=True)
 

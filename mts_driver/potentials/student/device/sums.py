@@ -1,12 +1,10 @@
-"""The student's sums over neighbours and their way back, a thread for each atom and channel.
+"""Sums over the neighbours of an atom, which a few threads share.
 
-The equations of `mts_driver.potentials.student.model`, with the radial functions read from cubic
-splines. Nothing is added to by two threads: an atom gathers what it pulls and what its neighbours
-pull at it, so that forces have the same bits every time. What the kernels share:
+Nothing is added to by two threads: an atom gathers what it pulls and what its neighbours
+pull at it, so that forces have the same bits every time. What they are told:
 
-near : neighbours (M, K) and how many there are (M,); ``unit`` (M, K, 4), the unit vector to each
-    and the inverse of its distance; ``cell`` (M, K), the grid cell of the distance, −1 beyond the
-    cutoff, and ``place`` (M, K) in it.
+a, t, threads : the atom, which of its threads this is, and how many there are.
+near : its neighbours, and where they are.
 table : (E·E, G, 4, C), the cubics of the radial functions of every ordered pair of elements in
     every grid cell; ``pairs`` (E·E, G, 4, 1), those of half the repulsion, or of size 0.
 message : (M, C), what atoms tell their neighbours; of size 0 in the first sum.
@@ -18,70 +16,66 @@ from typing import Any, NamedTuple
 from integrators.device.launches import warp
 
 
-class SumKernels(NamedTuple):
-    """Kernels for one precision; see their comments for the shape of a launch."""
+class Sums(NamedTuple):
+    """Functions for one precision, and the structure of neighbours."""
 
-    pairs: Any
+    Near: Any
+    place: Any
     moments: Any
     gather: Any
-    inputs: Any
-    gradient: Any
     pull: Any
-    push: Any
     add_up: Any
 
 
 @cache
-def sum_kernels(double: bool) -> SumKernels:
-    """Return the kernels in float64 or float32."""
+def sums(double: bool) -> Sums:
+    """Return the functions in float64 or float32."""
     wp = warp()
     number = wp.float64 if double else wp.float32
     four, three = wp.types.vector(4, number), wp.types.vector(3, number)
-    matrix = wp.types.matrix((3, 3), number)
-    kernel = wp.kernel(enable_backward=False, module="unique")
     numbers_2d, numbers_3d, numbers_4d = (wp.array(dtype=number, ndim=n) for n in (2, 3, 4))
+    doubles_2d, doubles_3d = (wp.array(dtype=wp.float64, ndim=axes) for axes in (2, 3))
     integers, integers_2d = (wp.array(dtype=int, ndim=axes) for axes in (1, 2))
-    vectors, matrices = wp.array(dtype=wp.vec3d), wp.array(dtype=wp.mat33d)
-    units = wp.array2d(dtype=four)
 
-    # (M, K)
-    @kernel
-    def pairs(
-        x: vectors,
-        cells: matrices,
-        atoms: int,
-        neighbors: integers_2d,
-        count: integers,
-        images: wp.array2d(dtype=wp.vec3i),
-        reference: vectors,
-        skin: wp.float64,
-        left: integers,
-        cutoff: wp.float64,
-        start: wp.float64,
-        per_length: wp.float64,
-        grid: int,
-        unit: units,
-        cell: integers_2d,
-        place: numbers_2d,
+    @wp.struct
+    class Near:
+        """Neighbours (M, K) and how many there are (M,); what `place` finds of each: ``unit``, the
+        unit vector to it and the inverse of its distance, ``cell``, the grid cell of the distance,
+        -1 beyond the cutoff, and ``within``, the place in that."""
+
+        neighbors: integers_2d
+        count: integers
+        images: wp.array2d(dtype=wp.vec3i)
+        kind: integers
+        kinds: int
+        start: wp.float64
+        per_length: wp.float64
+        cutoff: wp.float64
+        unit: wp.array2d(dtype=four)
+        cell: integers_2d
+        within: numbers_2d
+
+    @wp.func
+    def there(near: Near, a: int):
+        return wp.min(near.count[a], near.neighbors.shape[1])
+
+    @wp.func
+    def place(
+        a: int, t: int, threads: int, x: wp.array(dtype=wp.vec3d), h: wp.mat33d, grid: int, near: Near
     ):
-        a, k = wp.tid()
-        cell[a, k] = -1
-        # written so that what is not a number counts
-        if k == 0 and not (wp.float64(2.0) * wp.length(x[a] - reference[a]) < skin):
-            left[0] = 1
-        if k >= count[a]:
-            return
-        h, s = cells[a // atoms], images[a, k]
-        d = x[neighbors[a, k]] - x[a]
-        d += wp.float64(s[0]) * h[0] + wp.float64(s[1]) * h[1] + wp.float64(s[2]) * h[2]
-        r = wp.length(d)
-        if r < cutoff:
-            u = (r - start) * per_length
-            g = wp.clamp(int(u), 0, grid - 1)
-            d = d / r
-            unit[a, k] = four(number(d[0]), number(d[1]), number(d[2]), number(wp.float64(1.0) / r))
-            cell[a, k] = g
-            place[a, k] = number(u - wp.float64(g))
+        for k in range(t, there(near, a), threads):
+            s = near.images[a, k]
+            d = x[near.neighbors[a, k]] - x[a]
+            d += wp.float64(s[0]) * h[0] + wp.float64(s[1]) * h[1] + wp.float64(s[2]) * h[2]
+            r, g = wp.length(d), wp.int32(-1)
+            if r < near.cutoff:
+                u = (r - near.start) * near.per_length
+                g = wp.clamp(int(u), 0, grid - 1)
+                d = d / r
+                w = wp.float64(1.0) / r
+                near.unit[a, k] = four(number(d[0]), number(d[1]), number(d[2]), number(w))
+                near.within[a, k] = number(u - wp.float64(g))
+            near.cell[a, k] = g
 
     @wp.func
     def value(table: numbers_4d, p: int, g: int, c: int, s: number):
@@ -94,299 +88,166 @@ def sum_kernels(double: bool) -> SumKernels:
             number(2.0) * table[p, g, 2, c] + number(3.0) * s * table[p, g, 3, c]
         )
 
-    # (M, S, C)
-    @kernel
+    # parts (M, S, 10 C): moments of every S-th neighbour; and the repulsion of those (M, S)
+    @wp.func
     def moments(
-        neighbors: integers_2d,
-        count: integers,
-        unit: units,
-        cell: integers_2d,
-        place: numbers_2d,
-        kind: integers,
-        kinds: int,
+        a: int,
+        t: int,
+        threads: int,
+        near: Near,
         table: numbers_4d,
         pairs: numbers_4d,
         message: numbers_2d,
-        out: numbers_4d,
+        parts: numbers_3d,
         energy: numbers_2d,
     ):
-        a, part, c = wp.tid()
-        third, repulsion = number(1.0) / number(3.0), number(0.0)
-        # each a number of its own: Warp takes two names of one value for one variable
-        m0, m1, m2, m3, m4 = number(0.0), number(0.0), number(0.0), number(0.0), number(0.0)
-        m5, m6, m7, m8, m9 = number(0.0), number(0.0), number(0.0), number(0.0), number(0.0)
-        for k in range(part, wp.min(count[a], neighbors.shape[1]), out.shape[1]):
-            g = cell[a, k]
-            if g >= 0:
-                b, s, u = neighbors[a, k], place[a, k], unit[a, k]
-                p = kind[a] * kinds + kind[b]
-                f = value(table, p, g, c, s)
-                if message.shape[0] > 0:
-                    f *= message[b, c]
-                elif c == 0 and pairs.shape[0] > 0:
-                    repulsion += value(pairs, p, g, 0, s)
-                x, y, z = u[0], u[1], u[2]
-                m0 += f
-                m1 += x * f
-                m2 += y * f
-                m3 += z * f
-                m4 += (x * x - third) * f
-                m5 += (y * y - third) * f
-                m6 += (z * z - third) * f
-                m7 += x * y * f
-                m8 += x * z * f
-                m9 += y * z * f
-        out[a, part, 0, c] = m0
-        out[a, part, 1, c] = m1
-        out[a, part, 2, c] = m2
-        out[a, part, 3, c] = m3
-        out[a, part, 4, c] = m4
-        out[a, part, 5, c] = m5
-        out[a, part, 6, c] = m6
-        out[a, part, 7, c] = m7
-        out[a, part, 8, c] = m8
-        out[a, part, 9, c] = m9
-        if c == 0 and message.shape[0] == 0:
-            energy[a, part] = repulsion
+        channels, third = table.shape[3], number(1.0) / number(3.0)
+        for i in range(t, parts.shape[1] * channels, threads):
+            part, c = i // channels, i % channels
+            repulsion = number(0.0)
+            # each a number of its own: Warp takes two names of one value for one variable
+            m0, m1, m2, m3, m4 = number(0.0), number(0.0), number(0.0), number(0.0), number(0.0)
+            m5, m6, m7, m8, m9 = number(0.0), number(0.0), number(0.0), number(0.0), number(0.0)
+            for k in range(part, there(near, a), parts.shape[1]):
+                g = near.cell[a, k]
+                if g >= 0:
+                    b, s, u = near.neighbors[a, k], near.within[a, k], near.unit[a, k]
+                    p = near.kind[a] * near.kinds + near.kind[b]
+                    f = value(table, p, g, c, s)
+                    if message.shape[0] > 0:
+                        f *= message[b, c]
+                    elif c == 0 and pairs.shape[0] > 0:
+                        repulsion += value(pairs, p, g, 0, s)
+                    x, y, z = u[0], u[1], u[2]
+                    m0 += f
+                    m1 += x * f
+                    m2 += y * f
+                    m3 += z * f
+                    m4 += (x * x - third) * f
+                    m5 += (y * y - third) * f
+                    m6 += (z * z - third) * f
+                    m7 += x * y * f
+                    m8 += x * z * f
+                    m9 += y * z * f
+            parts[a, part, c] = m0
+            parts[a, part, channels + c] = m1
+            parts[a, part, 2 * channels + c] = m2
+            parts[a, part, 3 * channels + c] = m3
+            parts[a, part, 4 * channels + c] = m4
+            parts[a, part, 5 * channels + c] = m5
+            parts[a, part, 6 * channels + c] = m6
+            parts[a, part, 7 * channels + c] = m7
+            parts[a, part, 8 * channels + c] = m8
+            parts[a, part, 9 * channels + c] = m9
+            if c == 0 and message.shape[0] == 0:
+                energy[a, part] = repulsion
 
-    # (M, W): what the threads of an atom have found, together
-    @kernel
-    def gather(parts: numbers_3d, out: numbers_2d):
-        a, w = wp.tid()
-        total = number(0.0)
-        for k in range(parts.shape[1]):
-            total += parts[a, k, w]
-        out[a, w] = total
+    # (M, W): parts (M, S, W) of an atom's threads, together
+    @wp.func
+    def gather(a: int, t: int, threads: int, parts: numbers_3d, out: numbers_2d):
+        for w in range(t, out.shape[1], threads):
+            total = number(0.0)
+            for k in range(parts.shape[1]):
+                total += parts[a, k, w]
+            out[a, w] = total
 
     @wp.func
-    def first_order(m: numbers_3d, a: int, c: int):
-        return three(m[a, 1, c], m[a, 2, c], m[a, 3, c])
-
-    @wp.func
-    def second_order(m: numbers_3d, a: int, c: int):
-        return matrix(
-            m[a, 4, c], m[a, 7, c], m[a, 8, c],
-            m[a, 7, c], m[a, 5, c], m[a, 9, c],
-            m[a, 8, c], m[a, 9, c], m[a, 6, c],
-        )  # fmt: skip
-
-    @wp.func
-    def put(
-        y: number,
-        k: int,
-        a: int,
-        c: int,
-        e: int,
-        shift: numbers_3d,
-        scale: numbers_3d,
-        bound: number,
-        out: numbers_3d,
-    ):
-        t = (y - shift[e, k, c]) * scale[e, k, c]
-        out[a, k, c] = t / wp.sqrt(number(1.0) + bound * t * t)
-
-    # (M, C): network inputs, the invariants shifted, scaled and bounded; bound is 1/b²
-    @kernel
-    def inputs(
-        kind: integers,
-        m: numbers_3d,
-        shift: numbers_3d,
-        scale: numbers_3d,
-        bound: number,
-        out: numbers_3d,
-    ):
-        a, c = wp.tid()
-        e, n = kind[a], m.shape[2]
-        d, f = (c + 1) % n, (c + 2) % n
-        v, q = first_order(m, a, c), second_order(m, a, c)
-        v1, q1 = first_order(m, a, d), second_order(m, a, d)
-        w = q * v
-        put(m[a, 0, c], 0, a, c, e, shift, scale, bound, out)
-        put(wp.dot(v, v), 1, a, c, e, shift, scale, bound, out)
-        put(wp.dot(v, v1), 2, a, c, e, shift, scale, bound, out)
-        put(wp.dot(v, first_order(m, a, f)), 3, a, c, e, shift, scale, bound, out)
-        put(wp.ddot(q, q), 4, a, c, e, shift, scale, bound, out)
-        put(wp.ddot(q, q1), 5, a, c, e, shift, scale, bound, out)
-        put(wp.ddot(q, second_order(m, a, f)), 6, a, c, e, shift, scale, bound, out)
-        put(wp.dot(v, w), 7, a, c, e, shift, scale, bound, out)
-        put(wp.dot(v1, w), 8, a, c, e, shift, scale, bound, out)
-        put(wp.dot(w, w), 9, a, c, e, shift, scale, bound, out)
-
-    @wp.func
-    def unbound(
-        k: int,
-        a: int,
-        c: int,
-        e: int,
-        scale: numbers_3d,
-        bound: number,
-        x: numbers_3d,
-        by_inputs: numbers_3d,
-    ):
-        # rounding may take x a little beyond b
-        rest = wp.max(number(1.0) - bound * x[a, k, c] * x[a, k, c], number(0.0))
-        return by_inputs[a, k, c] * scale[e, k, c] * rest * wp.sqrt(rest)
-
-    # (M, C): from the gradient by the inputs to that by the moments
-    @kernel
-    def gradient(
-        kind: integers,
-        m: numbers_3d,
-        scale: numbers_3d,
-        bound: number,
-        x: numbers_3d,
-        by_inputs: numbers_3d,
-        out: numbers_3d,
-    ):
-        a, c = wp.tid()
-        e, n = kind[a], m.shape[2]
-        d, f, b, o = (c + 1) % n, (c + 2) % n, (c + n - 1) % n, (c + n - 2) % n
-        v, q = first_order(m, a, c), second_order(m, a, c)
-        v1, q1 = first_order(m, a, d), second_order(m, a, d)
-        vb, qb = first_order(m, a, b), second_order(m, a, b)
-        w, two = q * v, number(2.0)
-        h1 = unbound(1, a, c, e, scale, bound, x, by_inputs)
-        h2 = unbound(2, a, c, e, scale, bound, x, by_inputs)
-        h3 = unbound(3, a, c, e, scale, bound, x, by_inputs)
-        h4 = unbound(4, a, c, e, scale, bound, x, by_inputs)
-        h5 = unbound(5, a, c, e, scale, bound, x, by_inputs)
-        h6 = unbound(6, a, c, e, scale, bound, x, by_inputs)
-        h7 = unbound(7, a, c, e, scale, bound, x, by_inputs)
-        h8 = unbound(8, a, c, e, scale, bound, x, by_inputs)
-        h9 = unbound(9, a, c, e, scale, bound, x, by_inputs)
-        # what channels below make of this one
-        h2b = unbound(2, a, b, e, scale, bound, x, by_inputs)
-        h3o = unbound(3, a, o, e, scale, bound, x, by_inputs)
-        h5b = unbound(5, a, b, e, scale, bound, x, by_inputs)
-        h6o = unbound(6, a, o, e, scale, bound, x, by_inputs)
-        h8b = unbound(8, a, b, e, scale, bound, x, by_inputs)
-        by_w = h7 * v + h8 * v1 + two * h9 * w
-        gv = two * h1 * v + h2 * v1 + h2b * vb
-        gv += h3 * first_order(m, a, f) + h3o * first_order(m, a, o)
-        gv += h7 * w + h8b * (qb * vb) + q * by_w
-        gq = two * h4 * q + h5 * q1 + h5b * qb
-        gq += h6 * second_order(m, a, f) + h6o * second_order(m, a, o)
-        out[a, 0, c] = unbound(0, a, c, e, scale, bound, x, by_inputs)
-        out[a, 1, c] = gv[0]
-        out[a, 2, c] = gv[1]
-        out[a, 3, c] = gv[2]
-        out[a, 4, c] = gq[0, 0] + by_w[0] * v[0]
-        out[a, 5, c] = gq[1, 1] + by_w[1] * v[1]
-        out[a, 6, c] = gq[2, 2] + by_w[2] * v[2]
-        out[a, 7, c] = two * gq[0, 1] + by_w[0] * v[1] + by_w[1] * v[0]
-        out[a, 8, c] = two * gq[0, 2] + by_w[0] * v[2] + by_w[2] * v[0]
-        out[a, 9, c] = two * gq[1, 2] + by_w[1] * v[2] + by_w[2] * v[1]
-
-    @wp.func
-    def along_radial(g: numbers_3d, a: int, c: int, x: number, y: number, z: number):
+    def along_radial(g: numbers_2d, a: int, c: int, n: int, x: number, y: number, z: number):
         third = number(1.0) / number(3.0)
-        s = g[a, 0, c] + x * g[a, 1, c] + y * g[a, 2, c] + z * g[a, 3, c]
-        s += (x * x - third) * g[a, 4, c] + (y * y - third) * g[a, 5, c]
-        s += (z * z - third) * g[a, 6, c]
-        return s + x * y * g[a, 7, c] + x * z * g[a, 8, c] + y * z * g[a, 9, c]
+        s = g[a, c] + x * g[a, n + c] + y * g[a, 2 * n + c] + z * g[a, 3 * n + c]
+        s += (x * x - third) * g[a, 4 * n + c] + (y * y - third) * g[a, 5 * n + c]
+        s += (z * z - third) * g[a, 6 * n + c]
+        return s + x * y * g[a, 7 * n + c] + x * z * g[a, 8 * n + c] + y * z * g[a, 9 * n + c]
 
     @wp.func
     def force(
-        g: numbers_3d,
+        g: numbers_2d,
         a: int,
         c: int,
-        x: number,
-        y: number,
-        z: number,
-        w: number,
+        n: int,
+        u: four,
         f: number,
         slope: number,
         more: number,
     ):
         """Gradient by the vector from ``a`` of what one neighbour gives to the moments of a."""
-        along = along_radial(g, a, c, x, y, z) * slope + more
-        two = number(2.0)
-        gx = f * (g[a, 1, c] + two * x * g[a, 4, c] + y * g[a, 7, c] + z * g[a, 8, c])
-        gy = f * (g[a, 2, c] + two * y * g[a, 5, c] + x * g[a, 7, c] + z * g[a, 9, c])
-        gz = f * (g[a, 3, c] + two * z * g[a, 6, c] + x * g[a, 8, c] + y * g[a, 9, c])
+        x, y, z, w, two = u[0], u[1], u[2], u[3], number(2.0)
+        along = along_radial(g, a, c, n, x, y, z) * slope + more
+        xy, xz, yz = g[a, 7 * n + c], g[a, 8 * n + c], g[a, 9 * n + c]
+        gx = f * (g[a, n + c] + two * x * g[a, 4 * n + c] + y * xy + z * xz)
+        gy = f * (g[a, 2 * n + c] + two * y * g[a, 5 * n + c] + x * xy + z * yz)
+        gz = f * (g[a, 3 * n + c] + two * z * g[a, 6 * n + c] + x * xz + y * yz)
         along = along - (gx * x + gy * y + gz * z) * w
         return three(along * x + gx * w, along * y + gy * w, along * z + gz * w)
 
-    # (M, S, C): g is the gradient by the moments; what pulls at atom a, minus its part of the
-    # virial where ``virial`` is 1, and the gradient by what a tells
-    @kernel
+    # g (M, 10 C) is the gradient by the moments. parts (M, S C, 12): what pulls at atom a, and minus
+    # its part of the virial where ``virial`` is 1; told (M, S, C): the gradient by what a tells
+    @wp.func
     def pull(
-        neighbors: integers_2d,
-        count: integers,
-        unit: units,
-        cell: integers_2d,
-        place: numbers_2d,
-        kind: integers,
-        kinds: int,
+        a: int,
+        t: int,
+        threads: int,
+        near: Near,
         table: numbers_4d,
         pairs: numbers_4d,
         message: numbers_2d,
-        per_length: number,
-        g: numbers_3d,
-        forces: wp.array3d(dtype=three),
+        g: numbers_2d,
         virial: int,
-        strains: wp.array3d(dtype=matrix),
-        by_message: numbers_3d,
+        parts: numbers_3d,
+        told: numbers_3d,
     ):
-        a, part, c = wp.tid()
-        total, strain, told = three(), matrix(), number(0.0)
-        for k in range(part, wp.min(count[a], neighbors.shape[1]), forces.shape[1]):
-            i = cell[a, k]
-            if i >= 0:
-                b, s, u = neighbors[a, k], place[a, k], unit[a, k]
-                x, y, z, w = u[0], u[1], u[2], u[3]
-                p, q = kind[a] * kinds + kind[b], kind[b] * kinds + kind[a]
-                f, f_back = value(table, p, i, c, s), value(table, q, i, c, s)
-                slope = slope_of(table, p, i, c, s) * per_length
-                slope_back = slope_of(table, q, i, c, s) * per_length
-                more, more_back = number(0.0), number(0.0)
-                if message.shape[0] > 0:
-                    told += along_radial(g, b, c, -x, -y, -z) * f_back
-                    f *= message[b, c]
-                    slope *= message[b, c]
-                    f_back *= message[a, c]
-                    slope_back *= message[a, c]
-                elif c == 0 and pairs.shape[0] > 0:
-                    more = slope_of(pairs, p, i, 0, s) * per_length
-                    more_back = slope_of(pairs, q, i, 0, s) * per_length
-                forth = force(g, a, c, x, y, z, w, f, slope, more)
-                back = force(g, b, c, -x, -y, -z, w, f_back, slope_back, more_back)
-                total += forth - back
+        channels = table.shape[3]
+        per_length = number(near.per_length)
+        for j in range(t, parts.shape[1], threads):
+            part, c = j // channels, j % channels
+            total, by_message = three(), number(0.0)
+            sx, sy, sz = three(), three(), three()
+            for k in range(part, there(near, a), parts.shape[1] // channels):
+                i = near.cell[a, k]
+                if i >= 0:
+                    b, s, u = near.neighbors[a, k], near.within[a, k], near.unit[a, k]
+                    p = near.kind[a] * near.kinds + near.kind[b]
+                    q = near.kind[b] * near.kinds + near.kind[a]
+                    f, f_back = value(table, p, i, c, s), value(table, q, i, c, s)
+                    slope = slope_of(table, p, i, c, s) * per_length
+                    slope_back = slope_of(table, q, i, c, s) * per_length
+                    more, more_back = number(0.0), number(0.0)
+                    if message.shape[0] > 0:
+                        told_here = along_radial(g, b, c, channels, -u[0], -u[1], -u[2])
+                        by_message += told_here * f_back
+                        f *= message[b, c]
+                        slope *= message[b, c]
+                        f_back *= message[a, c]
+                        slope_back *= message[a, c]
+                    elif c == 0 and pairs.shape[0] > 0:
+                        more = slope_of(pairs, p, i, 0, s) * per_length
+                        more_back = slope_of(pairs, q, i, 0, s) * per_length
+                    back = four(-u[0], -u[1], -u[2], u[3])
+                    forth = force(g, a, c, channels, u, f, slope, more)
+                    total += forth - force(g, b, c, channels, back, f_back, slope_back, more_back)
+                    if virial == 1:
+                        sx += u[0] / u[3] * forth
+                        sy += u[1] / u[3] * forth
+                        sz += u[2] / u[3] * forth
+            for axis in range(3):
+                parts[a, j, axis] = total[axis]
                 if virial == 1:
-                    strain += wp.outer(three(x, y, z) / w, forth)
-        forces[a, part, c] = total
-        if virial == 1:
-            strains[a, part, c] = strain
-        if message.shape[0] > 0:
-            by_message[a, part, c] = told
+                    parts[a, j, 3 + axis] = sx[axis]
+                    parts[a, j, 6 + axis] = sy[axis]
+                    parts[a, j, 9 + axis] = sz[axis]
+            if message.shape[0] > 0:
+                told[a, part, c] = by_message
 
-    # (M,): forces of a direct student, weights (M, 2C) of A1 and A2·A1 from column ``at`` on,
-    # added from the second sum on
-    @kernel
-    def push(
-        m: numbers_3d,
-        weights: numbers_2d,
-        at: int,
-        forces: vectors,
+    # halves (M, H, 12): parts (M, S, 12) in float64, in H sums
+    @wp.func
+    def add_up(
+        a: int, t: int, threads: int, width: int, parts: numbers_3d, halves: doubles_3d
     ):
-        a = wp.tid()
-        total, n = three(), m.shape[2]
-        if at == 0:
-            forces[a] = wp.vec3d()
-        for c in range(n):
-            v = first_order(m, a, c)
-            total += weights[a, at + c] * v + weights[a, at + n + c] * (second_order(m, a, c) * v)
-        forces[a] += wp.vec3d(wp.float64(total[0]), wp.float64(total[1]), wp.float64(total[2]))
+        for i in range(t, width * halves.shape[1], threads):
+            w, half = i % width, i // width
+            total = wp.float64(0.0)
+            for k in range(half, parts.shape[1], halves.shape[1]):
+                total += wp.float64(parts[a, k, w])
+            halves[a, half, w] = total
 
-    # (M, W): over channels in float64, beside what is there where ``add`` is 1
-    @kernel
-    def add_up(parts: numbers_3d, sign: wp.float64, add: int, out: wp.array2d(dtype=wp.float64)):
-        a, w = wp.tid()
-        total = wp.float64(0.0)
-        if add == 1:
-            total = out[a, w]
-        for k in range(parts.shape[1]):
-            total += sign * wp.float64(parts[a, k, w])
-        out[a, w] = total
-
-    return SumKernels(pairs, moments, gather, inputs, gradient, pull, push, add_up)
+    return Sums(Near, place, moments, gather, pull, add_up)
