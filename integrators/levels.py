@@ -128,9 +128,12 @@ def difference(
     teacher: Evaluation, student: Evaluation, *, clip: float | None
 ) -> tuple[Evaluation, Tensor]:
     """Return teacher - student, and the norms (..., N, 1) of its forces before they are clipped."""
-    forces = teacher.forces - student.forces
-    norms = torch.linalg.vector_norm(forces, dim=-1, keepdim=True)
-    if clip is not None:
-        forces = forces * (clip / norms.clamp_min(clip))
+    forces, norms = clipped(teacher.forces - student.forces, clip)
     slow = Evaluation(teacher.energy - student.energy, forces, teacher.virial - student.virial)
     return slow, norms
+
+
+def clipped(forces: Tensor, clip: float | None) -> tuple[Tensor, Tensor]:
+    """Return forces (..., N, 3) no longer than ``clip``, and how long they were (..., N, 1)."""
+    norms = torch.linalg.vector_norm(forces, dim=-1, keepdim=True)
+    return forces if clip is None else forces * (clip / norms.clamp_min(clip)), norms

@@ -99,6 +99,10 @@ class Launches:
         how = {"device": warp().device_from_torch(self._device), "block_dim": block}
         self._all.append(warp().launch(kernel, dim=dim, inputs=inputs, record_cmd=True, **how))
 
+    def keep(self, what: Any) -> None:
+        """Have what structures that were given hold only addresses of."""
+        self._kept.append(what)
+
     def replace(self, launch: int, arrays: Sequence[Any]) -> None:
         """Have other arrays as the first arguments of a launch, from now on."""
         self._replaced[launch] = arrays

@@ -1,22 +1,24 @@
-"""What moves atoms on a device: kernels over arrays that stay where they are."""
+"""What moves atoms on a device: operations are gathered up, and walked in one launch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from integrators.constraints import Constraints
-from integrators.device.held import Held
-from integrators.device.kernels import coloured_kernel, move_kernels
+from integrators.device import program as codes
 from integrators.device.launches import Launches, shared, warp
 from integrators.device.numbers import RandomNumbers
+from integrators.device.program import GROUPS, program_kernel
+from integrators.splitting import FAST, SLOW
 
 
 class Moves:
-    """The operations of a splitting, each put together when it is first asked for.
+    """The operations of a splitting.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ class Moves:
     numbers : RandomNumbers
         Of the thermostat steps.
     weights : sequence of Tensor
-        What such a step multiplies velocities and numbers by.
+        What such a step multiplies velocities and numbers by; none without thermostat.
     kT : float
         Of it.
 
@@ -56,119 +58,185 @@ class Moves:
     ) -> None:
         self._q, self._v, self._extra = q, v, extra
         self._m, self._inverse, self._omega = masses, inverse, frequencies
-        self._numbers, self._weights, self._kT = numbers, weights, kT
+        self._numbers, self._weights, self._kT = numbers, tuple(weights), kT
         self._shape = tuple(q.shape[:2])
-        self._heats = [q.new_zeros(self._shape), q.new_zeros(1)]
-        self._center, self._share = q.new_zeros(1, 3), masses / masses.sum()
-        self._twice = q.new_zeros(len(numbers), *self._shape)
-        self._held: Held | None = None
+        self._twice = q.new_zeros(max(len(numbers), 1), *self._shape)
         self.lost = torch.zeros(1, dtype=torch.int32, device=q.device)
-        self._launches = dict[tuple[Any, ...], Launches]()
+        self._forces = dict[str, Tensor]()
+        self._images: Tensor | None = None
+        self._group(None)
 
     def hold(self, constraints: Constraints) -> None:
         """Have distances held, in the images of this start."""
-        if self._held is None:
-            self._held = Held(constraints, self._inverse, self._shape[0])
-            self._heats.append(self._held.heat)
-            self.lost, self._launches = self._held.lost, {}
-        self._held.in_images_of(constraints)
+        if self._images is None:
+            self._group(constraints)
+        assert self._images is not None
+        self._images[: len(constraints.images)].copy_(torch.from_numpy(constraints.images))
 
     def begin(self) -> None:
         """Count from zero again."""
-        for number in (*self._heats, self.lost):
-            number.zero_()
+        self._heat.zero_()
+        self.lost.zero_()
+        self._pending, self._summed = list[tuple[int, float, int]](), 0
 
     def heat(self) -> Tensor:
         """Return the energy that the thermostat has brought in."""
-        return torch.stack([heat.sum() for heat in self._heats]).sum()
+        return self._heat.sum()
 
     def twice_kinetic(self) -> Tensor:
         """Return Σ m v² of every atom behind every thermostat step, shape (n, N)."""
-        return self._twice.sum(1)
+        return self._twice[: len(self._numbers)].sum(1)
 
-    def kick(self, force: Tensor, time: float) -> None:
-        """Change velocities by a force (P, N, 3), always in the same place, over a time."""
-
-        def add(to: Launches) -> None:
-            q, v, given = _vectors(self._q, self._v, force)
-            to.add(move_kernels().kick, self._shape, v, given, self._inverse, time)
-            if self._held is not None:
-                self._held.tangent(to, q, v, heat=False)
-
-        self._run(("kick", force.data_ptr(), time), add)
+    def kick(self, level: str, force: Tensor, time: float) -> None:
+        """Change velocities by a force (P, N, 3), which stays where it is, over a time."""
+        self._forces[level] = force
+        self._pending.append((codes.KICK if level == FAST else codes.SLOW_KICK, time, 0))
 
     def drift(self, time: float) -> None:
         """Move freely, in rings, or along the manifold of what is held."""
+        self._pending.append((codes.DRIFT, time, 0))
 
-        def add(to: Launches) -> None:
-            q, v = _vectors(self._q, self._v)
-            if self._held is not None:
-                self._held.lead(to, q, v, time)
-            w = self._omega
-            ahead = torch.where(w > 0.0, torch.sin(w * time) / w, time)
-            turns = (torch.cos(w * time), ahead, w * torch.sin(w * time))
-            to.add(move_kernels().drift, self._shape, q, v, *turns)
-            if self._held is not None:
-                self._held.tangent(to, q, v, heat=False)
-
-        self._run(("drift", time), add)
-
-    def white(self, draw: int) -> None:
-        """Take the thermostat step of white noise with the numbers of ``draw``."""
-
-        def add(to: Launches) -> None:
-            q, v, drawn = _vectors(self._q, self._v, self._numbers[draw])
-            decay, width = (t.expand(self._shape).contiguous() for t in self._weights)
-            how = (decay, width, drawn, self._m, self._heats[0])
-            to.add(move_kernels().white, self._shape, v, *how)
-            if self._held is not None:
-                self._held.tangent(to, q, v, heat=True)
-
-        self._run(("white", draw), add)
-
-    def coloured(self, draw: int) -> None:
-        """Take that of coloured noise, beside which held bonds get a thermal part across them."""
-
-        def add(to: Launches) -> None:
-            q, v, extra, drawn = _vectors(self._q, self._v, self._extra, self._numbers[draw])
-            if self._held is not None:
-                (across,) = _vectors(self._numbers[draw][-1])
-                self._held.across(to, q, across, torch.sqrt(self._kT * self._inverse), v)
-            kernel = coloured_kernel(len(self._extra))
-            how = (*self._weights, drawn, self._m, self._inverse, self._heats[0])
-            to.add(kernel, self._shape, v, extra, *how)
-            if self._held is not None:
-                self._held.tangent(to, q, v, heat=True)
-
-        self._run(("coloured", draw), add)
+    def heat_up(self, draw: int) -> None:
+        """Take a thermostat step, with the numbers of ``draw``."""
+        self._pending.append((codes.THERMOSTAT, 0.0, draw))
 
     def stop(self) -> None:
         """Stop the centre of mass; the energy that it had leaves as heat."""
-        torch.mv(self._v[0].T, self._share, out=self._center[0])
-
-        def add(to: Launches) -> None:
-            v, center = _vectors(self._v, self._center)
-            total = float(self._m.sum())
-            to.add(move_kernels().stop, self._shape[1:], v, center, total, self._heats[1])
-
-        self._run(("stop",), add)
+        self.walk(adds=True)
+        self._pending.append((codes.STOP, 0.0, 0))
 
     def measure(self, draw: int) -> None:
         """Keep the kinetic energy of every atom behind thermostat step ``draw``."""
+        self._pending.append((codes.MEASURE, 0.0, draw))
 
-        def add(to: Launches) -> None:
-            (v,) = _vectors(self._v)
-            to.add(move_kernels().measure, self._shape, v, self._m, self._twice[draw])
+    def walk(self, *, adds: bool = False) -> None:
+        """Launch what was asked for; with ``adds`` momenta are added up behind it."""
+        if not self._pending:
+            return
+        forces = [self._forces.get(level, self._v) for level in (FAST, SLOW)]
+        key = (*self._pending, adds, self._summed, *(force.data_ptr() for force in forces))
+        if key not in self._launches:
+            self._launches[key] = self._launch(self._pending, forces, adds)
+        self._launches[key].run()
+        self._pending, self._summed = [], 1 - self._summed if adds else self._summed
 
-        self._run(("measure", draw), add)
+    def _group(self, held: Constraints | None) -> None:
+        """Put atoms into groups, each moved by one thread."""
+        n, device = self._shape[1], self._q.device
+        clusters = [] if held is None else _members(held)
+        alone = np.setdiff1d(np.arange(n), [a for members in clusters for a in members])
+        groups = [*clusters, *([a] for a in alone.tolist())]
+        members = np.zeros((len(groups), max(map(len, groups), default=1)), np.int32)
+        for row, group in zip(members, groups, strict=True):
+            row[: len(group)] = group
+        self._groups = len(groups)
+        self._heat = self._q.new_zeros(self._shape[0], self._groups)
+        self._most = 0 if held is None else held.squares.shape[1]
+        self._kernel = program_kernel(len(self._extra), self._most)
+        self._sums = self._q.new_zeros(2, -(-self._groups // GROUPS), 3)
+        self._launches = dict[tuple[Any, ...], Launches]()
+        self._pending, self._summed = [], 0
 
-    def _run(self, key: tuple[Any, ...], add: Callable[[Launches], None]) -> None:
-        found = self._launches.get(key)
-        if found is None:
-            found = self._launches[key] = Launches(self._q.device)
-            add(found)
-        found.run()
+        def constant(array: Any, dtype: torch.dtype = torch.float64) -> Tensor:
+            return torch.as_tensor(array, dtype=dtype, device=device).contiguous()
+
+        def of_groups(array: np.ndarray) -> np.ndarray:
+            """Have a row for every group, of zeros for atoms by themselves."""
+            rest = np.zeros((self._groups - len(array), *array.shape[1:]), array.dtype)
+            return np.concatenate([array, rest])
+
+        weights = self._weights or (self._q.new_zeros(self._shape),) * 2
+        if not len(self._extra):
+            weights = tuple(weight.expand(self._shape).contiguous() for weight in weights)
+        # Warp has no arrays of vectors that are empty
+        more, noise = (
+            array if array.numel() else self._q.new_zeros(1, *self._q.shape)
+            for array in (self._extra, self._numbers.values)
+        )
+        noise = noise.view(len(noise), -1, *self._q.shape)
+        self._kept = {
+            "m": self._m,
+            "inverse": self._inverse,
+            "members": constant(members, torch.int32),
+            "sizes": constant([len(group) for group in groups], torch.int32),
+            "decay": weights[0],
+            "width": weights[1],
+            "heat": self._heat,
+            "twice": self._twice,
+            "lost": self.lost,
+        }
+        vectors = {
+            "q": self._q,
+            "v": self._v,
+            "more": more,
+            "noise": noise,
+            "momenta": self._q.new_zeros(self._groups, 3),
+        }
+        self._state = self._kernel.State()
+        _fill(self._state, self._kept, vectors)
+        self._state.mass = float(self._m.sum())
+        self._bonds = self._kernel.Bonds()
+        if held is not None:
+            self._images = constant(of_groups(held.images))
+            arrays = {
+                "pairs": constant(of_groups(held.pairs), torch.int32),
+                "coupling": constant(of_groups(held.inverse_masses)),
+                "counts": constant(of_groups(held.counts), torch.int32),
+                "squares": constant(of_groups(held.squares)),
+                "width": torch.sqrt(self._kT * self._inverse),
+            }
+            vectors |= {"images": self._images}
+            _fill(self._bonds, arrays, {"images": self._images})
+            self._kept |= arrays
+        self._kept |= vectors
+
+    def _launch(
+        self, moves: Sequence[tuple[int, float, int]], forces: Sequence[Tensor], adds: bool
+    ) -> Launches:
+        device, w = self._q.device, self._omega
+        program = self._kernel.Program()
+        names = zip(*moves, strict=True)
+        kinds = torch.int32, torch.float64, torch.int32
+        numbers = [
+            torch.tensor(name, dtype=kind, device=device)
+            for name, kind in zip(names, kinds, strict=True)
+        ]
+        turns = [
+            torch.stack(
+                [
+                    torch.cos(w * time),
+                    torch.where(w > 0.0, torch.sin(w * time) / w, time),
+                    w * torch.sin(w * time),
+                ]
+            )
+            for _, time, _ in moves
+        ]
+        arrays = dict(zip(("codes", "times", "draws"), numbers, strict=True))
+        arrays["turns"] = torch.stack(turns)
+        _fill(program, arrays, {})
+        program.adds = int(adds)
+        threads = 1 if device.type == "cpu" else GROUPS
+        launches, vec3d = Launches(device), warp().vec3d
+        launches.keep(arrays)
+        launches.add(
+            *(self._kernel.walk, (self._shape[0], len(self._sums[0]), threads)),
+            *(self._state, self._bonds, program, *(shared(force, vec3d) for force in forces)),
+            *(self._sums[self._summed], self._sums[1 - self._summed], threads),
+            block=threads,
+        )
+        return launches
 
 
-def _vectors(*tensors: Tensor) -> list[Any]:
-    return [shared(t, warp().vec3d) for t in tensors]
+def _members(held: Constraints) -> list[list[int]]:
+    """Return the atoms of every cluster."""
+    return [
+        np.unique(pairs[:count]).tolist()
+        for pairs, count in zip(held.pairs, held.counts, strict=True)
+    ]
+
+
+def _fill(structure: Any, arrays: dict[str, Tensor], vectors: dict[str, Tensor]) -> None:
+    for name, tensor in arrays.items():
+        setattr(structure, name, shared(tensor))
+    for name, tensor in vectors.items():
+        setattr(structure, name, shared(tensor, warp().vec3d))

@@ -20,8 +20,8 @@ from integrators.device.model import DeviceModel
 from integrators.device.moves import Moves
 from integrators.device.numbers import RandomNumbers
 from integrators.gle import ColouredNoise
-from integrators.levels import difference
-from integrators.splitting import FAST, OU, Drift, Kick, Splitting
+from integrators.levels import clipped
+from integrators.splitting import FAST, OU, SLOW, Drift, Kick, Splitting
 from integrators.state import Evaluation
 
 
@@ -167,7 +167,8 @@ class Walk:
         self.extra = self.tensor(np.zeros((size, *shape)))
         self.numbers.allocate((*rows, *shape))
         self.known = {name: self._nothing(shape) for name in ("teacher", FAST)}
-        self._force = self.tensor(np.zeros(shape))
+        self._now = dict[str, Tensor]()
+        self._on_modes = {level: self.tensor(np.zeros(shape)) for level in (FAST, SLOW)}
         self._q, self._u = self.x, self.v
         if self._matrix is not None:  # of normal modes
             self._q, self._u = torch.zeros_like(self.x), torch.zeros_like(self.v)
@@ -232,7 +233,7 @@ class Walk:
                     moves.drift(float(weight) * self._dt)
                     fresh = set()
                 case OU():
-                    (moves.coloured if self._coloured else moves.white)(draw)
+                    moves.heat_up(draw)
             if self._fixcom and not isinstance(op, Drift):
                 moves.stop()
             if isinstance(op, OU):
@@ -242,6 +243,7 @@ class Walk:
 
     def _begin(self) -> None:
         self._moves.begin()
+        self._now = {name: found.forces for name, found in self.known.items()}
         self.rebuild(recordable=True)
         self.numbers.draw()
         if self._matrix is not None:
@@ -249,6 +251,7 @@ class Walk:
             _turn(self._matrix, self.v, self._u)
 
     def _end(self, piece: Piece) -> None:
+        self._moves.walk()
         if self._matrix is not None:
             _turn(self._matrix.T, self._q, self.x)
             _turn(self._matrix.T, self._u, self.v)
@@ -263,26 +266,26 @@ class Walk:
 
     def _look(self, name: str, *, last: bool) -> None:
         """Ask a model; for more than forces where the step ends."""
+        self._moves.walk()
         if self._matrix is not None:
             _turn(self._matrix.T, self._q, self.x)
-        model = self.models[name]
+        model, mine = self.models[name], self.known[name].forces
         if last:
             self.keep(name, model.evaluate(self.x, self.cells))
         else:
-            self.known[name].forces.copy_(model.forces(self.x, self.cells))
+            mine = model.forces(self.x, self.cells)
+        self._now[name] = mine
 
     def _kick(self, level: str, time: float) -> None:
-        force = self.known[FAST].forces
+        force = self._now[FAST]
         if level != FAST:
-            slow, _ = difference(self.known["teacher"], self.known[FAST], clip=self._clip)
-            force = slow.forces
+            force = clipped(self._now["teacher"] - force, self._clip)[0]
         if self._matrix is not None:
-            _turn(self._matrix, force, self._force)
-            force = self._force
+            _turn(self._matrix, force, self._on_modes[level])
+            force = self._on_modes[level]
         elif level != FAST:
-            self._force.copy_(force)
-            force = self._force
-        self._moves.kick(force, time)
+            force = self._on_modes[level].copy_(force)
+        self._moves.kick(level, force, time)
 
 
 def _needed(kick: Kick) -> tuple[str, ...]:
