@@ -15,13 +15,14 @@ class HeldMoves(NamedTuple):
 
     Bonds: Any
     lead: Any
-    tangent: Any
-    across: Any
+    grows_by: Any
+    grows_by_noise: Any
+    project: Any
 
 
 @cache
 def held_moves(most: int) -> HeldMoves:
-    """Return the functions for clusters of up to ``most`` distances; for none they do nothing."""
+    """Return the functions for clusters of up to ``most`` distances."""
     wp = warp()
     numbers, numbers_2d, numbers_3d = (wp.array(dtype=wp.float64, ndim=n) for n in (1, 2, 3))
     vectors_2d, integers = wp.array2d(dtype=wp.vec3d), wp.array(dtype=int)
@@ -37,41 +38,6 @@ def held_moves(most: int) -> HeldMoves:
         counts: integers
         squares: numbers_2d
         width: numbers
-
-    if not most:
-
-        @wp.func
-        def not_led(
-            p: int,
-            c: int,
-            q: vectors_2d,
-            v: vectors_2d,
-            bonds: Bonds,
-            inverse: numbers,
-            time: wp.float64,
-            lost: integers,
-        ):
-            pass
-
-        @wp.func
-        def not_projected(
-            p: int, c: int, q: vectors_2d, v: vectors_2d, bonds: Bonds, inverse: numbers
-        ):
-            return wp.float64(0.0)
-
-        @wp.func
-        def nothing_across(
-            p: int,
-            c: int,
-            q: vectors_2d,
-            noise: vectors_2d,
-            v: vectors_2d,
-            bonds: Bonds,
-            inverse: numbers,
-        ):
-            return wp.float64(0.0)
-
-        return HeldMoves(Bonds, not_led, not_projected, nothing_across)
 
     row, square = wp.types.vector(most, wp.float64), wp.types.matrix((most, most), wp.float64)
     rows = wp.types.matrix((most, 3), wp.float64)
@@ -182,31 +148,23 @@ def held_moves(most: int) -> HeldMoves:
             energy += wp.float64(0.5) * grows[k] * amounts[k]
         return energy
 
-    # take away from velocities what would change a length
+    # how fast bonds grow
     @wp.func
-    def tangent(p: int, c: int, q: vectors_2d, v: vectors_2d, bonds: Bonds, inverse: numbers):
+    def grows_by(p: int, c: int, q: vectors_2d, v: vectors_2d, bonds: Bonds):
         grows = row()
         for k in range(bonds.counts[c]):
             i, j = bonds.pairs[c, k, 0], bonds.pairs[c, k, 1]
             grows[k] = wp.dot(q[p, i] - q[p, j] - bonds.images[c, k], v[p, i] - v[p, j])
-        return project(p, c, q, grows, v, bonds, inverse, wp.float64(-1.0))
+        return grows
 
-    # give them the part that it takes away, of thermal velocities
+    # the same of thermal velocities
     @wp.func
-    def across(
-        p: int,
-        c: int,
-        q: vectors_2d,
-        noise: vectors_2d,
-        v: vectors_2d,
-        bonds: Bonds,
-        inverse: numbers,
-    ):
+    def grows_by_noise(p: int, c: int, q: vectors_2d, noise: vectors_2d, bonds: Bonds):
         grows = row()
         for k in range(bonds.counts[c]):
             i, j = bonds.pairs[c, k, 0], bonds.pairs[c, k, 1]
             thermal = bonds.width[i] * noise[p, i] - bonds.width[j] * noise[p, j]
             grows[k] = wp.dot(q[p, i] - q[p, j] - bonds.images[c, k], thermal)
-        return project(p, c, q, grows, v, bonds, inverse, wp.float64(1.0))
+        return grows
 
-    return HeldMoves(Bonds, lead, tangent, across)
+    return HeldMoves(Bonds, lead, grows_by, grows_by_noise, project)

@@ -90,30 +90,47 @@ class Moves:
     def kick(self, level: str, force: Tensor, time: float) -> None:
         """Change velocities by a force (P, N, 3), which stays where it is, over a time."""
         self._forces[level] = force
-        self._pending.append((codes.KICK if level == FAST else codes.SLOW_KICK, time, 0))
+        self._add(codes.KICK if level == FAST else codes.SLOW_KICK, time=time)
+        self._onto_manifold()
 
     def drift(self, time: float) -> None:
         """Move freely, in rings, or along the manifold of what is held."""
-        self._pending.append((codes.DRIFT, time, 0))
+        if self._most:
+            self._add(codes.LEAD, time=time)
+        self._add(codes.DRIFT, time=time)
+        self._onto_manifold()
 
     def heat_up(self, draw: int) -> None:
         """Take a thermostat step, with the numbers of ``draw``."""
-        self._pending.append((codes.THERMOSTAT, 0.0, draw))
+        if self._most and len(self._extra):
+            self._add(codes.ACROSS, draw=draw)
+        self._add(codes.THERMOSTAT, draw=draw)
+        self._onto_manifold(heat=1.0)
 
     def stop(self) -> None:
         """Stop the centre of mass; the energy that it had leaves as heat."""
         self.walk(adds=True)
-        self._pending.append((codes.STOP, 0.0, 0))
+        self._add(codes.STOP)
 
     def measure(self, draw: int) -> None:
         """Keep the kinetic energy of every atom behind thermostat step ``draw``."""
-        self._pending.append((codes.MEASURE, 0.0, draw))
+        self._add(codes.MEASURE, draw=draw)
+
+    def _add(self, code: int, *, time: float = 0.0, draw: int = 0) -> None:
+        self._pending.append((code, time, draw))
+
+    def _onto_manifold(self, *, heat: float = 0.0) -> None:
+        """Project velocities; what that takes away counts as heat, or does not."""
+        if self._most:
+            self._add(codes.TANGENT, time=heat)
 
     def walk(self, *, adds: bool = False) -> None:
         """Launch what was asked for; with ``adds`` momenta are added up behind it."""
         if not self._pending:
             return
-        forces = [self._forces.get(level, self._v) for level in (FAST, SLOW)]
+        asked = {code for code, *_ in self._pending}
+        levels = ((codes.KICK, FAST), (codes.SLOW_KICK, SLOW))
+        forces = [self._forces[name] if code in asked else self._v for code, name in levels]
         key = (*self._pending, adds, self._summed, *(force.data_ptr() for force in forces))
         if key not in self._launches:
             self._launches[key] = self._launch(self._pending, forces, adds)

@@ -12,8 +12,10 @@ from integrators.device.free import free_moves
 from integrators.device.held import held_moves
 from integrators.device.launches import together, warp
 
-KICK, SLOW_KICK, DRIFT, THERMOSTAT, STOP, MEASURE = range(6)
-"""Operations. `STOP` stands first, where the launch before has added momenta up."""
+KICK, SLOW_KICK, LEAD, DRIFT, ACROSS, TANGENT, THERMOSTAT, STOP, MEASURE = range(9)
+"""Operations: `LEAD` before a drift and `TANGENT` behind all that changes velocities, whose time is
+the share of its energy that counts as heat, keep distances that are held; `ACROSS` is for coloured
+noise. `STOP` stands first, where the launch before has added momenta up."""
 
 GROUPS = 128
 """Of a block, whose momenta are added up by one thread an axis."""
@@ -40,11 +42,11 @@ def program_kernel(extra: int, most: int) -> ProgramKernel:
         wp.array(dtype=wp.vec3d, ndim=n) for n in (1, 2, 3, 4)
     )
     integers, integers_2d = (wp.array(dtype=int, ndim=axes) for axes in (1, 2))
-    Bonds, lead, tangent, across = held_moves(most)
+    Bonds, lead, grows_by, grows_by_noise, project = held_moves(max(most, 1))
     kick, drift, white, coloured = free_moves(extra)
     heated = coloured if extra else white
-    kick_, slow_kick, drift_, thermostat, stop, measure = (
-        wp.constant(wp.int32(code)) for code in range(6)
+    kick_, slow_kick, lead_, drift_, across, tangent, thermostat, stop, measure = (
+        wp.constant(wp.int32(code)) for code in range(9)
     )
     groups_of_block = wp.constant(wp.int32(GROUPS))
 
@@ -98,28 +100,35 @@ def program_kernel(extra: int, most: int) -> ProgramKernel:
             size, heat = s.sizes[g], wp.float64(0.0)
             for k in range(program.codes.shape[0]):
                 code, time, n = program.codes[k], program.times[k], program.draws[k]
-                if code == kick_ or code == slow_kick:
+                if wp.static(most > 0):
+                    if code == lead_:
+                        lead(p, g, s.q, s.v, bonds, s.inverse, time, s.lost)
+                    elif code == across or code == tangent:
+                        # one place, since the compiler puts a copy of a function where it is called
+                        sign, share = wp.float64(-1.0), wp.float64(time)
+                        grows = grows_by(p, g, s.q, s.v, bonds)
+                        if code == across:
+                            sign, share = wp.float64(1.0), wp.float64(1.0)
+                            numbers_across = s.noise[n]
+                            last = numbers_across[numbers_across.shape[0] - 1]
+                            grows = grows_by_noise(p, g, s.q, last, bonds)
+                        energy = project(p, g, s.q, grows, s.v, bonds, s.inverse, sign)
+                        heat += sign * share * energy
+                if code == kick_:
                     for i in range(size):
-                        if code == kick_:
-                            kick(p, s.members[g, i], s.v, fast, s.inverse, time)
-                        else:
-                            kick(p, s.members[g, i], s.v, slow, s.inverse, time)
-                    tangent(p, g, s.q, s.v, bonds, s.inverse)
+                        kick(p, s.members[g, i], s.v, fast, s.inverse, time)
+                elif code == slow_kick:
+                    for i in range(size):
+                        kick(p, s.members[g, i], s.v, slow, s.inverse, time)
                 elif code == drift_:
-                    lead(p, g, s.q, s.v, bonds, s.inverse, time, s.lost)
                     for i in range(size):
                         drift(p, s.members[g, i], s.q, s.v, program.turns[k])
-                    tangent(p, g, s.q, s.v, bonds, s.inverse)
                 elif code == thermostat:
                     numbers_now = s.noise[n]
-                    if wp.static(extra > 0):
-                        last = numbers_now[numbers_now.shape[0] - 1]
-                        heat += across(p, g, s.q, last, s.v, bonds, s.inverse)
                     for i in range(size):
                         a = s.members[g, i]
                         how = numbers_now
                         heat += heated(p, a, s.v, s.more, s.decay, s.width, how, s.m, s.inverse)
-                    heat -= tangent(p, g, s.q, s.v, bonds, s.inverse)
                 elif code == stop:
                     # the first mode loses the velocity of the centre; its energy leaves as heat
                     if p == 0:
@@ -131,7 +140,7 @@ def program_kernel(extra: int, most: int) -> ProgramKernel:
                             s.v[0, s.members[g, i]] -= c
                         if g == 0:
                             heat -= wp.float64(0.5) * s.mass * wp.dot(c, c)
-                else:
+                elif code == measure:
                     for i in range(size):
                         a = s.members[g, i]
                         s.twice[n, p, a] = s.m[a] * wp.dot(s.v[p, a], s.v[p, a])
