@@ -77,7 +77,7 @@ class Moves:
         """Count from zero again."""
         self._heat.zero_()
         self.lost.zero_()
-        self._pending, self._summed = list[tuple[int, float, int]](), 0
+        self._pending, self._stops, self._summed = list[tuple[int, float, int]](), False, 0
 
     def heat(self) -> Tensor:
         """Return the energy that the thermostat has brought in."""
@@ -110,7 +110,7 @@ class Moves:
     def stop(self) -> None:
         """Stop the centre of mass; the energy that it had leaves as heat."""
         self.walk(adds=True)
-        self._add(codes.STOP)
+        self._stops = True
 
     def measure(self, draw: int) -> None:
         """Keep the kinetic energy of every atom behind thermostat step ``draw``."""
@@ -126,16 +126,18 @@ class Moves:
 
     def walk(self, *, adds: bool = False) -> None:
         """Launch what was asked for; with ``adds`` momenta are added up behind it."""
-        if not self._pending:
+        if not self._pending and not self._stops:
             return
         asked = {code for code, *_ in self._pending}
         levels = ((codes.KICK, FAST), (codes.SLOW_KICK, SLOW))
         forces = [self._forces[name] if code in asked else self._v for code, name in levels]
-        key = (*self._pending, adds, self._summed, *(force.data_ptr() for force in forces))
+        how = self._stops, adds, self._summed
+        key = (*self._pending, *how, *(force.data_ptr() for force in forces))
         if key not in self._launches:
             self._launches[key] = self._launch(self._pending, forces, adds)
         self._launches[key].run()
-        self._pending, self._summed = [], 1 - self._summed if adds else self._summed
+        self._pending, self._stops = [], False
+        self._summed = 1 - self._summed if adds else self._summed
 
     def _group(self, held: Constraints | None) -> None:
         """Put atoms into groups, each moved by one thread."""
@@ -149,10 +151,13 @@ class Moves:
         self._groups = len(groups)
         self._heat = self._q.new_zeros(self._shape[0], self._groups)
         self._most = 0 if held is None else held.squares.shape[1]
-        self._kernel = program_kernel(len(self._extra), self._most)
+        self._threads = 1 if device.type == "cpu" else GROUPS
+        self._kernel = program_kernel(
+            atoms=members.shape[1], most=self._most, extra=len(self._extra), threads=self._threads
+        )
         self._sums = self._q.new_zeros(2, -(-self._groups // GROUPS), 3)
         self._launches = dict[tuple[Any, ...], Launches]()
-        self._pending, self._summed = [], 0
+        self._pending, self._stops, self._summed = [], False, 0
 
         def constant(array: Any, dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.as_tensor(array, dtype=dtype, device=device).contiguous()
@@ -187,7 +192,6 @@ class Moves:
             "v": self._v,
             "more": more,
             "noise": noise,
-            "momenta": self._q.new_zeros(self._groups, 3),
         }
         self._state = self._kernel.State()
         _fill(self._state, self._kept, vectors)
@@ -197,7 +201,6 @@ class Moves:
             self._images = constant(of_groups(held.images))
             arrays = {
                 "pairs": constant(of_groups(held.pairs), torch.int32),
-                "coupling": constant(of_groups(held.inverse_masses)),
                 "counts": constant(of_groups(held.counts), torch.int32),
                 "squares": constant(of_groups(held.squares)),
                 "width": torch.sqrt(self._kT * self._inverse),
@@ -212,7 +215,7 @@ class Moves:
     ) -> Launches:
         device, w = self._q.device, self._omega
         program = self._kernel.Program()
-        names = zip(*moves, strict=True)
+        names = zip(*moves, strict=True) if moves else ((), (), ())
         kinds = torch.int32, torch.float64, torch.int32
         numbers = [
             torch.tensor(name, dtype=kind, device=device)
@@ -229,17 +232,16 @@ class Moves:
             for _, time, _ in moves
         ]
         arrays = dict(zip(("codes", "times", "draws"), numbers, strict=True))
-        arrays["turns"] = torch.stack(turns)
+        arrays["turns"] = torch.stack(turns) if turns else w.new_zeros(1, 3, len(w))
         _fill(program, arrays, {})
-        program.adds = int(adds)
-        threads = 1 if device.type == "cpu" else GROUPS
+        program.stops, program.adds = int(self._stops), int(adds)
         launches, vec3d = Launches(device), warp().vec3d
         launches.keep(arrays)
         launches.add(
-            *(self._kernel.walk, (self._shape[0], len(self._sums[0]), threads)),
+            *(self._kernel.walk, (self._shape[0], len(self._sums[0]), self._threads)),
             *(self._state, self._bonds, program, *(shared(force, vec3d) for force in forces)),
-            *(self._sums[self._summed], self._sums[1 - self._summed], threads),
-            block=threads,
+            *(self._sums[self._summed], self._sums[1 - self._summed]),
+            block=self._threads,
         )
         return launches
 
