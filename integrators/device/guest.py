@@ -22,7 +22,7 @@ class Guest:
         Of the other models.
     """
 
-    recordable = False
+    recordable = forces_stay = False
     lists_recordable = True
 
     def __init__(self, potential: Potential, device: torch.device) -> None:

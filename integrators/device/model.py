@@ -17,6 +17,9 @@ class DeviceModel(Protocol):
     recordable: bool
     """Whether `evaluate` may be part of a graph; what may not is asked between two graphs."""
 
+    forces_stay: bool
+    """Whether `forces` are always at one place, where they lie until the model is asked again."""
+
     @property
     def place(self) -> tuple[int, ...]:
         """Another one whenever its arrays are at another place: what was recorded is void then."""

@@ -272,8 +272,10 @@ class Walk:
         model, mine = self.models[name], self.known[name].forces
         if last:
             self.keep(name, model.evaluate(self.x, self.cells))
-        else:
+        elif model.forces_stay:
             mine = model.forces(self.x, self.cells)
+        else:
+            mine.copy_(model.forces(self.x, self.cells))
         self._now[name] = mine
 
     def _kick(self, level: str, time: float) -> None:

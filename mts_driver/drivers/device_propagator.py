@@ -39,6 +39,8 @@ class InAtomicUnits:
         Whether cells are looked at; without them virials are zero.
     """
 
+    forces_stay = False
+
     def __init__(self, model: DeviceModel, *, periodic: bool) -> None:
         self.device, self.recordable = model.device, model.recordable
         self._model, self._periodic = model, periodic

@@ -19,8 +19,8 @@ ROUND = 8
 SPARE = 1.2
 """How much longer rows are made than the longest of the atoms as they are."""
 WIDEST_SKIN_A = 4.0
-MOST_THREADS = 16
-"""That share the search for the neighbours of an atom."""
+MOST_THREADS, THREADS = 128, 2**18
+"""That share the search for the neighbours of an atom, and of as many in all as keep a GPU busy."""
 MARGIN = 1.5
 """How much longer than the last step the next may be."""
 MOST_BY_ALL_PAIRS = {"cpu": 2_000, "cuda": 12_000}
@@ -247,7 +247,7 @@ class NeighborMatrix:
         atoms, reach = len(self._positions) // replicas, self.cutoff_A + self.skin_A
         periodic = self.periodic if self._where else (False,) * 3
         inverses = torch.linalg.pinv(self._cells)
-        threads = max(1, min(MOST_THREADS, atoms // 4))
+        threads = max(1, min(MOST_THREADS, atoms // 4, THREADS // len(self._positions)))
         x, fractions = (
             shared(t, wp.vec3d) for t in (self._positions, torch.zeros_like(self._positions))
         )

@@ -40,7 +40,7 @@ class DeviceSO3LR:
         If so3krates-torch or Warp is not installed, or an element is not one of SO3LR's.
     """
 
-    recordable = True
+    recordable, forces_stay = True, False
 
     def __init__(
         self,

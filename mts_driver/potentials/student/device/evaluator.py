@@ -13,9 +13,20 @@ from mts_driver.potentials.student.cpu.splines import (
     repulsion_table,
 )
 from mts_driver.potentials.student.device.source import Sizes
-from mts_driver.potentials.student.device.stages import MOST_THREADS, stages
+from mts_driver.potentials.student.device.stages import stages
 from mts_driver.potentials.student.model import INPUT_BOUND, MESSAGE_BOUND, StudentModel
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
+
+FEW = 2_000
+"""Atoms that do not keep a GPU busy."""
+
+
+def threads_of(device: torch.device, atoms: int) -> int:
+    """Return how many threads an atom has: on a GPU more where there are few atoms."""
+    if device.type == "cpu":
+        return 1
+    return 128 if atoms < FEW else 64
+
 
 class DeviceKernels:
     """The kernels of one model for one list of neighbours.
@@ -46,7 +57,7 @@ class DeviceKernels:
         self._device, self._dtype, self._atoms = kind.device, model.w1.dtype, len(kind)
         config = model.config
         self._sizes = Sizes(
-            threads=1 if self._device.type == "cpu" else MOST_THREADS,
+            threads=threads_of(self._device, self._atoms),
             channels=config.channels,
             messages=config.messages,
             hidden=config.hidden,

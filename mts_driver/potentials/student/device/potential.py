@@ -37,7 +37,7 @@ class DeviceStudent:
         If an element is not one that the student was trained for, or Warp is not installed.
     """
 
-    recordable = True
+    recordable = forces_stay = True
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class DeviceStudent:
         kernels = self._kernels_now(len(x))
         kernels.run(x, cells, whole=whole)
         forces = kernels.forces.view(x.shape)
-        return forces if self.has_virial else forces - forces.mean(1, keepdim=True)
+        return forces if self.has_virial else forces.sub_(forces.mean(1, keepdim=True))
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Evaluate with the list as it is; waits for nothing once it has been called.

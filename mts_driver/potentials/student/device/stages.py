@@ -7,8 +7,8 @@ from integrators.device.launches import warp
 from mts_driver.potentials.student.device import source
 from mts_driver.potentials.student.device.source import Sizes
 
-MOST_THREADS, BLOCKS = 128, 5
-"""Threads of an atom on a GPU, and atoms that a multiprocessor has registers for at once."""
+RESIDENT = 640
+"""Threads that a multiprocessor of a GPU has registers for at least."""
 
 
 class Stages(NamedTuple):
@@ -36,7 +36,7 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
     outputs = 2 * (sizes.channels + p)
 
     def kernel(function: Any) -> Any:
-        how = {} if sizes.threads == 1 else {"launch_bounds": (sizes.threads, BLOCKS)}
+        how = {} if sizes.threads == 1 else {"launch_bounds": (sizes.threads, RESIDENT // sizes.threads)}
         return wp.kernel(enable_backward=False, module="unique", grid_stride=False, **how)(function)
 
     @wp.struct
