@@ -3,11 +3,14 @@
 import os
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.build import molecule
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from integrators.device.launches import Launches
+from mts_driver.potentials.so3lr.attention import PlainAttention
+from mts_driver.potentials.so3lr.potential import packaged_model
 
 DEVICE = os.environ.get("MTS_TEST_DEVICE", "cpu")
 """Where the tests of `backend=device` run; tests/gpu runs them again on a GPU."""
@@ -51,6 +54,13 @@ class Counting(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.number += not any(str(func).startswith(f"aten.{view}") for view in VIEWS)
         return func(*args, **(kwargs or {}))
+
+
+def plain_attention(dtype):
+    """The attention of SO3LR's layers in plain torch."""
+    packaged = packaged_model(torch.device("cpu"), dtype)[0]
+    blocks = [layer.euclidean_attention_block for layer in packaged.euclidean_transformers]
+    return [PlainAttention(block, packaged.radial_embedding) for block in blocks]
 
 
 def few_waters():

@@ -73,6 +73,17 @@ def together() -> Any:
     return together
 
 
+def launch(kernel: Any, dim: tuple[int, ...], *arguments: Any, block: int) -> None:
+    """Launch a kernel once, on torch's stream of the first tensor; returns before it is done."""
+    first = next(a for a in arguments if isinstance(a, Tensor))
+    with on_torch_stream(first.device):
+        warp().launch(
+            *(kernel, dim, [shared(a) if isinstance(a, Tensor) else a for a in arguments]),
+            device=warp().device_from_torch(first.device),
+            block_dim=block,
+        )
+
+
 class Launches:
     """Kernels with arrays that stay where they are, one after another on torch's stream.
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from ase.build import molecule
 from ase.io import read
+from on_device import plain_attention
 
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
@@ -102,7 +103,7 @@ def test_fused_kernels_equal_the_torch_reference():
     potential = load_potential("so3lr", atoms.numbers, dtype="float64")
     x, cell = torch.tensor(atoms.positions), torch.zeros(3, 3, dtype=torch.float64)
     fused = potential(x, cell)
-    potential._network.fused = [None] * len(potential._network.layers)
+    potential._network.attention = plain_attention(torch.float64)
     potential._long_range = potential._long_range.reference
     plain = potential(x, cell)
     torch.testing.assert_close(fused.forces, plain.forces, atol=1e-8, rtol=0)
@@ -117,7 +118,7 @@ def test_potentials_of_one_precision_share_their_weights_and_no_other():
     single = load_potential("so3lr", [8, 1, 1], dtype="float32")
     second = load_potential("so3lr?charge=1", [8, 1, 1, 1], dtype="float64")
     assert second._network.layers is first._network.layers is not single._network.layers
-    assert second._network.fused[0] is first._network.fused[0]
+    assert second._network.attention[0] is first._network.attention[0]
     torch.testing.assert_close(first(x, cell).forces, before, rtol=0, atol=0)
 
 

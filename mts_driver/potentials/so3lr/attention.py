@@ -1,4 +1,4 @@
-"""SO3LR's attention as a fused CPU kernel: forward, and all derivatives in one pass backward.
+"""SO3LR's attention, in plain torch and as a fused CPU kernel: all derivatives in one pass back.
 
 Per pair only the two atoms' rows and the pair's filter are touched, so that none of the arrays of
 the size pairs x features of a plain torch version exists. The radial part of the filters depends on
@@ -27,8 +27,85 @@ CELLS = {torch.float32: 512, torch.float64: 4096}
 """Interpolation errors are below the rounding of float32, and below 1e-10 in float64."""
 
 
-class FusedAttention:
-    """`so3lr_network.attention` of one layer.
+class PlainAttention:
+    """Attention of every atom to its neighbours in plain torch, which others are tested against.
+
+    Parameters
+    ----------
+    block : torch.nn.Module
+        The packaged attention block, in the precision of the run.
+    rbf : torch.nn.Module
+        The packaged radial basis.
+    """
+
+    def __init__(self, block: Any, rbf: Any) -> None:
+        self._block, self._rbf = block, rbf
+
+    def project(self, inv: Tensor) -> Tensor:
+        """Queries, Euclidean queries, keys, Euclidean keys and values (M, 5 F) of features."""
+        block = self._block
+
+        def projected(weight: Tensor) -> Tensor:
+            heads = inv.view(-1, weight.shape[0], weight.shape[1])
+            return torch.einsum("nhd,hde->nhe", heads, weight).reshape(inv.shape)
+
+        asks = block.W_q_inv, block.W_q_ev, block.W_k_inv, block.W_k_ev
+        parts = [block.qk_non_linearity(projected(weight)) for weight in asks]
+        return torch.cat((*parts, projected(block.W_v_inv)), -1)
+
+    def filters(self, shape: Tensor) -> Tensor:
+        """Return the part of both filters (P, 2 F) that comes from Euclidean features."""
+        nets = self._block.filter_net_inv, self._block.filter_net_ev
+        return torch.cat([net.mlp_ev(shape) for net in nets], -1)
+
+    def __call__(
+        self, i: Tensor, j: Tensor, r: Tensor, cutoff: Tensor, to_i: Tensor, parity: Tensor,
+        atoms: Tensor, ev_filter: Tensor,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Return the changes of the invariant (M, F) and Euclidean (M, 24) features.
+
+        Both directions of a pair share a filter.
+
+        Parameters
+        ----------
+        r, cutoff : Tensor, shape (P, 1)
+            Distances and cutoff function.
+        to_i : Tensor, shape (P, 24)
+            Spherical harmonics of x_i − x_j; ``parity`` (24,) turns them round.
+        atoms : Tensor, shape (M, 5 F)
+            As `project` returns them.
+        ev_filter : Tensor, shape (P, 2 F) or (1, 2 F)
+            The part of both filters that does not come from r.
+        """
+        block, basis = self._block, self._rbf(r)
+        nets = block.filter_net_inv, block.filter_net_ev
+        filters = torch.cat([net.mlp_rbf(basis) for net in nets], -1) + ev_filter
+        filter_inv, filter_ev = filters.split(FEATURES, -1)
+        filter_inv = filter_inv * (cutoff / block.att_norm_inv)
+        filter_ev = filter_ev * (cutoff / block.att_norm_ev)
+        q_i, qe_i, k_i, ke_i, v_i = atoms.index_select(0, i).split(FEATURES, -1)
+        q_j, qe_j, k_j, ke_j, v_j = atoms.index_select(0, j).split(FEATURES, -1)
+
+        def heads(product: Tensor) -> Tensor:
+            return product.view(-1, HEADS // 2, WIDTH).sum(-1)
+
+        def message(a: Tensor, values: Tensor) -> Tensor:
+            return (a[:, :, None] * values.view(-1, HEADS // 2, WIDTH)).reshape(-1, FEATURES)
+
+        def spread(a: Tensor) -> Tensor:
+            return a.repeat_interleave(block.degree_repeats, -1, output_size=to_i.shape[1])
+
+        d_inv = atoms.new_zeros(atoms.shape[0], FEATURES)
+        d_inv = d_inv.index_add(0, i, message(heads(q_i * filter_inv * k_j), v_j))
+        d_inv = d_inv.index_add(0, j, message(heads(q_j * filter_inv * k_i), v_i))
+        d_ev = atoms.new_zeros(atoms.shape[0], to_i.shape[1])
+        d_ev = d_ev.index_add(0, i, spread(heads(qe_i * filter_ev * ke_j)) * to_i)
+        d_ev = d_ev.index_add(0, j, spread(heads(qe_j * filter_ev * ke_i)) * to_i * parity)
+        return d_inv, d_ev
+
+
+class FusedAttention(PlainAttention):
+    """The same by kernels for the CPU.
 
     Parameters
     ----------
@@ -41,6 +118,7 @@ class FusedAttention:
     """
 
     def __init__(self, block: Any, rbf: Any, cutoff_A: float) -> None:
+        super().__init__(block, rbf)
         dtype = block.W_q_inv.dtype
         cells = CELLS[dtype]
         r = torch.linspace(TABLE_START_A, cutoff_A, cells + 1, dtype=torch.float64)
@@ -70,19 +148,7 @@ class FusedAttention:
         self, i: Tensor, j: Tensor, r: Tensor, cutoff: Tensor, to_i: Tensor, parity: Tensor,
         atoms: Tensor, ev_filter: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """Return the changes of the invariant (M, F) and Euclidean (M, 24) features.
-
-        Parameters
-        ----------
-        r, cutoff : Tensor, shape (P, 1)
-            Distances and cutoff function.
-        to_i : Tensor, shape (P, 24)
-            Spherical harmonics of x_i − x_j; ``parity`` (24,) turns them round.
-        atoms : Tensor, shape (M, 5 F)
-            Queries, Euclidean queries, keys, Euclidean keys and values of every atom.
-        ev_filter : Tensor, shape (P, 2 F) or (1, 2 F)
-            The part of both filters that does not come from r.
-        """
+        """See `PlainAttention`."""
         return _Function.apply(self, i, j, r, cutoff, to_i, parity, atoms, ev_filter)
 
 
@@ -96,7 +162,7 @@ def fused_layers(packaged: Any) -> tuple[FusedAttention, ...]:
 
 
 def _double(module: Any) -> Any:
-    return copy.deepcopy(module).double()
+    return copy.deepcopy(module).cpu().double()
 
 
 class _Function(torch.autograd.Function):

@@ -7,14 +7,14 @@ once a pair instead of twice; spherical harmonics of the reversed pair follow fr
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mts_driver.potentials.ranks.pairs import Share
-from mts_driver.potentials.so3lr.attention import FusedAttention, fused_layers
+from mts_driver.potentials.so3lr.attention import PlainAttention, fused_layers
 
 
 class HalfListTransformer:
@@ -28,8 +28,8 @@ class HalfListTransformer:
         Atomic numbers of one replica.
     charge : float
         Total charge of a replica, e.
-    fused : bool
-        Whether the attention is that of the kernels for the CPU, or of plain torch.
+    attention : sequence of PlainAttention, optional
+        What works out that of every layer; by default the kernels for the CPU.
     harmonics_by : callable, optional
         What evaluates `harmonics`, if anything else.
     """
@@ -40,7 +40,7 @@ class HalfListTransformer:
         numbers: Tensor,
         charge: float,
         *,
-        fused: bool = True,
+        attention: Sequence[PlainAttention] | None = None,
         harmonics_by: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         dtype = next(packaged.parameters()).dtype
@@ -48,11 +48,8 @@ class HalfListTransformer:
         self.charge = charge
         self._harmonics = harmonics_by or harmonics
         self.cutoff = packaged.cutoff_fn
-        self.rbf = packaged.radial_embedding
         self.layers = packaged.euclidean_transformers
-        self.fused: list[FusedAttention | None] = [None] * len(self.layers)
-        if fused:
-            self.fused = list(fused_layers(packaged))
+        self.attention = attention or fused_layers(packaged)
         self.energy = packaged.atomic_energy_output_block
         self.charges = packaged.partial_charges_output_block
         self.volumes = packaged.hirshfeld_output_block
@@ -98,13 +95,12 @@ class HalfListTransformer:
         r = vectors.norm(dim=-1, keepdim=True)
         # So3krates points its harmonics from the sender to the receiver: x_i − x_j for atom i
         to_i = self._harmonics(-vectors / r)
-        rbf = self.rbf(r) if self.fused[0] is None else r
-        edges = _Edges(i, j, r, rbf, self.cutoff(r), to_i, self.parity)
+        edges = _Edges(i, j, r, self.cutoff(r), to_i, self.parity)
         own = slice(None) if share is None else torch.from_numpy(share.own)
         inv = self.embedding[own].repeat(replicas, 1)
         ev = to_i.new_zeros(inv.shape[0], to_i.shape[1])
-        for layer, fused in zip(self.layers, self.fused, strict=True):
-            inv, ev = _layer(layer, fused, inv, ev, edges, share)
+        for layer, attention in zip(self.layers, self.attention, strict=True):
+            inv, ev = _layer(layer, attention, inv, ev, edges, share)
 
         hidden = inv
         for linear in self.energy.layers:
@@ -135,7 +131,6 @@ class _Edges(NamedTuple):
     i: Tensor
     j: Tensor
     r: Tensor
-    rbf: Tensor
     cutoff: Tensor
     to_i: Tensor
     parity: Tensor
@@ -143,14 +138,14 @@ class _Edges(NamedTuple):
 
 def _layer(
     layer: Any,
-    fused: FusedAttention | None,
+    attention: PlainAttention,
     inv: Tensor,
     ev: Tensor,
     edges: _Edges,
     share: Share | None,
 ) -> tuple[Tensor, Tensor]:
     """One Euclidean transformer layer (Frank et al. 2024, Eqs. 13-27)."""
-    d_inv, d_ev = _attention(layer.euclidean_attention_block, fused, inv, ev, edges, share)
+    d_inv, d_ev = _attention(layer.euclidean_attention_block, attention, inv, ev, edges, share)
     inv, ev = inv + d_inv, ev + d_ev
     if layer.layer_normalization_1:
         inv = layer.layer_norm_inv_1(inv)
@@ -167,7 +162,7 @@ def _layer(
 
 def _attention(
     block: Any,
-    fused: FusedAttention | None,
+    attention: PlainAttention,
     inv: Tensor,
     ev: Tensor,
     e: _Edges,
@@ -175,14 +170,7 @@ def _attention(
 ) -> tuple[Tensor, Tensor]:
     """Attention of every atom to its neighbours; both directions of a pair share a filter."""
 
-    def project(weight: Tensor) -> Tensor:
-        heads = inv.view(-1, weight.shape[0], weight.shape[1])
-        return torch.einsum("nhd,hde->nhe", heads, weight).reshape(inv.shape)
-
-    activation = block.qk_non_linearity
-    query, key = activation(project(block.W_q_inv)), activation(project(block.W_k_inv))
-    query_ev, key_ev = activation(project(block.W_q_ev)), activation(project(block.W_k_ev))
-    atoms = torch.cat((query, query_ev, key, key_ev, project(block.W_v_inv)), -1)
+    atoms = attention.project(inv)
     # Euclidean features start at zero: before the first layer all pairs share one filter
     first = not ev.requires_grad
     if share is not None:
@@ -190,45 +178,11 @@ def _attention(
         ev = ev.new_zeros(1, ev.shape[1]) if first else share.near.gather(ev)
     difference = ev[:1] if first else ev.index_select(0, e.i) - ev.index_select(0, e.j)
     shape = block.so3_conv_invariants(difference)
-    nets = (block.filter_net_inv, block.filter_net_ev)
-    ev_filter = torch.cat([net.mlp_ev(shape) for net in nets], -1)
-    if fused is not None:
-        changes = fused(e.i, e.j, e.r, e.cutoff, e.to_i, e.parity, atoms, ev_filter)
-    else:
-        filters = torch.cat([net.mlp_rbf(e.rbf) for net in nets], -1) + ev_filter
-        changes = attention(block, filters, atoms, e)
+    ev_filter = attention.filters(shape)
+    changes = attention(e.i, e.j, e.r, e.cutoff, e.to_i, e.parity, atoms, ev_filter)
     if share is None:
         return changes
     return share.near.scatter_sum(changes[0]), share.near.scatter_sum(changes[1])
-
-
-def attention(block: Any, filters: Tensor, atoms: Tensor, e: _Edges) -> tuple[Tensor, Tensor]:
-    """Compute the attention in plain torch: for GPUs, and to test the fused kernel against."""
-    size = filters.shape[1] // 2
-    filter_inv, filter_ev = filters.split(size, -1)
-    filter_inv = filter_inv * (e.cutoff / block.att_norm_inv)
-    filter_ev = filter_ev * (e.cutoff / block.att_norm_ev)
-    q_i, qe_i, k_i, ke_i, v_i = atoms.index_select(0, e.i).split(size, -1)
-    q_j, qe_j, k_j, ke_j, v_j = atoms.index_select(0, e.j).split(size, -1)
-
-    def heads(product: Tensor, count: int) -> Tensor:
-        return product.view(-1, count, size // count).sum(-1)
-
-    def message(a: Tensor, count: int, values: Tensor) -> Tensor:
-        return (a[:, :, None] * values.view(-1, count, size // count)).reshape(-1, size)
-
-    def spread(a: Tensor) -> Tensor:
-        return a.repeat_interleave(block.degree_repeats, -1, output_size=e.to_i.shape[1])
-
-    n = block.inv_heads
-    d_inv = atoms.new_zeros(atoms.shape[0], size)
-    d_inv = d_inv.index_add(0, e.i, message(heads(q_i * filter_inv * k_j, n), n, v_j))
-    d_inv = d_inv.index_add(0, e.j, message(heads(q_j * filter_inv * k_i, n), n, v_i))
-    n = block.ev_heads
-    d_ev = atoms.new_zeros(atoms.shape[0], e.to_i.shape[1])
-    d_ev = d_ev.index_add(0, e.i, spread(heads(qe_i * filter_ev * ke_j, n)) * e.to_i)
-    d_ev = d_ev.index_add(0, e.j, spread(heads(qe_j * filter_ev * ke_i, n)) * e.to_i * e.parity)
-    return d_inv, d_ev
 
 
 def _zbl(zbl: Any, numbers: Tensor, e: _Edges) -> Tensor:

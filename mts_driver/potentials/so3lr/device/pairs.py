@@ -1,12 +1,19 @@
 """Pairs within the short cutoff, each once, in arrays of a fixed length on the device."""
 
+from functools import cache
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor
 
+from integrators.device.launches import launch, shared, warp
+from mts_driver.potentials.so3lr.device.attention import Rows
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
 SPARE = 1.2
 """How many more pairs there is room for than there are in the structure as it is."""
+THREADS = 32
+"""Of an atom, on a GPU."""
 
 
 class ShortPairs:
@@ -23,47 +30,231 @@ class ShortPairs:
         From which the length of the arrays is found; this waits for the device.
     least : int
         Length that they have at least.
+
+    Attributes
+    ----------
+    rows : Rows
+        Pairs of every atom, of the last call.
     """
 
     def __init__(
         self, near: NeighborMatrix, positions: Tensor, cells: Tensor, *, least: int = 0
     ) -> None:
         self._near = near
-        atoms = len(near.neighbors)
+        self._atoms, length = near.neighbors.shape
         device = near.neighbors.device
-        kept, _ = self._within(positions, cells)
-        self.length = max(int(SPARE * int(kept.sum())) + 64, least)
-        self._alone = torch.arange(self.length + 1, device=device) % atoms
-        self._row = torch.arange(atoms, device=device)[:, None].expand(near.neighbors.shape)
-        self.found = torch.zeros((), dtype=torch.int64, device=device)
+        self._kernels = pair_kernels(device.type)
+
+        def whole(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int32, device=device)
+
+        self._place, self._mine = whole(self._atoms, length), whole(self._atoms)
+        self.rows = Rows(whole(self._atoms, length), whole(self._atoms), whole(1))
+        self._count(positions, cells)
+        self.length = max(int(SPARE * int(self._mine.sum())) + 64, least)
+        self._alone = torch.arange(self.length, device=device) % self._atoms
+        self._apart = torch.zeros(self.length, 3, dtype=torch.float64, device=device)
+        self._apart[:, 0] = 2.0 * near.cutoff_A
 
     def __call__(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Atoms i and j (P,) and the vectors (P, 3) from i to j, Å, float64; waits for nothing."""
-        kept, vectors = self._within(positions, cells)
-        kept = kept.flatten()
-        place = kept.cumsum(0) - 1
-        self.found.copy_(place[-1] + 1)
-        # those without a place, and those too many, go to the last one, which is dropped
-        place = torch.where(kept, place, self.length).clamp_max(self.length)
-        i, j = self._alone.clone(), self._alone.clone()
-        i.scatter_(0, place, self._row.flatten())
-        j.scatter_(0, place, self._near.neighbors.flatten().long())
-        apart = vectors.new_zeros(self.length + 1, 3)
-        apart[:, 0] = 2.0 * self._near.cutoff_A
-        apart.scatter_(0, place[:, None].expand(-1, 3), vectors.flatten(0, 1))
-        return i[:-1], j[:-1], apart[:-1]
+        near, wp, kernels = self._near, warp(), self._kernels
+        self._count(positions, cells)
+        ends = self._mine.cumsum(0, dtype=torch.int32)
+        self.rows.pairs.copy_(ends[-1:])
+        i, j, apart = (a[: self.length].clone() for a in (self._alone, self._alone, self._apart))
+        launch(
+            *(kernels.put, (self._atoms, kernels.threads), near.neighbors, near.count),
+            *(shared(near.images, wp.vec3i), shared(positions.reshape(-1, 3), wp.vec3d)),
+            *(shared(cells, wp.mat33d), positions.shape[1], self._place, self._mine, ends),
+            *(self.length, i, j, shared(apart, wp.vec3d), *self.rows[:2]),
+            block=kernels.threads,
+        )
+        return i, j, apart
+
+    def gather(self, apart: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
+        """Forces (M, 3) and virials (M, 3, 3) of atoms, from gradients (P, 3) by the vectors."""
+        forces = pull.new_empty(self._atoms, 3)
+        virials = pull.new_empty(self._atoms, 9)
+        entries, count, _ = self.rows
+        launch(
+            *(self._kernels.gather, (self._atoms,), entries, count, apart, pull, forces, virials),
+            block=THREADS,
+        )
+        return forces, virials.view(-1, 3, 3)
 
     def overflow(self) -> Tensor:
         """Tell whether the last call had more pairs than there is room for, on the device."""
-        return self.found > self.length
+        return self.rows.pairs[0] > self.length
 
-    def _within(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Which of the list are nearer than the cutoff, one of both directions; all vectors."""
-        near = self._near
-        there, j, vectors = near.vectors(positions, cells)
-        atoms = torch.arange(len(j), device=j.device)[:, None]
-        # of the images of an atom itself, those of the upper half
-        a, b, c = near.images.unbind(-1)
-        upper = (a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & (c > 0))))
-        once = (j > atoms) | ((j == atoms) & upper)
-        return there & once & (vectors.square().sum(-1) < near.cutoff_A**2), vectors
+    def _count(self, positions: Tensor, cells: Tensor) -> None:
+        near, wp, kernels = self._near, warp(), self._kernels
+        launch(
+            *(kernels.count, (self._atoms, kernels.threads), near.neighbors, near.count),
+            *(shared(near.images, wp.vec3i), shared(positions.reshape(-1, 3), wp.vec3d)),
+            *(shared(cells, wp.mat33d), positions.shape[1], near.cutoff_A),
+            *(self._place, self._mine),
+            block=kernels.threads,
+        )
+
+
+class PairKernels(NamedTuple):
+    """Kernels with a block for each atom, and how many threads it has."""
+
+    threads: int
+    count: Any
+    put: Any
+    gather: Any
+
+
+_HEAD = """
+#if defined(__CUDA_ARCH__)
+#define SHARED __shared__
+#define WAIT() __syncthreads()
+#else
+#define SHARED
+#define WAIT()
+#endif
+SHARED int flags[T];
+const int length = neighbors.shape[1], there = wp::min(count.data[a], length);
+const int *row = neighbors.data + length * a, *image = (const int*)images.data + 3 * length * a;
+const double *places = (const double*)x.data, *cell = (const double*)cells.data + 9 * (a / atoms);
+const auto vector = [&](int k, double* d) {
+    for (int n = 0; n < 3; ++n) {
+        d[n] = places[3 * row[k] + n] - places[3 * a + n];
+        for (int m = 0; m < 3; ++m) d[n] += image[3 * k + m] * cell[3 * m + n];
+    }
+};
+// how many of the threads before this one have the flag, behind ``so_far``, which counts all
+const auto rank = [&](int flag, int& so_far) {
+    flags[t] = flag;
+    WAIT();
+    int place = so_far;
+    for (int o = 0; o < T; ++o) {
+        place += o < t ? flags[o] : 0;
+        so_far += flags[o];
+    }
+    WAIT();
+    return place;
+};
+"""
+
+_COUNT = """
+int found = 0;
+for (int first = 0; first < there; first += T) {
+    const int k = first + t;
+    bool kept = false;
+    if (k < there) {
+        // of the images of an atom itself, those of the upper half
+        const int *s = image + 3 * k;
+        const bool upper = s[0] > 0 || (s[0] == 0 && (s[1] > 0 || (s[1] == 0 && s[2] > 0)));
+        double d[3];
+        vector(k, d);
+        kept = (row[k] > a || (row[k] == a && upper))
+            && d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < cutoff * cutoff;
+    }
+    const int n = rank(kept, found);
+    if (k < there) place.data[length * a + k] = kept ? n : -1;
+}
+if (t == 0) mine.data[a] = found;
+"""
+
+_PUT = """
+int found = 0;
+for (int first = 0; first < there; first += T) {
+    const int k = first + t;
+    int entry = -1;
+    if (k < there && place.data[length * a + k] >= 0) {
+        const int p = ends.data[a] - mine.data[a] + place.data[length * a + k];
+        if (p < most) {
+            entry = 2 * p;
+            i.data[p] = a;
+            j.data[p] = row[k];
+            vector(k, (double*)apart.data + 3 * p);
+        }
+    } else if (k < there && row[k] <= a) {
+        // the pair as the other atom has it
+        const int b = row[k], *other = neighbors.data + length * b, *s = image + 3 * k;
+        const int* shift = (const int*)images.data + 3 * length * b;
+        for (int n = 0; n < wp::min(count.data[b], length); ++n)
+            if (other[n] == a && place.data[length * b + n] >= 0 && shift[3 * n] == -s[0]
+                && shift[3 * n + 1] == -s[1] && shift[3 * n + 2] == -s[2]) {
+                const int p = ends.data[b] - mine.data[b] + place.data[length * b + n];
+                if (p < most) entry = 2 * p + 1;
+            }
+    }
+    const int n = rank(entry >= 0, found);
+    if (entry >= 0) entries.data[length * a + n] = entry;
+}
+if (t == 0) many.data[a] = found;
+"""
+
+
+@cache
+def pair_kernels(device: str) -> PairKernels:
+    """Return the kernels for ``cpu`` or ``cuda``."""
+    wp = warp()
+    threads = 1 if device == "cpu" else THREADS
+    whole, whole_2d, long = wp.array(dtype=int), wp.array2d(dtype=int), wp.array(dtype=wp.int64)
+    images_2d, doubles_2d = wp.array2d(dtype=wp.vec3i), wp.array2d(dtype=wp.float64)
+    vectors, matrices = wp.array(dtype=wp.vec3d), wp.array(dtype=wp.mat33d)
+    kernel = wp.kernel(enable_backward=False, module="unique", grid_stride=False)
+    head = f"constexpr int T = {threads};" + _HEAD
+
+    @wp.func_native(head + _COUNT)
+    def count_atom(
+        a: int, t: int, neighbors: whole_2d, count: whole, images: images_2d, x: vectors,
+        cells: matrices, atoms: int, cutoff: wp.float64, place: whole_2d, mine: whole,
+    ): ...  # fmt: skip
+
+    # which neighbours make pairs of an atom, and how many
+    @kernel
+    def count_pairs(
+        neighbors: whole_2d, count: whole, images: images_2d, x: vectors, cells: matrices,
+        atoms: int, cutoff: wp.float64, place: whole_2d, mine: whole,
+    ):  # fmt: skip
+        a, t = wp.tid()
+        count_atom(a, t, neighbors, count, images, x, cells, atoms, cutoff, place, mine)
+
+    @wp.func_native(head + _PUT)
+    def put_atom(
+        a: int, t: int, neighbors: whole_2d, count: whole, images: images_2d, x: vectors,
+        cells: matrices, atoms: int, place: whole_2d, mine: whole, ends: whole, most: int, i: long,
+        j: long, apart: vectors, entries: whole_2d, many: whole,
+    ): ...  # fmt: skip
+
+    # those pairs, and the rows of both atoms
+    @kernel
+    def put(
+        neighbors: whole_2d, count: whole, images: images_2d, x: vectors, cells: matrices,
+        atoms: int, place: whole_2d, mine: whole, ends: whole, most: int, i: long, j: long,
+        apart: vectors, entries: whole_2d, many: whole,
+    ):  # fmt: skip
+        a, t = wp.tid()
+        put_atom(
+            a, t, neighbors, count, images, x, cells, atoms, place, mine, ends, most, i, j, apart,
+            entries, many,
+        )  # fmt: skip
+
+    # (M,): what the pairs of an atom pull at it, and their virial if it is the first of both
+    @wp.kernel(enable_backward=False, module="unique")
+    def gather(
+        entries: whole_2d, count: whole, apart: doubles_2d, pull: doubles_2d, forces: doubles_2d,
+        virials: doubles_2d,
+    ):  # fmt: skip
+        a = wp.tid()
+        force, strain = wp.vec3d(), wp.mat33d()
+        for k in range(count[a]):
+            p = entries[a, k] // 2
+            f = wp.vec3d(pull[p, 0], pull[p, 1], pull[p, 2])
+            if entries[a, k] % 2 == 1:
+                force -= f
+            else:
+                force += f
+                strain -= wp.outer(wp.vec3d(apart[p, 0], apart[p, 1], apart[p, 2]), f)
+        for axis in range(3):
+            forces[a, axis] = force[axis]
+            for other in range(3):
+                virials[a, 3 * axis + other] = strain[axis, other]
+
+    return PairKernels(threads, count_pairs, put, gather)

@@ -9,12 +9,13 @@ from torch import Tensor
 from integrators.state import Evaluation
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.so3lr.device.attention import device_layers
 from mts_driver.potentials.so3lr.device.harmonics import fast_harmonics
 from mts_driver.potentials.so3lr.device.longrange import DeviceLongRange
 from mts_driver.potentials.so3lr.device.pairs import ShortPairs
 from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
 from mts_driver.potentials.so3lr.network import HalfListTransformer
-from mts_driver.potentials.so3lr.potential import ELEMENTS, packaged_model, sum_of_pairs
+from mts_driver.potentials.so3lr.potential import ELEMENTS, packaged_model
 from mts_driver.potentials.warp import warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
@@ -56,8 +57,9 @@ class DeviceSO3LR:
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         packaged, alphas, c6 = packaged_model(self.device, self.dtype)
         z = torch.as_tensor(self.numbers, device=self.device)
+        self._layers = device_layers(packaged)
         self._network = HalfListTransformer(
-            packaged, z, charge, fused=False, harmonics_by=fast_harmonics
+            packaged, z, charge, attention=self._layers, harmonics_by=fast_harmonics
         )
         self._constants = LongRange(self.numbers, alphas, c6)
         shifts = packaged.atomic_energy_output_block.energy_shifts
@@ -97,6 +99,8 @@ class DeviceSO3LR:
             if self._pairs is None or self._generations[0] != self.near.generation:
                 self._pairs = ShortPairs(self.near, x, cells, least=self._most_pairs)
                 self._most_pairs = self._pairs.length
+                for layer in self._layers:
+                    layer.rows = self._pairs.rows
                 self._made += 1
             if self._long_range is None or self._generations[1] != self.far.generation:
                 self._long_range = DeviceLongRange(self._constants, self.far, len(x))
@@ -151,11 +155,7 @@ class DeviceSO3LR:
             energy, charges, volumes = self._network(i, j, leaf, replicas=len(x))
             energy = energy.double().sum(-1) + far(charges, volumes)
             (pull,) = torch.autograd.grad(energy.sum(), leaf)
-        pull = pull.double()
-        forces = sum_of_pairs(i, j, pull, len(far.forces)) + far.forces
-        virials = far.virials.view(len(x), -1, 3, 3).sum(1)
-        products = (vectors[:, :, None] * pull[:, None]).flatten(1)
-        virials = virials.flatten(1).index_add(0, i // len(self.numbers), products, alpha=-1.0)
-        return Evaluation(
-            energy.detach() + self.offset_eV, forces.view(x.shape), virials.view(-1, 3, 3)
-        )
+        forces, virials = self._pairs.gather(vectors, pull.double())
+        forces, virials = forces + far.forces, virials + far.virials
+        virials = virials.view(len(x), -1, 3, 3).sum(1)
+        return Evaluation(energy.detach() + self.offset_eV, forces.view(x.shape), virials)
