@@ -9,12 +9,13 @@ from ase.io import read
 from on_device import DEVICE, NoWaiting, plain_attention
 
 from mts_driver.potentials import load_potential
-from mts_driver.potentials.so3lr.network import HalfListTransformer, harmonics
+from mts_driver.potentials.so3lr.network import HalfListTransformer
+from mts_driver.potentials.so3lr.potential import packaged_model
 
 pytest.importorskip("so3krates_torch")
 pytest.importorskip("nvalchemiops")
 
-from mts_driver.potentials.so3lr.device.harmonics import fast_harmonics
+from mts_driver.potentials.so3lr.device.geometry import DeviceGeometry
 from mts_driver.potentials.so3lr.device.potential import DeviceSO3LR
 
 
@@ -111,15 +112,23 @@ def test_an_evaluation_waits_for_nothing(few):
 
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
-def test_harmonics_in_few_operations_are_those_of_the_network(dtype, atol):
+def test_the_geometry_of_pairs_is_that_of_torch(dtype, atol):
+    """With bonds so short that nuclei repel each other, and a pair beyond the cutoff."""
+    packaged = packaged_model(torch.device(DEVICE), dtype)[0]
     rng = torch.Generator().manual_seed(3)
-    vectors, weights = (torch.randn(40, n, dtype=dtype, generator=rng) for n in (3, 24))
-    vectors, weights = vectors.to(DEVICE).requires_grad_(), weights.to(DEVICE)
-    found = []
-    for evaluate in (fast_harmonics, harmonics):
-        values = evaluate(vectors / vectors.norm(dim=-1, keepdim=True))
-        (slopes,) = torch.autograd.grad((values * weights).sum(), vectors)
-        found.append((values, slopes))
+    directions = torch.randn(40, 3, dtype=dtype, generator=rng)
+    lengths = torch.linspace(0.6, 4.6, 40, dtype=dtype)[:, None]
+    vectors = (directions / directions.norm(dim=-1, keepdim=True) * lengths).to(DEVICE)
+    weights = [torch.randn(40, n, dtype=dtype, generator=rng).to(DEVICE) for n in (1, 1, 24, 1)]
+    i, j = torch.arange(40, device=DEVICE) % 7, torch.arange(40, device=DEVICE) % 5
+    numbers = torch.tensor([1, 8, 6, 7, 17, 1, 16], device=DEVICE)
+    network, found = HalfListTransformer(packaged, numbers, 0.0), []
+    for evaluate in (DeviceGeometry(packaged), network._plain_geometry):
+        leaf = vectors.clone().requires_grad_()
+        parts = evaluate(i, j, leaf, numbers)
+        sums = [(part.view(40, -1) * w).sum() for part, w in zip(parts, weights, strict=True)]
+        (slopes,) = torch.autograd.grad(sum(sums), leaf)
+        found.append((*parts, slopes))
     for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, atol=atol, rtol=0)
-    assert found[0][1].abs().max() > 1.0
+        torch.testing.assert_close(one, other, atol=atol, rtol=10 * atol)
+    assert found[0][3].abs().max() > 1.0 and (found[0][1][-1] == 0).all()

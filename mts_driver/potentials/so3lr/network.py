@@ -17,6 +17,25 @@ from mts_driver.potentials.ranks.pairs import Share
 from mts_driver.potentials.so3lr.attention import PlainAttention, fused_layers
 
 
+class Geometry(NamedTuple):
+    """What the network reads of pairs.
+
+    Attributes
+    ----------
+    r, cutoff : Tensor, shape (P, 1)
+        Distances, Å, and cutoff function.
+    to_i : Tensor, shape (P, 24)
+        Spherical harmonics of x_i − x_j.
+    repulsion : Tensor, shape (P,)
+        Of nuclei, eV.
+    """
+
+    r: Tensor
+    cutoff: Tensor
+    to_i: Tensor
+    repulsion: Tensor
+
+
 class HalfListTransformer:
     """Atomic energies, partial charges and Hirshfeld ratios from pairs listed once.
 
@@ -30,8 +49,8 @@ class HalfListTransformer:
         Total charge of a replica, e.
     attention : sequence of PlainAttention, optional
         What works out that of every layer; by default the kernels for the CPU.
-    harmonics_by : callable, optional
-        What evaluates `harmonics`, if anything else.
+    geometry : callable, optional
+        What evaluates the `Geometry` of pairs, if it is not torch.
     """
 
     def __init__(
@@ -41,12 +60,12 @@ class HalfListTransformer:
         charge: float,
         *,
         attention: Sequence[PlainAttention] | None = None,
-        harmonics_by: Callable[[Tensor], Tensor] | None = None,
+        geometry: Callable[[Tensor, Tensor, Tensor, Tensor], Geometry] | None = None,
     ) -> None:
         dtype = next(packaged.parameters()).dtype
         degrees = torch.tensor(packaged.degrees)
         self.charge = charge
-        self._harmonics = harmonics_by or harmonics
+        self._geometry = geometry or self._plain_geometry
         self.cutoff = packaged.cutoff_fn
         self.layers = packaged.euclidean_transformers
         self.attention = attention or fused_layers(packaged)
@@ -92,10 +111,9 @@ class HalfListTransformer:
             Of the ranks that evaluate one replica together: what is worked out atom by atom is each
             rank's for its own.
         """
-        r = vectors.norm(dim=-1, keepdim=True)
-        # So3krates points its harmonics from the sender to the receiver: x_i − x_j for atom i
-        to_i = self._harmonics(-vectors / r)
-        edges = _Edges(i, j, r, self.cutoff(r), to_i, self.parity)
+        numbers = self.numbers if share is None else self.numbers[torch.from_numpy(share.atoms)]
+        r, cutoff, to_i, repulsion = self._geometry(i, j, vectors, numbers.repeat(replicas))
+        edges = _Edges(i, j, r, cutoff, to_i, self.parity)
         own = slice(None) if share is None else torch.from_numpy(share.own)
         inv = self.embedding[own].repeat(replicas, 1)
         ev = to_i.new_zeros(inv.shape[0], to_i.shape[1])
@@ -106,8 +124,6 @@ class HalfListTransformer:
         for linear in self.energy.layers:
             hidden = self.energy.non_linearity(linear(hidden))
         energy = self.energy.final_layer(hidden)[:, 0] * self.energy_scale[own].repeat(replicas)
-        numbers = self.numbers if share is None else self.numbers[torch.from_numpy(share.atoms)]
-        repulsion = _zbl(self.zbl, numbers.repeat(replicas), edges)
 
         charge = self.charges.transform_inv_features(inv)[:, 0].view(replicas, -1)
         charge = charge + self.charge_bias[own]
@@ -125,6 +141,13 @@ class HalfListTransformer:
             both = share.all.gather(torch.stack((charge[0], volume[0]), -1))
             charge, volume = both.T[:, None]
         return energy.view(replicas, -1), charge, volume.abs()
+
+
+    def _plain_geometry(self, i: Tensor, j: Tensor, vectors: Tensor, numbers: Tensor) -> Geometry:
+        r = vectors.norm(dim=-1, keepdim=True)
+        # So3krates points its harmonics from the sender to the receiver: x_i − x_j for atom i
+        cutoff, to_i = self.cutoff(r), harmonics(-vectors / r)
+        return Geometry(r, cutoff, to_i, _zbl(self.zbl, numbers[i], numbers[j], r, cutoff))
 
 
 class _Edges(NamedTuple):
@@ -185,15 +208,15 @@ def _attention(
     return share.near.scatter_sum(changes[0]), share.near.scatter_sum(changes[1])
 
 
-def _zbl(zbl: Any, numbers: Tensor, e: _Edges) -> Tensor:
+def _zbl(zbl: Any, of_i: Tensor, of_j: Tensor, r: Tensor, cutoff: Tensor) -> Tensor:
     """Ziegler-Biersack-Littmark repulsion of every pair, eV, shape (P,)."""
-    r, softplus = e.r, nn.functional.softplus
+    softplus = nn.functional.softplus
     decay = softplus(torch.cat((zbl.a1_raw, zbl.a2_raw, zbl.a3_raw, zbl.a4_raw)))
     share = softplus(torch.cat((zbl.c1_raw, zbl.c2_raw, zbl.c3_raw, zbl.c4_raw)))
     power, length = softplus(zbl.p_raw), softplus(zbl.d_raw)
-    z_i, z_j = numbers[e.i].to(r.dtype)[:, None], numbers[e.j].to(r.dtype)[:, None]
+    z_i, z_j = of_i.to(r.dtype)[:, None], of_j.to(r.dtype)[:, None]
     screening = torch.exp(-decay * r * (z_i**power + z_j**power) * length) @ (share / share.sum())
-    pair = zbl.ke * e.cutoff * z_i * z_j / r * switch_off(r, 0.0, 1.5)
+    pair = zbl.ke * cutoff * z_i * z_j / r * switch_off(r, 0.0, 1.5)
     return pair[:, 0] * screening
 
 

@@ -10,7 +10,7 @@ from integrators.state import Evaluation
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.so3lr.device.attention import device_layers
-from mts_driver.potentials.so3lr.device.harmonics import fast_harmonics
+from mts_driver.potentials.so3lr.device.geometry import DeviceGeometry
 from mts_driver.potentials.so3lr.device.longrange import DeviceLongRange
 from mts_driver.potentials.so3lr.device.pairs import ShortPairs
 from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
@@ -59,7 +59,7 @@ class DeviceSO3LR:
         z = torch.as_tensor(self.numbers, device=self.device)
         self._layers = device_layers(packaged)
         self._network = HalfListTransformer(
-            packaged, z, charge, attention=self._layers, harmonics_by=fast_harmonics
+            packaged, z, charge, attention=self._layers, geometry=DeviceGeometry(packaged)
         )
         self._constants = LongRange(self.numbers, alphas, c6)
         shifts = packaged.atomic_energy_output_block.energy_shifts
