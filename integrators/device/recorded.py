@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
+from integrators.device.model import DeviceModel
+from integrators.state import Evaluation
 
 
 class Recorded:
@@ -43,3 +47,32 @@ class Recorded:
                     self._function()
                 self._graph = graph
             self._graph.replay()
+
+
+class RecordedModel:
+    """A model asked at positions from anywhere, by a graph from the second time on.
+
+    Parameters
+    ----------
+    model : DeviceModel
+        Whose evaluation may be part of a graph.
+    """
+
+    def __init__(self, model: DeviceModel) -> None:
+        self._model = model
+        self._run: Recorded | None = None
+        self._key: tuple[object, ...] = ()
+
+    def __call__(self, x: Tensor, cells: Tensor) -> Evaluation:
+        """Evaluate with the lists as they are, and return results that stay."""
+        key = x.shape, self._model.place
+        if self._run is None or key != self._key:
+            self._x, self._cells = x.clone(), cells.clone()
+            self._run, self._key = Recorded(self._ask, self._model.device), key
+        self._x.copy_(x)
+        self._cells.copy_(cells)
+        self._run()
+        return Evaluation(*(part.clone() for part in self._found))
+
+    def _ask(self) -> None:
+        self._found = self._model.evaluate(self._x, self._cells)

@@ -53,6 +53,13 @@ class PlainAttention:
         parts = [block.qk_non_linearity(projected(weight)) for weight in asks]
         return torch.cat((*parts, projected(block.W_v_inv)), -1)
 
+    def shapes(self, ev: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Invariants (P, 4) of the differences of Euclidean features (M, 24)."""
+        invariants: Tensor = self._block.so3_conv_invariants(
+            ev.index_select(0, i) - ev.index_select(0, j)
+        )
+        return invariants
+
     def filters(self, shape: Tensor) -> Tensor:
         """Return the part of both filters (P, 2 F) that comes from Euclidean features."""
         nets = self._block.filter_net_inv, self._block.filter_net_ev

@@ -199,8 +199,7 @@ def _attention(
     if share is not None:
         atoms = share.near.gather(atoms)
         ev = ev.new_zeros(1, ev.shape[1]) if first else share.near.gather(ev)
-    difference = ev[:1] if first else ev.index_select(0, e.i) - ev.index_select(0, e.j)
-    shape = block.so3_conv_invariants(difference)
+    shape = block.so3_conv_invariants(ev[:1]) if first else attention.shapes(ev, e.i, e.j)
     ev_filter = attention.filters(shape)
     changes = attention(e.i, e.j, e.r, e.cutoff, e.to_i, e.parity, atoms, ev_filter)
     if share is None:

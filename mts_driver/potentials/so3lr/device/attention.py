@@ -24,6 +24,7 @@ from mts_driver.potentials.so3lr.attention import (
     PlainAttention,
     fused_layers,
 )
+from mts_driver.potentials.so3lr.device.contrast import Contrast
 
 PAIR_THREADS, ATOM_THREADS = HEADS * WIDTH, FEATURES
 """Of a block on a GPU: one for each feature."""
@@ -78,6 +79,9 @@ class DeviceAttention(PlainAttention):
             torch.block_diag(*(m.weight.T for m in second)),
             torch.cat([m.bias for m in second]),
         )
+        contraction = block.so3_conv_invariants
+        self._factors = contraction.cg_rep.to(block.W_q_inv)
+        self._degree = contraction.segment_ids.to(torch.int32)
         self.table = torch.from_numpy(layer.table).to(device)
         self.scale = torch.from_numpy(layer.scale).to(device)
         self.ends = torch.from_numpy(np.cumsum(np.bincount(layer.degree, minlength=HEADS // 2)))
@@ -90,6 +94,12 @@ class DeviceAttention(PlainAttention):
             return atoms
         asks = self._block.qk_non_linearity(atoms[:, :VALUE])
         return torch.cat((asks, atoms[:, VALUE:]), -1)
+
+    def shapes(self, ev: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """See `PlainAttention`."""
+        how = self._factors, self._degree, len(self.ends)
+        found: Tensor = Contrast.apply(ev, i, j, self.rows, *how)
+        return found
 
     def filters(self, shape: Tensor) -> Tensor:
         """See `PlainAttention`."""

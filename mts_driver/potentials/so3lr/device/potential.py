@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from integrators.device.recorded import RecordedModel
 from integrators.state import Evaluation
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.elements import check_elements
@@ -66,6 +67,7 @@ class DeviceSO3LR:
         self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
         self.near = NeighborMatrix(cutoff_A=float(packaged.r_max), skin_A=SKIN_A)
         self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A, ordered=False)
+        self._recorded = RecordedModel(self)
         self._pairs: ShortPairs | None = None
         self._long_range: DeviceLongRange | None = None
         self._generations, self._made, self._most_pairs = (-1, -1), 0, 0
@@ -74,11 +76,11 @@ class DeviceSO3LR:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
         x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
-        found = self.evaluate(x, cells)
+        found = self._recorded(x, cells)
         while bool(self.overflow()):
             self.make_room()
             self.update(x, cells)
-            found = self.evaluate(x, cells)
+            found = self._recorded(x, cells)
         return as_asked(found, positions)
 
     @property
