@@ -36,6 +36,8 @@ class Moves:
         What such a step multiplies velocities and numbers by; none without thermostat.
     kT : float
         Of it.
+    clip : float, optional
+        Bound on the norm of an atom's slow force.
 
     Attributes
     ----------
@@ -55,6 +57,7 @@ class Moves:
         numbers: RandomNumbers,
         weights: Sequence[Tensor],
         kT: float,
+        clip: float | None,
     ) -> None:
         self._q, self._v, self._extra = q, v, extra
         self._m, self._inverse, self._omega = masses, inverse, frequencies
@@ -62,8 +65,9 @@ class Moves:
         self._shape = tuple(q.shape[:2])
         self._twice = q.new_zeros(max(len(numbers), 1), *self._shape)
         self.lost = torch.zeros(1, dtype=torch.int32, device=q.device)
-        self._forces = dict[str, Tensor]()
+        self._clip, self._forces = clip, dict[str, Tensor]()
         self._images: Tensor | None = None
+        self._differs = False
         self._group(None)
 
     def hold(self, constraints: Constraints) -> None:
@@ -87,9 +91,16 @@ class Moves:
         """Return Σ m v² of every atom behind every thermostat step, shape (n, N)."""
         return self._twice[: len(self._numbers)].sum(1)
 
-    def kick(self, level: str, force: Tensor, time: float) -> None:
-        """Change velocities by a force (P, N, 3), which stays where it is, over a time."""
+    def kick(self, level: str, force: Tensor, time: float, *, beside: Tensor | None = None) -> None:
+        """Change velocities by a force (P, N, 3) over a time.
+
+        Or by how much it differs from that ``beside``. Both stay where they are.
+        """
         self._forces[level] = force
+        if beside is not None:
+            self._forces[FAST] = beside
+        if level != FAST:
+            self._differs = beside is not None
         self._add(codes.KICK if level == FAST else codes.SLOW_KICK, time=time)
         self._onto_manifold()
 
@@ -129,8 +140,11 @@ class Moves:
         if not self._pending and not self._stops:
             return
         asked = {code for code, *_ in self._pending}
-        levels = ((codes.KICK, FAST), (codes.SLOW_KICK, SLOW))
-        forces = [self._forces[name] if code in asked else self._v for code, name in levels]
+        kicked = {FAST: {codes.KICK, codes.SLOW_KICK}, SLOW: {codes.SLOW_KICK}}
+        forces = [
+            self._forces.get(name, self._v) if asked & those else self._v
+            for name, those in kicked.items()
+        ]
         how = self._stops, adds, self._summed
         key = (*self._pending, *how, *(force.data_ptr() for force in forces))
         if key not in self._launches:
@@ -235,6 +249,7 @@ class Moves:
         arrays["turns"] = torch.stack(turns) if turns else w.new_zeros(1, 3, len(w))
         _fill(program, arrays, {})
         program.stops, program.adds = int(self._stops), int(adds)
+        program.differs, program.clip = int(self._differs), self._clip or 0.0
         launches, vec3d = Launches(device), warp().vec3d
         launches.keep(arrays)
         launches.add(

@@ -88,10 +88,19 @@ for (int g = first + t; g < wp::min(first + GROUPS, s.sizes.shape[0]); g += T) {
         const int code = program.codes.data[k], n = program.draws.data[k];
         const double time = program.times.data[k];
         if (code == $KICK || code == $SLOW_KICK) {
-            const double* force = (const double*)(code == $KICK ? fast.data : slow.data);
             for (int i = 0; i < A; ++i)
-                for (int x = 0; i < size && x < 3; ++x)
-                    v[i][x] += time * inverse[i] * force[3 * (p * N + atom[i]) + x];
+                if (i < size) {
+                    const double* of_fast = (const double*)fast.data + 3 * (p * N + atom[i]);
+                    const double* of_slow = (const double*)slow.data + 3 * (p * N + atom[i]);
+                    double force[3], factor = time * inverse[i];
+                    for (int x = 0; x < 3; ++x) {
+                        force[x] = code == $KICK ? of_fast[x] : of_slow[x];
+                        if (code == $SLOW_KICK && program.differs) force[x] -= of_fast[x];
+                    }
+                    if (code == $SLOW_KICK && program.clip > 0.0)
+                        factor *= program.clip / wp::max(wp::sqrt(dot(force, force)), program.clip);
+                    for (int x = 0; x < 3; ++x) v[i][x] += factor * force[x];
+                }
         } else if (code == $DRIFT) {
             // free, or around the centre of a harmonic ring: cos wt, sin wt / w, w sin wt
             const double* turns = program.turns.data + 3 * P * k + p;
@@ -338,7 +347,8 @@ def program_kernel(*, atoms: int, most: int, extra: int, threads: int) -> Progra
     class Program:
         """Operations, with the times and numbers of random numbers that they have, and what modes
         turn by (n, 3, P); whether the centre is stopped before, from sums that the launch before
-        has made, and whether momenta are added up behind them."""
+        has made, and whether momenta are added up behind them. A slow force is the difference of
+        two if ``differs``, and no longer than ``clip`` if that is above 0."""
 
         codes: integers
         times: numbers
@@ -346,6 +356,8 @@ def program_kernel(*, atoms: int, most: int, extra: int, threads: int) -> Progra
         turns: numbers_3d
         stops: int
         adds: int
+        differs: int
+        clip: wp.float64
 
     @wp.func_native(_source(atoms, most, extra, threads))
     def group(

@@ -180,6 +180,8 @@ class Walk:
             numbers=self.numbers,
             weights=self._weights,
             kT=self._kT,
+            # of modes of beads, forces are clipped before they are those of modes
+            clip=None if self._matrix is not None else self._clip,
         )
         self.heat = self.tensor(np.zeros(()))
         self.seen = self.tensor(np.zeros((len(self.numbers), len(self._groups))))
@@ -255,8 +257,10 @@ class Walk:
         if self._matrix is not None:
             _turn(self._matrix.T, self._q, self.x)
             _turn(self._matrix.T, self._u, self.v)
-        for flags, model in zip(self.flags, self.distinct, strict=True):
-            flags.copy_(torch.stack((model.left(), model.overflow())))
+        following = self.pieces[self.pieces.index(piece) + 1 :]
+        if not following or following[0].asks:
+            for flags, model in zip(self.flags, self.distinct, strict=True):
+                flags.copy_(torch.stack((model.left(), model.overflow())))
         if piece.end == len(self._splitting):
             torch.mul(self.v, self.m, out=self.p)
             # as they will be where they come back from a file
@@ -279,15 +283,16 @@ class Walk:
         self._now[name] = mine
 
     def _kick(self, level: str, time: float) -> None:
-        force = self._now[FAST]
-        if level != FAST:
-            force = clipped(self._now["teacher"] - force, self._clip)[0]
+        force, moves = self._now[FAST], self._moves
         if self._matrix is not None:
+            if level != FAST:
+                force = clipped(self._now["teacher"] - force, self._clip)[0]
             _turn(self._matrix, force, self._on_modes[level])
-            force = self._on_modes[level]
+            moves.kick(level, self._on_modes[level], time)
         elif level != FAST:
-            force = self._on_modes[level].copy_(force)
-        self._moves.kick(level, force, time)
+            moves.kick(level, self._now["teacher"], time, beside=force)
+        else:
+            moves.kick(level, force, time)
 
 
 def _needed(kick: Kick) -> tuple[str, ...]:
