@@ -25,15 +25,15 @@ class Contrast(torch.autograd.Function):
         forth, _ = contrast_kernels(ev.dtype == torch.float64)
         launch(forth, tuple(out.shape), ev, i, j, factors, degree, out, block=THREADS)
         ctx.rows = rows
-        ctx.save_for_backward(ev, i, j, factors, degree)
+        ctx.save_for_backward(ev, factors, degree)
         return out
 
     @staticmethod
     def backward(ctx, by_out):
-        ev, i, j, factors, degree = ctx.saved_tensors
+        ev, factors, degree = ctx.saved_tensors
         _, back = contrast_kernels(ev.dtype == torch.float64)
-        by_ev, (entries, count, _) = torch.empty_like(ev), ctx.rows
-        given = ev, i, j, entries, count, factors, degree, by_out.contiguous()
+        by_ev, (entries, others, count, *_) = torch.empty_like(ev), ctx.rows
+        given = ev, entries, others, count, factors, degree, by_out.contiguous()
         launch(back, tuple(ev.shape), *given, by_ev, block=THREADS)
         return by_ev, None, None, None, None, None, None
 
@@ -64,9 +64,8 @@ def contrast_kernels(double: bool) -> tuple[Any, Any]:
     @kernel
     def back(
         ev: numbers_2d,
-        i: long,
-        j: long,
         entries: whole_2d,
+        others: whole_2d,
         count: whole,
         factors: numbers,
         degree: whole,
@@ -76,11 +75,7 @@ def contrast_kernels(double: bool) -> tuple[Any, Any]:
         a, m = wp.tid()
         total = number(0.0)
         for k in range(count[a]):
-            p = entries[a, k] // 2
-            b = int(j[p])
-            if entries[a, k] % 2 == 1:
-                b = int(i[p])
-            total += by_out[p, degree[m]] * (ev[a, m] - ev[b, m])
+            total += by_out[entries[a, k] // 2, degree[m]] * (ev[a, m] - ev[others[a, k], m])
         by_ev[a, m] = number(2.0) * factors[m] * total
 
     return forth, back

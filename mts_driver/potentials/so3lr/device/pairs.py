@@ -12,7 +12,7 @@ from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
 SPARE = 1.2
 """How many more pairs there is room for than there are in the structure as it is."""
-THREADS = 32
+THREADS = 128
 """Of an atom, on a GPU."""
 
 
@@ -49,7 +49,8 @@ class ShortPairs:
             return torch.zeros(shape, dtype=torch.int32, device=device)
 
         self._place, self._mine = whole(self._atoms, length), whole(self._atoms)
-        self.rows = Rows(whole(self._atoms, length), whole(self._atoms), whole(1))
+        rows = (whole(self._atoms, length) for _ in range(2))
+        self.rows = Rows(*rows, *(whole(self._atoms) for _ in range(2)), self._mine)
         self._count(positions, cells)
         self.length = max(int(SPARE * int(self._mine.sum())) + 64, least)
         self._alone = torch.arange(self.length, device=device) % self._atoms
@@ -60,14 +61,13 @@ class ShortPairs:
         """Atoms i and j (P,) and the vectors (P, 3) from i to j, Å, float64; waits for nothing."""
         near, wp, kernels = self._near, warp(), self._kernels
         self._count(positions, cells)
-        ends = self._mine.cumsum(0, dtype=torch.int32)
-        self.rows.pairs.copy_(ends[-1:])
+        torch.cumsum(self._mine, 0, dtype=torch.int32, out=self.rows.ends)
         i, j, apart = (a[: self.length].clone() for a in (self._alone, self._alone, self._apart))
         launch(
             *(kernels.put, (self._atoms, kernels.threads), near.neighbors, near.count),
             *(shared(near.images, wp.vec3i), shared(positions.reshape(-1, 3), wp.vec3d)),
-            *(shared(cells, wp.mat33d), positions.shape[1], self._place, self._mine, ends),
-            *(self.length, i, j, shared(apart, wp.vec3d), *self.rows[:2]),
+            *(shared(cells, wp.mat33d), positions.shape[1], self._place, self._mine),
+            *(self.rows.ends, self.length, i, j, shared(apart, wp.vec3d), *self.rows[:3]),
             block=kernels.threads,
         )
         return i, j, apart
@@ -76,7 +76,7 @@ class ShortPairs:
         """Forces (M, 3) and virials (M, 3, 3) of atoms, from gradients (P, 3) by the vectors."""
         forces = pull.new_empty(self._atoms, 3)
         virials = pull.new_empty(self._atoms, 9)
-        entries, count, _ = self.rows
+        entries, _, count, *_ = self.rows
         launch(
             *(self._kernels.gather, (self._atoms,), entries, count, apart, pull, forces, virials),
             block=THREADS,
@@ -85,7 +85,7 @@ class ShortPairs:
 
     def overflow(self) -> Tensor:
         """Tell whether the last call had more pairs than there is room for, on the device."""
-        return self.rows.pairs[0] > self.length
+        return self.rows.ends[-1] > self.length
 
     def _count(self, positions: Tensor, cells: Tensor) -> None:
         near, wp, kernels = self._near, warp(), self._kernels
@@ -184,7 +184,10 @@ for (int first = 0; first < there; first += T) {
             }
     }
     const int n = rank(entry >= 0, found);
-    if (entry >= 0) entries.data[length * a + n] = entry;
+    if (entry >= 0) {
+        entries.data[length * a + n] = entry;
+        others.data[length * a + n] = row[k];
+    }
 }
 if (t == 0) many.data[a] = found;
 """
@@ -220,7 +223,7 @@ def pair_kernels(device: str) -> PairKernels:
     def put_atom(
         a: int, t: int, neighbors: whole_2d, count: whole, images: images_2d, x: vectors,
         cells: matrices, atoms: int, place: whole_2d, mine: whole, ends: whole, most: int, i: long,
-        j: long, apart: vectors, entries: whole_2d, many: whole,
+        j: long, apart: vectors, entries: whole_2d, others: whole_2d, many: whole,
     ): ...  # fmt: skip
 
     # those pairs, and the rows of both atoms
@@ -228,12 +231,12 @@ def pair_kernels(device: str) -> PairKernels:
     def put(
         neighbors: whole_2d, count: whole, images: images_2d, x: vectors, cells: matrices,
         atoms: int, place: whole_2d, mine: whole, ends: whole, most: int, i: long, j: long,
-        apart: vectors, entries: whole_2d, many: whole,
+        apart: vectors, entries: whole_2d, others: whole_2d, many: whole,
     ):  # fmt: skip
         a, t = wp.tid()
         put_atom(
             a, t, neighbors, count, images, x, cells, atoms, place, mine, ends, most, i, j, apart,
-            entries, many,
+            entries, others, many,
         )  # fmt: skip
 
     # (M,): what the pairs of an atom pull at it, and their virial if it is the first of both
