@@ -98,9 +98,7 @@ class Launches:
         self._kept: list[Any] = []  # a recorded launch has addresses only
         self._replaced = dict[int, Sequence[Any]]()
 
-    def add(
-        self, kernel: Any, dim: tuple[int, ...], *arguments: Any, block: int = 256
-    ) -> None:
+    def add(self, kernel: Any, dim: tuple[int, ...], *arguments: Any, block: int = 256) -> None:
         """Add one; tensors are shared, and must not move afterwards.
 
         So many threads as ``block`` says are on a GPU together.

@@ -315,8 +315,10 @@ def program_kernel(*, atoms: int, most: int, extra: int, threads: int) -> Progra
 
     @wp.struct
     class State:
-        """Positions, velocities, extra momenta, masses and their inverses, the members (G, A) of
-        groups and how many they are; what moves them; and what is kept of it."""
+        """What is moved, what moves it, and what is kept of that.
+
+        ``members`` (G, A) of groups are ``sizes`` each.
+        """
 
         q: vectors_2d
         v: vectors_2d
@@ -345,10 +347,12 @@ def program_kernel(*, atoms: int, most: int, extra: int, threads: int) -> Progra
 
     @wp.struct
     class Program:
-        """Operations, with the times and numbers of random numbers that they have, and what modes
-        turn by (n, 3, P); whether the centre is stopped before, from sums that the launch before
-        has made, and whether momenta are added up behind them. A slow force is the difference of
-        two if ``differs``, and no longer than ``clip`` if that is above 0."""
+        """Operations, their times, which random numbers they have, and what modes turn by.
+
+        The turns are (n, 3, P). ``stops`` has the centre stopped before, from sums that the launch
+        before has made; ``adds`` has momenta added up behind. A slow force is the difference of two
+        if ``differs``, and no longer than ``clip`` if that is above 0.
+        """
 
         codes: integers
         times: numbers

@@ -42,7 +42,7 @@ class PlainAttention:
         self._block, self._rbf = block, rbf
 
     def project(self, inv: Tensor) -> Tensor:
-        """Queries, Euclidean queries, keys, Euclidean keys and values (M, 5 F) of features."""
+        """Return queries, Euclidean ones, keys, Euclidean ones and values of features, (M, 5 F)."""
         block = self._block
 
         def projected(weight: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class PlainAttention:
         return torch.cat((*parts, projected(block.W_v_inv)), -1)
 
     def shapes(self, ev: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """Invariants (P, 4) of the differences of Euclidean features (M, 24)."""
+        """Return invariants (P, 4) of the differences of Euclidean features (M, 24)."""
         invariants: Tensor = self._block.so3_conv_invariants(
             ev.index_select(0, i) - ev.index_select(0, j)
         )

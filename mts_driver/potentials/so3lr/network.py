@@ -142,7 +142,6 @@ class HalfListTransformer:
             charge, volume = both.T[:, None]
         return energy.view(replicas, -1), charge, volume.abs()
 
-
     def _plain_geometry(self, i: Tensor, j: Tensor, vectors: Tensor, numbers: Tensor) -> Geometry:
         r = vectors.norm(dim=-1, keepdim=True)
         # So3krates points its harmonics from the sender to the receiver: x_i − x_j for atom i
@@ -192,7 +191,6 @@ def _attention(
     share: Share | None,
 ) -> tuple[Tensor, Tensor]:
     """Attention of every atom to its neighbours; both directions of a pair share a filter."""
-
     atoms = attention.project(inv)
     # Euclidean features start at zero: before the first layer all pairs share one filter
     first = not ev.requires_grad

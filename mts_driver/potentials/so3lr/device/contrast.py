@@ -8,20 +8,36 @@ from torch import Tensor
 
 from integrators.device.launches import launch, warp
 
-THREADS = 128
+THREADS, DEGREES = 128, 4
 
 
-class Contrast(torch.autograd.Function):
-    """Σ_m c_m (ev_i − ev_j)² over the components of each degree, of every pair.
+def contrast(
+    ev: Tensor, i: Tensor, j: Tensor, rows: Any, factors: Tensor, degree: Tensor
+) -> Tensor:
+    """Return Σ_m c_m (ev_i − ev_j)² over the components of each degree, of every pair.
 
-    Called with ev (M, 24), the numbers i and j of atoms (P,), the `Rows` of the same pairs, the
-    factors (24,) and the degree of every component (24,), int32; returns (P, degrees).
+    Parameters
+    ----------
+    ev : Tensor, shape (M, 24)
+        Euclidean features; the result can be differentiated by them.
+    i, j : int64 Tensor, shape (P,)
+        Atoms of pairs.
+    rows : Rows
+        Of the same.
+    factors : Tensor, shape (24,)
+        Of the components.
+    degree : int32 Tensor, shape (24,)
+        Of the components, from 0 on.
     """
+    found: Tensor = _Function.apply(ev, i, j, rows, factors, degree)
+    return found
 
+
+class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, ev, i, j, rows, factors, degree, degrees):
+    def forward(ctx, ev, i, j, rows, factors, degree):
         ev = ev.contiguous()
-        out = ev.new_zeros(len(i), degrees)
+        out = ev.new_zeros(len(i), DEGREES)
         forth, _ = contrast_kernels(ev.dtype == torch.float64)
         launch(forth, tuple(out.shape), ev, i, j, factors, degree, out, block=THREADS)
         ctx.rows = rows
@@ -35,7 +51,7 @@ class Contrast(torch.autograd.Function):
         by_ev, (entries, others, count, *_) = torch.empty_like(ev), ctx.rows
         given = ev, entries, others, count, factors, degree, by_out.contiguous()
         launch(back, tuple(ev.shape), *given, by_ev, block=THREADS)
-        return by_ev, None, None, None, None, None, None
+        return by_ev, None, None, None, None, None
 
 
 @cache
@@ -49,9 +65,7 @@ def contrast_kernels(double: bool) -> tuple[Any, Any]:
 
     # (P, degrees)
     @kernel
-    def forth(
-        ev: numbers_2d, i: long, j: long, factors: numbers, degree: whole, out: numbers_2d
-    ):
+    def forth(ev: numbers_2d, i: long, j: long, factors: numbers, degree: whole, out: numbers_2d):
         p, order = wp.tid()
         a, b, total = int(i[p]), int(j[p]), number(0.0)
         for m in range(ev.shape[1]):

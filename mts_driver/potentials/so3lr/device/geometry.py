@@ -48,7 +48,8 @@ class _Function(torch.autograd.Function):
         i, j, numbers, terms, screening, constants = how
         kernels = geometry_kernels(vectors.dtype == torch.float64)
         r, cutoff = vectors.new_empty(2, len(vectors), 1)
-        to_i, repulsion = vectors.new_empty(len(vectors), HARMONICS), vectors.new_empty(len(vectors))
+        to_i = vectors.new_empty(len(vectors), HARMONICS)
+        repulsion = vectors.new_empty(len(vectors))
         given = vectors, i, j, numbers, terms, screening, *constants
         launch(kernels[0], (len(vectors),), *given, r, cutoff, to_i, repulsion, block=THREADS)
         ctx.given = given
@@ -78,9 +79,11 @@ const number reach = number(1.5), x = distance / reach;
 number pushes = 0, pushes_slope = 0;
 if (x < 1) {
     const number low = wp::max(x, number(1e-12)), high = wp::max(1 - x, number(1e-12));
-    const number rise = wp::exp(-1 / low), fall = wp::exp(-1 / high), both = rise + fall + number(1e-12);
-    const number off = fall / both, rise_slope = rise / (low * low), fall_slope = -fall / (high * high);
-    const number off_slope = (fall_slope * both - fall * (rise_slope + fall_slope)) / (both * both * reach);
+    const number rise = wp::exp(-1 / low), fall = wp::exp(-1 / high);
+    const number both = rise + fall + number(1e-12), off = fall / both;
+    const number rise_slope = rise / (low * low), fall_slope = -fall / (high * high);
+    const number change = fall_slope * both - fall * (rise_slope + fall_slope);
+    const number off_slope = change / (both * both * reach);
     number screened = 0, screened_slope = 0;
     const number length = screening.data[z_i] + screening.data[z_j];
     for (int n = 0; n < 4; ++n) {
@@ -91,7 +94,8 @@ if (x < 1) {
     const number charges = number(coulomb) * z_i * z_j, bare = charges * phi * inverse;
     const number bare_slope = charges * (phi_slope - phi * inverse) * inverse;
     pushes = bare * off * screened;
-    pushes_slope = bare_slope * off * screened + bare * (off_slope * screened + off * screened_slope);
+    pushes_slope = bare_slope * off * screened;
+    pushes_slope += bare * (off_slope * screened + off * screened_slope);
 }
 // real spherical harmonics of degrees 1 to 4, of numbers or of numbers with their gradient
 const auto harmonics = [](auto x, auto y, auto z, auto put) {

@@ -73,7 +73,7 @@ class ShortPairs:
         return i, j, apart
 
     def gather(self, apart: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
-        """Forces (M, 3) and virials (M, 3, 3) of atoms, from gradients (P, 3) by the vectors."""
+        """Return forces (M, 3) and virials (M, 3, 3) of atoms, from gradients by vectors (P, 3)."""
         forces = pull.new_empty(self._atoms, 3)
         virials = pull.new_empty(self._atoms, 9)
         entries, _, count, *_ = self.rows

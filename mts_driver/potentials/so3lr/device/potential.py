@@ -20,8 +20,8 @@ from mts_driver.potentials.so3lr.potential import ELEMENTS, packaged_model
 from mts_driver.potentials.warp import warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
-SKIN_A = 1.0
-"""Outer steps move hydrogens by half an ångström at most, and lists are cheap on a GPU."""
+SKIN_A = 1.5
+"""Outer steps of 6 fs move hydrogens by a quarter of an ångström, so that lists last two."""
 
 
 class DeviceSO3LR:

@@ -12,9 +12,12 @@ from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.student.device.evaluator import DeviceKernels
 from mts_driver.potentials.student.linearized import names_of, reference_pull
 from mts_driver.potentials.student.model import StudentModel
-from mts_driver.potentials.student.potential import SKIN_A, kinds_of
+from mts_driver.potentials.student.potential import kinds_of
 from mts_driver.potentials.warp import warp
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
+
+SKIN_A = 1.5
+"""As of the teacher, whose lists are made anew at the same steps."""
 
 
 class DeviceStudent:

@@ -4,8 +4,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from integrators.device.launches import warp
-from mts_driver.potentials.student.device import source
+from mts_driver.potentials.student.device import source, source_stages
 from mts_driver.potentials.student.device.source import Sizes
+from mts_driver.potentials.student.device.source_back import pull
 
 RESIDENT = 640
 """Threads that a multiprocessor of a GPU has registers for at least."""
@@ -36,14 +37,20 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
     outputs = 2 * (sizes.channels + p)
 
     def kernel(function: Any) -> Any:
-        how = {} if sizes.threads == 1 else {"launch_bounds": (sizes.threads, RESIDENT // sizes.threads)}
+        how = (
+            {}
+            if sizes.threads == 1
+            else {"launch_bounds": (sizes.threads, RESIDENT // sizes.threads)}
+        )
         return wp.kernel(enable_backward=False, module="unique", grid_stride=False, **how)(function)
 
     @wp.struct
     class Near:
-        """Neighbours (M, K) and how many there are (M,); those of them that are within the cutoff,
-        packed: the unit vector to each and the inverse of its distance, which atom it is, rows of
-        tables for the pair and for the pair reversed, and the place in the grid cell."""
+        """Neighbours (M, K), how many there are (M,), and those of them within the cutoff, packed.
+
+        Of these the unit vector and the inverse of the distance, which atom it is, rows of tables
+        for the pair and for the pair reversed, and the place in the grid cell.
+        """
 
         neighbors: wp.array2d(dtype=int)
         count: integers
@@ -63,8 +70,11 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
 
     @wp.struct
     class Network:
-        """Weights (E, inputs, outputs) and tables; ``w2`` makes both what the second layer reads of
-        the first and messages, ``back2`` is the transposed of its first part and of ``w2b``."""
+        """Weights (E, inputs, outputs) and tables.
+
+        ``w2`` makes both what the second layer reads of the first and messages, ``back2`` is the
+        transposed of its first part and of ``w2b``.
+        """
 
         table1: numbers
         table2: numbers
@@ -108,8 +118,8 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
         + source.moments(sizes, second=False)
         + source.contract(sizes, second=False)
         + source.inputs(sizes, second=False)
-        + source.layer(sizes, "w1", 10 * sizes.channels, hidden, source.FIRST_LAYER)
-        + source.layer(sizes, "w2", hidden, hidden + p, source.TELL)
+        + source.layer(sizes, "w1", 10 * sizes.channels, hidden, source_stages.FIRST_LAYER)
+        + source.layer(sizes, "w2", hidden, hidden + p, source_stages.TELL)
     )
     def first_stage(
         a: int,
@@ -141,12 +151,10 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
         a, t = wp.tid()
         first_stage(a, t, positions, cells, atoms, reference, skin, left, near, net, work)
 
-    sums = head + source.FOUND + source.second_sum(sizes)
+    sums = head + source.FOUND + source_stages.second_sum(sizes)
 
-    @wp.func_native(sums + source.energy(sizes, whole=whole))
-    def second_stage(
-        a: int, t: int, near: Near, net: Network, work: Work, energy: numbers
-    ): ...
+    @wp.func_native(sums + source_stages.energy(sizes, whole=whole))
+    def second_stage(a: int, t: int, near: Near, net: Network, work: Work, energy: numbers): ...
 
     # the second sum, weighted by what neighbours tell, up to the energy and back to its gradient
     @kernel
@@ -154,10 +162,8 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
         a, t = wp.tid()
         second_stage(a, t, near, net, work, energy)
 
-    @wp.func_native(sums + source.push(sizes, outputs))
-    def direct_stage(
-        a: int, t: int, near: Near, net: Network, work: Work, forces: doubles
-    ): ...
+    @wp.func_native(sums + source_stages.push(sizes, outputs))
+    def direct_stage(a: int, t: int, near: Near, net: Network, work: Work, forces: doubles): ...
 
     # the same up to the forces of a direct student
     @kernel
@@ -165,7 +171,7 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
         a, t = wp.tid()
         direct_stage(a, t, near, net, work, forces)
 
-    @wp.func_native(head + source.FOUND + source.first_gradient(sizes, whole=whole))
+    @wp.func_native(head + source.FOUND + source_stages.first_gradient(sizes, whole=whole))
     def back_stage(
         a: int, t: int, near: Near, net: Network, work: Work, forces: doubles, virials: doubles
     ): ...
@@ -176,9 +182,7 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
         a, t = wp.tid()
         back_stage(a, t, near, net, work, forces, virials)
 
-    @wp.func_native(
-        head + source.FOUND + source.pull(sizes, second=False, whole=whole, more=bool(p))
-    )
+    @wp.func_native(head + source.FOUND + pull(sizes, second=False, whole=whole, more=bool(p)))
     def last_stage(
         a: int, t: int, near: Near, net: Network, work: Work, forces: doubles, virials: doubles
     ): ...
