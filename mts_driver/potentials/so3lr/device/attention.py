@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     ----------
     entries, others : int32 Tensor, shape (M, K)
         Twice the number of a pair, and one more where the atom is its second; the other atom.
-    count : int32 Tensor, shape (M,)
+    counts : int32 Tensor, shape (M,)
         How many there are.
     ends, mine : int32 Tensor, shape (M,)
         Where the pairs end whose first is the atom, and how many they are. Arrays of pairs may be
@@ -40,7 +40,7 @@ class Rows(NamedTuple):
 
     entries: Tensor
     others: Tensor
-    count: Tensor
+    counts: Tensor
     ends: Tensor
     mine: Tensor
 
