@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -43,36 +46,57 @@ class Recorded:
                 return
             if self._graph is None:
                 graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, stream=self._stream):
+                with nothing_freed(), torch.cuda.graph(graph, stream=self._stream):
                     self._function()
                 self._graph = graph
             self._graph.replay()
 
 
-class RecordedModel:
-    """A model asked at positions from anywhere, by a graph from the second time on.
+@contextlib.contextmanager
+def nothing_freed() -> Iterator[None]:
+    """Have Python's garbage collector free what it may before, and nothing amid a recording.
 
-    Parameters
-    ----------
-    model : DeviceModel
-        Whose evaluation may be part of a graph.
+    Which ends where memory of a GPU is freed.
+    """
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class RecordedEvaluation:
+    """Evaluations of one model at positions from anywhere, by a graph from the second time on.
+
+    It does not keep the model, which has it: what lies on a GPU is freed when it is no longer used.
     """
 
-    def __init__(self, model: DeviceModel) -> None:
-        self._model = model
+    def __init__(self) -> None:
         self._run: Recorded | None = None
         self._key: tuple[object, ...] = ()
+        self._given: tuple[Tensor, ...] = ()
+        self._found: list[Evaluation] = []
 
-    def __call__(self, x: Tensor, cells: Tensor) -> Evaluation:
+    def __call__(self, model: DeviceModel, x: Tensor, cells: Tensor) -> Evaluation:
         """Evaluate with the lists as they are, and return results that stay."""
-        key = x.shape, self._model.place
+        key = x.shape, model.place
         if self._run is None or key != self._key:
-            self._x, self._cells = x.clone(), cells.clone()
-            self._run, self._key = Recorded(self._ask, self._model.device), key
-        self._x.copy_(x)
-        self._cells.copy_(cells)
+            self._given, self._found, self._key = (x.clone(), cells.clone()), [], key
+            evaluate = _evaluation(weakref.proxy(model), *self._given, self._found)
+            self._run = Recorded(evaluate, x.device)
+        for mine, new in zip(self._given, (x, cells), strict=True):
+            mine.copy_(new)
         self._run()
-        return Evaluation(*(part.clone() for part in self._found))
+        return Evaluation(*(part.clone() for part in self._found[0]))
 
-    def _ask(self) -> None:
-        self._found = self._model.evaluate(self._x, self._cells)
+
+def _evaluation(
+    model: DeviceModel, x: Tensor, cells: Tensor, found: list[Evaluation]
+) -> Callable[[], None]:
+    def evaluate() -> None:
+        found[:] = [model.evaluate(x, cells)]
+
+    return evaluate

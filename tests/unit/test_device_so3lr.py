@@ -1,5 +1,8 @@
 """SO3LR's path for a device, run on the CPU, against the kernels for the CPU and plain torch."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -132,3 +135,19 @@ def test_the_geometry_of_pairs_is_that_of_torch(dtype, atol):
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=atol, rtol=10 * atol)
     assert found[0][3].abs().max() > 1.0 and (found[0][1][-1] == 0).all()
+
+
+@pytest.mark.parametrize("spec", ["so3lr", "student:water"])
+def test_what_is_not_used_any_more_is_freed_at_once(spec, few):
+    """And not by Python's garbage collector, amid the recording of a graph, which that ends."""
+    numbers = few.numbers.tolist()
+    model = load_potential(f"{spec}?backend=device", numbers, device=DEVICE)
+    model(*as_tensors(few))
+    left = weakref.ref(model)
+    gc.collect()
+    gc.disable()
+    try:
+        del model
+        assert left() is None
+    finally:
+        gc.enable()

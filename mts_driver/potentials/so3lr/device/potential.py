@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from integrators.device.recorded import RecordedModel
+from integrators.device.recorded import RecordedEvaluation
 from integrators.state import Evaluation
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.elements import check_elements
@@ -67,7 +67,7 @@ class DeviceSO3LR:
         self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
         self.near = NeighborMatrix(cutoff_A=float(packaged.r_max), skin_A=SKIN_A)
         self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A, ordered=False)
-        self._recorded = RecordedModel(self)
+        self._recorded = RecordedEvaluation()
         self._pairs: ShortPairs | None = None
         self._long_range: DeviceLongRange | None = None
         self._generations, self._made, self._most_pairs = (-1, -1), 0, 0
@@ -76,11 +76,11 @@ class DeviceSO3LR:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
         x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
-        found = self._recorded(x, cells)
+        found = self._recorded(self, x, cells)
         while bool(self.overflow()):
             self.make_room()
             self.update(x, cells)
-            found = self._recorded(x, cells)
+            found = self._recorded(self, x, cells)
         return as_asked(found, positions)
 
     @property

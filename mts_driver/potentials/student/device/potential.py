@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from integrators.device.recorded import RecordedModel
+from integrators.device.recorded import RecordedEvaluation
 from integrators.linearized import Linearized
 from integrators.state import Evaluation
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
@@ -59,7 +59,7 @@ class DeviceStudent:
         self.model = model.to(self.device, getattr(torch, dtype)).requires_grad_(False)
         self._kind = torch.tensor(kinds, dtype=torch.int32, device=self.device)
         self.near = NeighborMatrix(cutoff_A=model.config.cutoff_A, skin_A=SKIN_A)
-        self._recorded = RecordedModel(self)
+        self._recorded = RecordedEvaluation()
         self._kernels: DeviceKernels | None = None
         self._generation = -1
 
@@ -72,7 +72,7 @@ class DeviceStudent:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
         x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
-        return as_asked(self._recorded(x, cells), positions)
+        return as_asked(self._recorded(self, x, cells), positions)
 
     @property
     def place(self) -> tuple[int, ...]:
