@@ -87,7 +87,10 @@ def measure(settings: BenchSettings) -> Result:
         rows += found
         notes += said
     alone = next(row for row in rows if row["label"] == "beads" and row["beads"] == 1)
-    rows += _steps(settings, alone, notes)
+    try:
+        rows += _steps(settings, alone, notes)
+    except UserError as error:
+        notes.append(f"no whole steps: {error}")
     if not settings.device.startswith("cuda"):
         notes.append("on the CPU device, which proves the numbers and not the speed")
     notes.append(
@@ -269,11 +272,14 @@ def _runner(settings: BenchSettings, way: Way) -> Callable[[int], dict[str, Any]
 
     def run(steps: int) -> dict[str, Any]:
         nonlocal compiled
-        if not compiled:
-            wall_s(RECORDED_AFTER)
-            compiled = True
-        start_s = wall_s(RECORDED_AFTER)
-        return {"steps": steps, "wall_s": wall_s(RECORDED_AFTER + steps) - start_s}
+        try:
+            if not compiled:
+                wall_s(RECORDED_AFTER)
+                compiled = True
+            start_s = wall_s(RECORDED_AFTER)
+            return {"steps": steps, "wall_s": wall_s(RECORDED_AFTER + steps) - start_s}
+        except RuntimeError as error:  # of the device; what was measured before is kept
+            raise UserError(str(error).split("\n")[0]) from error
 
     return run
 
