@@ -59,18 +59,20 @@ def on_torch_stream(device: torch.device) -> Iterator[None]:
         yield
 
 
-@cache
-def together() -> Any:
-    """Return the function of kernels that waits for all threads of a block.
+IN_BLOCKS = """
+#if defined(__CUDA_ARCH__)
+#define SHARED __shared__
+#define WAIT() __syncthreads()
+#else
+#define SHARED
+#define WAIT()
+#endif
+"""
+"""What kernels in C++ start with whose blocks have memory in common.
 
-    Behind it they see what the others have written. On the CPU a block is one thread.
-    """
-    wp = warp()
-
-    @wp.func_native("#if defined(__CUDA_ARCH__)\n__syncthreads();\n#endif\n")
-    def together(): ...
-
-    return together
+Behind ``WAIT()`` the threads of a block see what the others have written. On the CPU a block is one
+thread.
+"""
 
 
 def launch(kernel: Any, dim: tuple[int, ...], *arguments: Any, block: int) -> None:

@@ -14,7 +14,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 from integrators.constraints import MOST_ITERATIONS, TOLERANCE
-from integrators.device.launches import warp
+from integrators.device.launches import IN_BLOCKS, warp
 
 KICK, SLOW_KICK, LEAD, DRIFT, ACROSS, TANGENT, THERMOSTAT, MEASURE = range(8)
 """Operations: `LEAD` before a drift and `TANGENT` behind all that changes velocities, whose time is
@@ -35,13 +35,6 @@ class ProgramKernel(NamedTuple):
 
 
 _ALL = """
-#if defined(__CUDA_ARCH__)
-#define SHARED __shared__
-#define WAIT() __syncthreads()
-#else
-#define SHARED
-#define WAIT()
-#endif
 constexpr int A = $atoms, X = $extra, T = $threads, GROUPS = $groups;
 const int P = s.v.shape[0], N = s.v.shape[1], axes = 3;
 SHARED double shares[3 * T];
@@ -280,7 +273,7 @@ def _source(atoms: int, most: int, extra: int, threads: int) -> str:
     codes = {name: globals()[name] for name in _CODES}
     bonds = Template(_BONDS).substitute(most=most) if most else ""
     how = {"iterations": MOST_ITERATIONS, "tolerance": TOLERANCE}
-    return Template(_ALL).substitute(
+    return IN_BLOCKS + Template(_ALL).substitute(
         codes,
         atoms=atoms,
         extra=extra,

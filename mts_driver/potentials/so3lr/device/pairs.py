@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from integrators.device.launches import launch, shared, warp
+from integrators.device.launches import IN_BLOCKS, launch, shared, warp
 from mts_driver.potentials.so3lr.device.attention import Rows
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
@@ -108,13 +108,6 @@ class PairKernels(NamedTuple):
 
 
 _HEAD = """
-#if defined(__CUDA_ARCH__)
-#define SHARED __shared__
-#define WAIT() __syncthreads()
-#else
-#define SHARED
-#define WAIT()
-#endif
 SHARED int flags[T];
 const int length = neighbors.shape[1], there = wp::min(count.data[a], length);
 const int *row = neighbors.data + length * a, *image = (const int*)images.data + 3 * length * a;
@@ -202,7 +195,7 @@ def pair_kernels(device: str) -> PairKernels:
     images_2d, doubles_2d = wp.array2d(dtype=wp.vec3i), wp.array2d(dtype=wp.float64)
     vectors, matrices = wp.array(dtype=wp.vec3d), wp.array(dtype=wp.mat33d)
     kernel = wp.kernel(enable_backward=False, module="unique", grid_stride=False)
-    head = f"constexpr int T = {threads};" + _HEAD
+    head = f"{IN_BLOCKS}constexpr int T = {threads};" + _HEAD
 
     @wp.func_native(head + _COUNT)
     def count_atom(

@@ -14,6 +14,8 @@ is that of a pair of elements and a grid cell of the distance.
 from string import Template
 from typing import NamedTuple
 
+from integrators.device.launches import IN_BLOCKS
+
 HALVES = 16
 """Sums in which an atom's forces are added up."""
 
@@ -41,7 +43,7 @@ class Sizes(NamedTuple):
 
 def head(sizes: Sizes) -> str:
     """Return what every kernel starts with."""
-    return Template(_HEAD).substitute(
+    return IN_BLOCKS + Template(_HEAD).substitute(
         T=sizes.threads,
         C=sizes.channels,
         P=sizes.messages,
@@ -53,13 +55,6 @@ def head(sizes: Sizes) -> str:
 
 
 _HEAD = """
-#if defined(__CUDA_ARCH__)
-#define SHARED __shared__
-#define WAIT() __syncthreads()
-#else
-#define SHARED
-#define WAIT()
-#endif
 using number = $number;
 constexpr int T = $T, C = $C, P = $P, H = $H;
 struct alignas(4 * sizeof(number)) Four { number x, y, z, w; };
