@@ -13,7 +13,7 @@ from integrators.constraints import Constraints
 from integrators.device import program as codes
 from integrators.device.launches import Launches, shared, warp
 from integrators.device.numbers import RandomNumbers
-from integrators.device.program import GROUPS, program_kernel
+from integrators.device.program import GROUPS, program_kernel, threads_of
 from integrators.splitting import FAST, SLOW
 
 
@@ -165,7 +165,7 @@ class Moves:
         self._groups = len(groups)
         self._heat = self._q.new_zeros(self._shape[0], self._groups)
         self._most = 0 if held is None else held.squares.shape[1]
-        self._threads = 1 if device.type == "cpu" else GROUPS
+        self._threads = threads_of(device)
         self._kernel = program_kernel(
             atoms=members.shape[1], most=self._most, extra=len(self._extra), threads=self._threads
         )

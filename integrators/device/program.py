@@ -13,6 +13,8 @@ from functools import cache
 from string import Template
 from typing import Any, NamedTuple
 
+import torch
+
 from integrators.constraints import MOST_ITERATIONS, TOLERANCE
 from integrators.device.launches import IN_BLOCKS, warp
 
@@ -23,6 +25,11 @@ the part that the next `TANGENT` takes away, for coloured noise."""
 
 GROUPS = 128
 """Of a block, whose momenta are added up."""
+
+
+def threads_of(device: torch.device) -> int:
+    """Return how many threads a block has."""
+    return 1 if device.type == "cpu" else GROUPS
 
 
 class ProgramKernel(NamedTuple):

@@ -61,7 +61,7 @@ def outer_steps(where, masses=MASSES, n=3, **options):
         kT=KT,
         friction=np.full(len(masses), white),
         groups=np.array([WATERS.numbers == 1, WATERS.numbers != 1]),
-        clip=6.5,
+        clip=options.pop("clip", 6.5),
         fixcom=bool(np.isfinite(masses).all()),
         on_device=models_on_device(teacher, student),
         **options,
@@ -98,6 +98,7 @@ KINDS = {
     "held bonds": {"distances": HELD},
     "both": {"coloured": NOISE, "distances": HELD},
     "held atoms": {"masses": HALF_HELD},
+    "clipped": {"clip": 0.05},
 }
 
 

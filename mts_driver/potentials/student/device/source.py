@@ -58,7 +58,7 @@ _HEAD = """
 using number = $number;
 constexpr int T = $T, C = $C, P = $P, H = $H;
 struct alignas(4 * sizeof(number)) Four { number x, y, z, w; };
-SHARED alignas(16) number m[10 * $most], w[3 * $most], x[10 * $most + H], parts[$widest];
+alignas(16) SHARED number m[10 * $most], w[3 * $most], x[10 * $most + H], parts[$widest];
 const int e = near.kind.data[a], row = a * near.neighbors.shape[1];
 const Four* unit = (const Four*)near.unit.data + row;
 const number* within = near.within.data + row;
