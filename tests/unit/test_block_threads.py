@@ -14,13 +14,13 @@ from mts_driver.potentials import load_potential
 
 pytest.importorskip("nvalchemiops")
 pytest.importorskip("so3krates_torch")
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None or sys.platform != "linux", reason="no C++ compiler"
-)
-
 from integrators.device import moves, program
 from mts_driver.potentials.so3lr.device import attention, contrast, geometry, pairs
 from mts_driver.potentials.student.device import evaluator
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None or sys.platform != "linux", reason="no C++ compiler"
+)
 
 WATERS = few_waters()
 
