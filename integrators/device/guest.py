@@ -37,8 +37,12 @@ class Guest:
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Leave the lists to the potential."""
 
-    def rebuild(self, x: Tensor) -> None:
+    def rebuild(self, x: Tensor, *, search: bool = True) -> None:
         """Leave the lists to the potential."""
+
+    def due(self, x: Tensor) -> Tensor:
+        """Tell that there is none."""
+        return self._never
 
     def forces(self, x: Tensor, cells: Tensor) -> Tensor:
         """Return forces (P, N, 3)."""

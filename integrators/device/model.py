@@ -34,11 +34,16 @@ class DeviceModel(Protocol):
         """Have lists with room enough for these positions and cells; waits for the device."""
         ...
 
-    def rebuild(self, x: Tensor) -> None:
+    def rebuild(self, x: Tensor, *, search: bool = True) -> None:
         """Make lists anew, in the same cells and places, that may not do; waits for nothing.
 
-        For a step as long as that since the last call.
+        For a step as long as that since the last call. Without ``search`` lists that are not
+        recordable stay as they are, which was `due` to be told.
         """
+        ...
+
+    def due(self, x: Tensor) -> Tensor:
+        """Tell, as a bool on the device, whether `rebuild` would make such lists anew here."""
         ...
 
     def forces(self, x: Tensor, cells: Tensor) -> Tensor:

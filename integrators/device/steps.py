@@ -47,6 +47,8 @@ class DeviceSteps:
         self._cell: np.ndarray | None = None
         self._at: np.ndarray | None = None
         self._end: tuple[np.ndarray, ...] = ()
+        # of every model, whether its lists are to be made anew where the last step has ended
+        self._due = list[bool]()
         # guests are not asked again where a step is taken again
         self._guests_at: np.ndarray | None = None
 
@@ -96,8 +98,10 @@ class DeviceSteps:
             )  # somebody else has used the models, in another cell perhaps
         for _ in range(TRIES):
             self._fill(positions, momenta, noise, extra)
+            due = self._due or [True] * len(walk.distinct)
+            self._due = []
             self._at, self._end = None, ()  # until the step has come to a good end
-            walk.rebuild(recordable=False)
+            walk.rebuild(due=due)
             for piece, run in zip(walk.pieces, self._recorded(), strict=True):
                 if piece.asks:
                     if not self._counts():
@@ -107,7 +111,7 @@ class DeviceSteps:
                 run()
             flags, lost, taken, teacher = self._fetch()
             require_finite(taken, teacher)
-            if not flags.any():
+            if not flags[:, :2].any():
                 break
             # the lists were too small on the way: the step does not count
             self._grow(flags, positions, taken.positions)
@@ -117,13 +121,14 @@ class DeviceSteps:
             raise StepLost(BONDS_LOST)
         self._at = self._guests_at = taken.positions.copy()
         self._end = (self._at, taken.momenta.copy(), taken.extra.copy())
+        self._due = flags[:, 2].tolist()
         return taken, teacher
 
     def _counts(self) -> bool:
         """Tell whether lists have done so far; a guest is not asked about what has blown up."""
         walk = self._walk
         flags, lost, furthest = in_one_piece([walk.flags, walk.lost, walk.x.abs().max()])
-        if flags.any():
+        if flags[:, :2].any():
             return False
         if lost:
             raise StepLost(BONDS_LOST)
@@ -154,7 +159,7 @@ class DeviceSteps:
 
     def _grow(self, flags: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
         """Make room for the neighbours at both ends of a step, or for longer ways."""
-        for model, (moved, overflow) in zip(self._walk.distinct, flags, strict=True):
+        for model, (moved, overflow, _) in zip(self._walk.distinct, flags, strict=True):
             if moved:
                 model.reach_further()
             elif overflow:
@@ -173,6 +178,7 @@ class DeviceSteps:
         """Copy a start to the device; forces are known where the last step has ended."""
         walk = self._walk
         if self._at is None or not np.array_equal(positions, self._at):
+            self._due = []
             self._hold(positions)
             walk.x.copy_(torch.from_numpy(positions))
             for model in walk.distinct:

@@ -7,7 +7,7 @@ between them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +80,9 @@ class Walk:
         Of every model, where it was last asked; of the forces alone on the way.
     heat, seen, flags, lost : Tensor
         Of a step: the energy that the thermostat has brought in; Σ m v² of every group (n, G);
-        whether atoms have left a model's lists and whether these were too short (M, 2); whether
-        distances that are held were not found again.
+        whether atoms have left a model's lists, whether these were too short, and whether those
+        that are not recordable are to be made anew (M, 3); whether distances that are held were not
+        found again.
     pieces : tuple of Piece
         The splitting.
     """
@@ -185,7 +186,8 @@ class Walk:
         )
         self.heat = self.tensor(np.zeros(()))
         self.seen = self.tensor(np.zeros((len(self.numbers), len(self._groups))))
-        self.flags = torch.zeros(len(self.distinct), 2, dtype=torch.bool, device=self.device)
+        self.flags = torch.zeros(len(self.distinct), 3, dtype=torch.bool, device=self.device)
+        self._never = torch.zeros((), dtype=torch.bool, device=self.device)
 
     @property
     def lost(self) -> Tensor:
@@ -211,11 +213,11 @@ class Walk:
         for name in piece.asks:
             self.keep(name, self.models[name].evaluate(self.x, self.cells))
 
-    def rebuild(self, *, recordable: bool) -> None:
-        """Make the lists anew that may be part of a graph, in the walk; or those that may not."""
-        for model in self.distinct:
-            if model.lists_recordable == recordable:
-                model.rebuild(self.x)
+    def rebuild(self, *, due: Sequence[bool]) -> None:
+        """Make the lists anew that may not be part of a graph, of models for which it is due."""
+        for model, search in zip(self.distinct, due, strict=True):
+            if not model.lists_recordable:
+                model.rebuild(self.x, search=search)
 
     def take(self, piece: Piece) -> None:
         """Walk a piece, from the arrays back to them; waits for nothing."""
@@ -246,7 +248,9 @@ class Walk:
     def _begin(self) -> None:
         self._moves.begin()
         self._now = {name: found.forces for name, found in self.known.items()}
-        self.rebuild(recordable=True)
+        for model in self.distinct:
+            if model.lists_recordable:
+                model.rebuild(self.x)
         self.numbers.draw()
         if self._matrix is not None:
             _turn(self._matrix, self.x, self._q)
@@ -260,7 +264,8 @@ class Walk:
         following = self.pieces[self.pieces.index(piece) + 1 :]
         if not following or following[0].asks:
             for flags, model in zip(self.flags, self.distinct, strict=True):
-                flags.copy_(torch.stack((model.left(), model.overflow())))
+                due = self._never if model.lists_recordable else model.due(self.x)
+                flags.copy_(torch.stack((model.left(), model.overflow(), due)))
         if piece.end == len(self._splitting):
             torch.mul(self.v, self.m, out=self.p)
             # as they will be where they come back from a file

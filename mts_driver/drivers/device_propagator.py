@@ -59,9 +59,13 @@ class InAtomicUnits:
         """See `DeviceModel.update`."""
         self._model.update(x * BOHR_A, self._cells(cells))
 
-    def rebuild(self, x: Tensor) -> None:
+    def rebuild(self, x: Tensor, *, search: bool = True) -> None:
         """See `DeviceModel.rebuild`."""
-        self._model.rebuild(x * BOHR_A)
+        self._model.rebuild(x * BOHR_A, search=search)
+
+    def due(self, x: Tensor) -> Tensor:
+        """See `DeviceModel.due`."""
+        return self._model.due(x * BOHR_A)
 
     def left(self) -> Tensor:
         """See `DeviceModel.left`."""

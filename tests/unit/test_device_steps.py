@@ -18,6 +18,7 @@ from mts_driver.drivers.steps_on_ranks import propagator_of
 from mts_driver.errors import UserError
 from mts_driver.potentials import load_potential
 from mts_driver.simulation.simulate.timed_model import TimedModel, models_on_device
+from mts_driver.structures import neighbor_matrix
 from mts_driver.structures.held_bonds import distances, held_pairs
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.units import BOHR_A, BOLTZMANN_EV_K, EV_FS2_A2_PER_AMU
@@ -396,3 +397,22 @@ def test_a_guest_gets_copies_and_is_not_asked_about_what_does_not_count():
     assert near.skin_A > 0.02  # steps were taken again, for which it was not asked
     assert all(torch.equal(kept, was) for kept, was in keeps.seen)
     assert len(keeps.seen) == 4  # at the start, and at the ends of three steps
+
+
+def test_lists_of_cells_are_searched_where_they_are_due(monkeypatch):
+    """The device says so at the end of a step, and the host spares itself the others."""
+    monkeypatch.setitem(neighbor_matrix.MOST_BY_ALL_PAIRS, "cpu", 10)
+    searched, search = [], neighbor_matrix.NeighborMatrix._of_cells
+
+    def counted(near):
+        searched.append(near)
+        return search(near)
+
+    monkeypatch.setattr(neighbor_matrix.NeighborMatrix, "_of_cells", counted)
+    outer = outer_steps("device")
+    lists = [model.near for model in outer._on_device._walk.models.values()]
+    x, *_ = walk(outer, 30)
+    assert not any(one.recordable for one in lists)
+    np.testing.assert_allclose(x, walk(outer_steps("cpu"), 30)[0], atol=1e-9)
+    # some for room at the start, and then fewer than steps, but more than once
+    assert 4 < len(searched) < 2 * 20

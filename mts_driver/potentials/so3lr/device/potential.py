@@ -108,10 +108,14 @@ class DeviceSO3LR:
                 self._long_range = DeviceLongRange(self._constants, self.far, len(x))
             self._generations = self.near.generation, self.far.generation
 
-    def rebuild(self, x: Tensor) -> None:
+    def rebuild(self, x: Tensor, *, search: bool = True) -> None:
         """Make lists anew that may not do for another step; waits for nothing."""
         for near in (self.near, self.far):
-            near.refresh(x)
+            near.refresh(x, search=search)
+
+    def due(self, x: Tensor) -> Tensor:
+        """Tell whether `rebuild` would make lists of cells anew here, as a bool on the device."""
+        return self.near.due(x) | self.far.due(x)
 
     def left(self) -> Tensor:
         """Tell whether lists may have lacked pairs since they were made, as a bool there."""

@@ -90,9 +90,13 @@ class DeviceStudent:
             self.near.update(x, cells)
             self._kernels_now(len(x))
 
-    def rebuild(self, x: Tensor) -> None:
+    def rebuild(self, x: Tensor, *, search: bool = True) -> None:
         """Make the list anew if it may not do for another step; waits for nothing."""
-        self.near.refresh(x)
+        self.near.refresh(x, search=search)
+
+    def due(self, x: Tensor) -> Tensor:
+        """Tell whether `rebuild` would make a list of cells anew here, as a bool on the device."""
+        return self.near.due(x)
 
     def left(self) -> Tensor:
         """Tell whether the list may have lacked pairs since it was made, on the device."""
