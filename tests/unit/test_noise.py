@@ -62,7 +62,7 @@ def test_a_device_draws_the_same(size):
     like = torch.empty(size, dtype=torch.float64)
     for k, op in enumerate(ops):
         expected = CounterNoise(2**64 - 7)(2**33 + 1, op, like)
-        torch.testing.assert_close(numbers[k].cpu(), expected, rtol=0, atol=1e-13)
+        torch.testing.assert_close(numbers.values[k].cpu(), expected, rtol=0, atol=1e-13)
 
 
 def test_some_atoms_get_their_own_numbers():
