@@ -8,7 +8,9 @@ exchanges between the 32 of a warp. It needs a C++ compiler.
 import ctypes
 import inspect
 import itertools
+import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -68,6 +70,15 @@ extern "C" void run(int blocks, int threads, int* places, void** p, int* s, doub
 }
 """
 NUMBERS = {"float32": "float", "float64": "double", "int32": "int", "int64": "long", "int": "int"}
+
+
+def compiler():
+    """Whether there is a C++ compiler whose library has barriers."""
+    if shutil.which("g++") is None or sys.platform != "linux":
+        return False
+    command = ["g++", "-std=c++20", "-fsyntax-only", "-x", "c++", "-"]
+    source = "#include <barrier>\nstd::barrier<> all(2);"
+    return subprocess.run(command, input=source, text=True, capture_output=True).returncode == 0
 
 
 def native(kernel):

@@ -1,12 +1,9 @@
 """Kernels in C++ with blocks of threads as on a GPU find what one thread a block finds."""
 
-import shutil
-import sys
-
 import numpy as np
 import pytest
 import torch
-from block_threads import emulated
+from block_threads import compiler, emulated
 from on_device import few_waters
 
 from mts_driver import simulate
@@ -18,9 +15,7 @@ from integrators.device import moves, program
 from mts_driver.potentials.so3lr.device import attention, contrast, geometry, pairs
 from mts_driver.potentials.student.device import evaluator
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None or sys.platform != "linux", reason="no C++ compiler"
-)
+pytestmark = pytest.mark.skipif(not compiler(), reason="no C++ compiler that has barriers")
 
 WATERS = few_waters()
 
