@@ -75,6 +75,25 @@ thread.
 """
 
 
+RANK = """
+SHARED int flags[T];
+// how many of the threads before this one, of the first ``many``, have the flag, behind ``so_far``,
+// which then counts all of them
+const auto rank = [&](int flag, int many, int& so_far) {
+    flags[t] = flag;
+    WAIT();
+    int place = so_far;
+    for (int o = 0; o < T && o < many; ++o) {
+        place += o < t ? flags[o] : 0;
+        so_far += flags[o];
+    }
+    WAIT();
+    return place;
+};
+"""
+"""For kernels in C++ whose T threads pack what some of them have found."""
+
+
 def launch(kernel: Any, dim: tuple[int, ...], *arguments: Any, block: int) -> None:
     """Launch a kernel once, on torch's stream of the first tensor; returns before it is done."""
     first = next(a for a in arguments if isinstance(a, Tensor))

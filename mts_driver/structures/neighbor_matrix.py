@@ -126,25 +126,27 @@ class NeighborMatrix:
         leaves lists alone that will do. Where a list of cells is known to do (`due`), the host may
         spare itself the search, which costs it a millisecond.
         """
-        self._positions.copy_(positions.reshape(-1, 3))
-        self._anew.copy_(self._forced.expand_as(self._anew))
-        if self._state is None:
-            self._decide.run()
-        elif search:
-            self._decide.run()
+        if search or self._state is None:
+            self._look_at(positions)
+        else:
+            self._positions.copy_(positions.reshape(-1, 3))
+            self._anew.zero_()
+        if search and self._state is not None:
             found = self._of_cells()
             assert found[0].data_ptr() == self._found[0].data_ptr()
-        else:
-            self._anew.zero_()
         self.count.copy_(self._found[1])
         self._keep.run()
 
     def due(self, positions: Tensor) -> Tensor:
         """Tell whether `refresh` would make a list of cells anew here, as a bool on the device."""
+        self._look_at(positions)
+        return self._anew.any()
+
+    def _look_at(self, positions: Tensor) -> None:
+        """Have the device decide which lists are to be new; those of all pairs are searched."""
         self._positions.copy_(positions.reshape(-1, 3))
         self._anew.copy_(self._forced.expand_as(self._anew))
         self._decide.run()
-        return self._anew.any()
 
     def vectors(self, positions: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return which entries there are (M, K), their atoms (M, K), and vectors to them, Å."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from integrators.device.launches import IN_BLOCKS, launch, shared, warp
+from integrators.device.launches import IN_BLOCKS, RANK, launch, shared, warp
 from mts_driver.potentials.so3lr.device.attention import Rows
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
@@ -108,7 +108,6 @@ class PairKernels(NamedTuple):
 
 
 _HEAD = """
-SHARED int flags[T];
 const int length = neighbors.shape[1], there = wp::min(count.data[a], length);
 const int *row = neighbors.data + length * a, *image = (const int*)images.data + 3 * length * a;
 const double *places = (const double*)x.data, *cell = (const double*)cells.data + 9 * (a / atoms);
@@ -117,18 +116,6 @@ const auto vector = [&](int k, double* d) {
         d[n] = places[3 * row[k] + n] - places[3 * a + n];
         for (int m = 0; m < 3; ++m) d[n] += image[3 * k + m] * cell[3 * m + n];
     }
-};
-// how many of the threads before this one have the flag, behind ``so_far``, which counts all
-const auto rank = [&](int flag, int& so_far) {
-    flags[t] = flag;
-    WAIT();
-    int place = so_far;
-    for (int o = 0; o < T; ++o) {
-        place += o < t ? flags[o] : 0;
-        so_far += flags[o];
-    }
-    WAIT();
-    return place;
 };
 """
 
@@ -146,7 +133,7 @@ for (int first = 0; first < there; first += T) {
         kept = (row[k] > a || (row[k] == a && upper))
             && d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < cutoff * cutoff;
     }
-    const int n = rank(kept, found);
+    const int n = rank(kept, there - first, found);
     if (k < there) place.data[length * a + k] = kept ? n : -1;
 }
 if (t == 0) mine.data[a] = found;
@@ -176,7 +163,7 @@ for (int first = 0; first < there; first += T) {
                 if (p < most) entry = 2 * p + 1;
             }
     }
-    const int n = rank(entry >= 0, found);
+    const int n = rank(entry >= 0, there - first, found);
     if (entry >= 0) {
         entries.data[length * a + n] = entry;
         others.data[length * a + n] = row[k];
@@ -195,7 +182,7 @@ def pair_kernels(device: str) -> PairKernels:
     images_2d, doubles_2d = wp.array2d(dtype=wp.vec3i), wp.array2d(dtype=wp.float64)
     vectors, matrices = wp.array(dtype=wp.vec3d), wp.array(dtype=wp.mat33d)
     kernel = wp.kernel(enable_backward=False, module="unique", grid_stride=False)
-    head = f"{IN_BLOCKS}constexpr int T = {threads};" + _HEAD
+    head = f"{IN_BLOCKS}constexpr int T = {threads};" + RANK + _HEAD
 
     @wp.func_native(head + _COUNT)
     def count_atom(

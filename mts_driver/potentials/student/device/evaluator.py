@@ -7,6 +7,7 @@ from torch import Tensor
 
 from integrators.device.launches import Launches, shared, warp
 from mts_driver.potentials.student.cpu.splines import (
+    CELLS,
     START_A,
     cells_per_A,
     radial_table,
@@ -143,7 +144,7 @@ class DeviceKernels:
         }
         return arrays, {
             "kinds": len(model.config.elements),
-            "grid": radial_table(model, model.radial).shape[2],
+            "grid": CELLS,
             "start": START_A,
             "per_length": cells_per_A(model.config.cutoff_A),
             "cutoff": model.config.cutoff_A,
@@ -153,11 +154,11 @@ class DeviceKernels:
         hidden, p, direct = model.config.hidden, model.config.messages, model.config.direct
         w2, w2b = model.w2[:, :hidden], model.w2[:, hidden:]
         table = radial_table(model, model.radial)
-        kinds, _, grid, _, _ = table.shape
+        kinds = len(model.config.elements)
         arrays = {
             # (E, E, G, C, 4): a cubic is read at once
             "table1": table.mT,
-            "pairs": table.new_zeros(kinds, kinds, grid, 4),
+            "pairs": table.new_zeros(kinds, kinds, CELLS, 4),
             "shift1": model.shift,
             "scale1": model.scale,
             "w1": model.w1,

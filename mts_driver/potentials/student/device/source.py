@@ -93,7 +93,6 @@ if (t == 0) {
     // written so that what is not a number counts
     if (!(2.0 * length(way) < skin)) left.data[0] = 1;
 }
-SHARED int flags[T];
 int found = 0;
 const int there = wp::min(near.count.data[a], near.neighbors.shape[1]), kinds = near.kinds;
 for (int first = 0; first < there; first += T) {
@@ -110,13 +109,7 @@ for (int first = 0; first < there; first += T) {
         r = length(d);
     }
     const bool near_enough = r < near.cutoff;
-    flags[t] = near_enough;
-    WAIT();
-    int place = found;
-    for (int o = 0; o < T && first + o < there; ++o) {
-        place += o < t ? flags[o] : 0;
-        found += flags[o];
-    }
+    const int place = rank(near_enough, there - first, found);
     if (near_enough) {
         const double u = (r - near.start) * near.per_length;
         const int g = wp::min(wp::max((int)u, 0), near.grid - 1), f = near.kind.data[b];
@@ -128,8 +121,8 @@ for (int first = 0; first < there; first += T) {
         near.at.data[row + place] = (e * kinds + f) * near.grid + g;
         near.back.data[row + place] = (f * kinds + e) * near.grid + g;
     }
-    WAIT();
 }
+WAIT();
 if (t == 0) near.found.data[a] = found;
 """
 
@@ -211,9 +204,7 @@ for (int i = t; i < 10 * $Q; i += T) {
     const int d = (c + (k == 2 || k == 5 || k == 8 ? 1 : k == 3 || k == 6 ? 2 : 0)) % $Q;
     const number *of_d = m + d, *of_c = k < 7 ? m + c : w + c - $Q;
     number y = m[c];
-    if (k > 6) {
-        if (k == 9) of_d = of_c;
-    }
+    if (k == 9) of_d = of_c;
     if (k > 0 && (k < 4 || k > 6)) {
         y = 0;
         for (int n = 1; n < 4; ++n) y += of_c[n * $Q] * of_d[n * $Q];

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, NamedTuple
 
-from integrators.device.launches import warp
+from integrators.device.launches import RANK, warp
 from mts_driver.potentials.student.device import source, source_stages
 from mts_driver.potentials.student.device.source import Sizes
 from mts_driver.potentials.student.device.source_back import pull
@@ -114,6 +114,7 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
 
     @wp.func_native(
         head
+        + RANK
         + source.PLACE
         + source.moments(sizes, second=False)
         + source.contract(sizes, second=False)
