@@ -12,7 +12,7 @@ from mts_driver.potentials import load_potential
 pytest.importorskip("nvalchemiops")
 pytest.importorskip("so3krates_torch")
 from integrators.device import moves, program
-from mts_driver.potentials.so3lr.device import attention, contrast, geometry, pairs
+from mts_driver.potentials.so3lr.device import attention, contrast, geometry, longrange, pairs
 from mts_driver.potentials.student.device import evaluator
 
 pytestmark = pytest.mark.skipif(not compiler(), reason="no C++ compiler that has barriers")
@@ -44,8 +44,12 @@ def test_students(spec, threads, monkeypatch):
 def test_so3lr(monkeypatch):
     """One molecule and its images: threads of the CPU wait for each other slowly."""
     expected = found("so3lr", WATERS[:3])
-    emulated(monkeypatch, attention, contrast, geometry, pairs)
-    for module, name in ((attention, "attention_kernels"), (pairs, "pair_kernels")):
+    emulated(monkeypatch, attention, contrast, geometry, longrange, pairs)
+    for module, name in (
+        (attention, "attention_kernels"),
+        (longrange, "longrange_kernel"),
+        (pairs, "pair_kernels"),
+    ):
         of_gpu = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *how, of=of_gpu: of(*how[:-1], "cuda"))
     assert_same(found("so3lr", WATERS[:3]), expected)

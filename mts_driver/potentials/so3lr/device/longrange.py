@@ -1,16 +1,17 @@
 """SO3LR's electrostatics and dispersion on a device, with all their derivatives in one kernel.
 
-The equations of `mts_driver.potentials.so3lr.longrange`, in float64. A few threads share the
+The equations of `mts_driver.potentials.so3lr.longrange`, in float64. A block of threads shares the
 neighbours of an atom, and nothing is added to by two of them.
 """
 
 from functools import cache
-from typing import Any
+from string import Template
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from integrators.device.launches import Launches, shared, warp
+from integrators.device.launches import IN_BLOCKS, launch, shared, warp
 from mts_driver.potentials.so3lr.longrange import (
     BOHR_A,
     COULOMB_EV_A,
@@ -23,12 +24,12 @@ from mts_driver.potentials.so3lr.longrange import (
 )
 from mts_driver.structures.neighbor_matrix import NeighborMatrix
 
-THREADS = 16
-"""That share the neighbours of an atom: some 700 of them."""
+THREADS = 128
+"""Of an atom on a GPU: some 1,000 neighbours within the cutoff and the skin."""
 
 
 class DeviceLongRange:
-    """The launches for one list of neighbours within 12 Å and a skin.
+    """The sum over one list of neighbours within 12 Å and a skin.
 
     Parameters
     ----------
@@ -41,206 +42,205 @@ class DeviceLongRange:
 
     Attributes
     ----------
-    positions, cells : float64 Tensors, shapes (M, 3) and (R, 3, 3)
-        Å; to be filled before a call.
     forces, virials : float64 Tensors, shapes (M, 3) and (M, 3, 3)
-        Behind a call, at fixed charges and volume ratios, eV/Å and eV.
+        Of the last call, at fixed charges and volume ratios, eV/Å and eV.
     """
 
     def __init__(self, model: LongRange, near: NeighborMatrix, replicas: int) -> None:
-        atoms, device = len(near.neighbors), near.neighbors.device
-
-        def array(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float64, device=device)
+        self._near, device = near, near.neighbors.device
+        self._kernel = longrange_kernel(device.type)
 
         def constant(values: Any) -> Tensor:
             return torch.as_tensor(values).to(device).contiguous()
 
-        self.positions, self.cells = array(atoms, 3), array(replicas, 3, 3)
-        self.charges, self.volumes = array(atoms), array(atoms)
-        self.energy, self.by_charge, self.by_volume = array(atoms), array(atoms), array(atoms)
-        self.forces, self.virials = array(atoms, 3), array(atoms, 3, 3)
-        self._launches, wp = Launches(device), warp()
-        of_pairs, add_up = kernels()
-        parts = [array(atoms, THREADS) for _ in range(3)]
-        pulls = shared(array(atoms, THREADS, 3), wp.vec3d)
-        strains = shared(array(atoms, THREADS, 3, 3), wp.mat33d)
-        kind = constant(model.kind).int().repeat(replicas)
-        alpha = constant(model.alpha).double().repeat(replicas)
-        self._launches.add(
-            *(of_pairs, (atoms, THREADS), shared(self.positions, wp.vec3d)),
-            *(shared(self.cells, wp.mat33d), atoms // replicas, near.neighbors, near.count),
-            *(shared(near.images, wp.vec3i), self.charges, self.volumes, alpha, kind),
-            *(constant(model.c6).double(), *map(constant, model.tables), constant(model.root)),
-            *(*parts, pulls, strains),
+        self._of_atoms = (
+            constant(model.alpha).double().repeat(replicas),
+            constant(model.kind).int().repeat(replicas),
         )
-        sums = (self.energy, self.by_charge, self.by_volume)
-        of_atoms = shared(self.forces, wp.vec3d), shared(self.virials, wp.mat33d)
-        self._launches.add(add_up, (atoms,), *parts, pulls, strains, *sums, *of_atoms)
+        self._tables = constant(model.c6).double(), *map(constant, model.tables)
+        self._root = constant(model.root)
+        self.forces, self.virials = torch.zeros(2, 0)
 
-    def __call__(self, charges: Tensor, volumes: Tensor) -> Tensor:
-        """Energies (R,), eV, differentiable in charges and volume ratios (R, N)."""
-        found: Tensor = _Function.apply(charges, volumes, self)
+    def __call__(self, charges: Tensor, volumes: Tensor, x: Tensor, cells: Tensor) -> Tensor:
+        """Energies (R,), eV, differentiable in charges and volume ratios (R, N).
+
+        Parameters
+        ----------
+        charges, volumes : Tensors, shape (R, N)
+        x, cells : float64 Tensors, shapes (R, N, 3) and (R, 3, 3)
+            Å.
+        """
+        found: Tensor = _Function.apply(charges, volumes, x, cells, self)
         return found
 
-    def run(self, charges: Tensor, volumes: Tensor) -> Tensor:
-        """Launch the kernels, and return energies (R,)."""
-        self.charges.copy_(charges.flatten())
-        self.volumes.copy_(volumes.flatten())
-        self._launches.run()
-        return self.energy.view(charges.shape).sum(-1)
+    def run(
+        self, charges: Tensor, volumes: Tensor, x: Tensor, cells: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Launch the kernel; energies of atoms (M,), and slopes by charges and volumes (M,)."""
+        near, wp, kernel, atoms = self._near, warp(), self._kernel, charges.numel()
+        energy, by_charge, by_volume = (x.new_empty(atoms) for _ in range(3))
+        self.forces, self.virials = x.new_empty(atoms, 3), x.new_empty(atoms, 3, 3)
+        launch(
+            *(kernel.sum_up, (atoms, kernel.threads), shared(x.view(-1, 3), wp.vec3d)),
+            *(shared(cells, wp.mat33d), x.shape[1], near.neighbors, near.count),
+            *(shared(near.images, wp.vec3i), charges.double().flatten()),
+            *(volumes.double().flatten(), *self._of_atoms, *self._tables, self._root),
+            *(energy, by_charge, by_volume, shared(self.forces, wp.vec3d)),
+            shared(self.virials, wp.mat33d),
+            block=kernel.threads,
+        )
+        return energy, by_charge, by_volume
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, charges, volumes, launches):
-        energy = launches.run(charges, volumes)
-        ctx.save_for_backward(launches.by_charge.clone(), launches.by_volume.clone())
+    def forward(ctx, charges, volumes, x, cells, far):
+        energy, by_charge, by_volume = far.run(charges, volumes, x, cells)
+        ctx.save_for_backward(by_charge, by_volume)
         ctx.like = charges
-        return energy
+        return energy.view(charges.shape).sum(-1)
 
     @staticmethod
     def backward(ctx, grad):
         by_charge, by_volume = (t.view(ctx.like.shape) * grad[:, None] for t in ctx.saved_tensors)
-        return by_charge.to(ctx.like.dtype), by_volume.to(ctx.like.dtype), None
+        return by_charge.to(ctx.like.dtype), by_volume.to(ctx.like.dtype), None, None, None
+
+
+class LongRangeKernel(NamedTuple):
+    """The kernel, and how many threads the block of an atom has."""
+
+    threads: int
+    sum_up: Any
+
+
+_SOURCE = """
+constexpr int T = $threads, SUMS = 12;
+SHARED double shares[SUMS * T];
+const int length = neighbors.shape[1], there = wp::min(count.data[a], length);
+const int *row = neighbors.data + length * a, *image = (const int*)images.data + 3 * length * a;
+const double *places = (const double*)x.data, *cell = (const double*)cells.data + 9 * (a / atoms);
+// of the spline through values and scaled slopes
+const auto hermite = [](const double* table, int points, double low, double high, double at,
+                        double& slope) {
+    const int cells = points - 1;
+    const double per = cells / (high - low);
+    const double u = wp::min(wp::max((at - low) * per, 0.0), cells - 1e-6);
+    const int k = (int)u;
+    const double s = u - k, *y = table + 2 * k;
+    const double q2 = 3.0 * (y[2] - y[0]) - 2.0 * y[1] - y[3];
+    const double q3 = 2.0 * (y[0] - y[2]) + y[1] + y[3];
+    slope = (y[1] + s * (2.0 * q2 + 3.0 * s * q3)) * per;
+    return y[0] + s * (y[1] + s * (q2 + s * q3));
+};
+// energy, slopes by charge and volume ratio, pull, strain: xx, yy, zz, xy, xz, yz
+double sum[SUMS] = {};
+const double qa = q.data[a], ha = h.data[a], polar = alpha.data[a];
+for (int k = t; k < there; k += T) {
+    const int b = row[k];
+    double d[3];
+    for (int n = 0; n < 3; ++n) {
+        d[n] = places[3 * b + n] - places[3 * a + n];
+        for (int m = 0; m < 3; ++m) d[n] += image[3 * k + m] * cell[3 * m + n];
+    }
+    const double r = wp::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
+    if (!(r < $cutoff)) continue;
+    double dg, dw = 0.0, w = 1.0, dt;
+    const double g = hermite(coulomb.data, coulomb.shape[0], 0.2, $cutoff, r, dg);
+    if (r > $onset) w = hermite(damping.data, damping.shape[0], 9.0, $cutoff, r, dw);
+    const double hb = h.data[b], qb = $coulomb * q.data[b];
+    const double mean = 0.5 * (polar * ha + alpha.data[b] * hb);
+    const double root7 = hermite(root.data, root.shape[0], 0.2, 60.0, mean, dt);
+    // 1 / 2 gamma is the square of a polynomial
+    const double v = $vdw * root7;
+    const double sigma = ((-0.00078893 * v + 0.04125273) * v + 0.24428889) * v - 0.00433008;
+    const double slope = (-3.0 * 0.00078893 * v + 2.0 * 0.04125273) * v + 0.24428889;
+    const double f = 2.0 * sigma * sigma, df = 4.0 * sigma * slope * $vdw;
+    const double big = r / $bohr, r2 = big * big, r4 = r2 * r2;
+    const double p = $scale * root7, p2 = p * p, p4 = p2 * p2;
+    const double by6 = 1.0 / (r4 * r2 + p4 * p2), by8 = 1.0 / (r4 * r4 + p4 * p4);
+    const double by10 = 1.0 / (r4 * r4 * r2 + p4 * p4 * p2);
+    const double k6 = by6, k8 = 5.0 * f * by8, k10 = 30.625 * f * f * by10;
+    const double l6 = 6.0 * k6 * by6, l8 = 8.0 * k8 * by8, l10 = 10.0 * k10 * by10;
+    const double well = k6 + k8 + k10;
+    const double d_big = -(l6 * r4 + l8 * r4 * r2 + l10 * r4 * r4) * big;
+    const double d_t = -(l6 * p4 + l8 * p4 * p2 + l10 * p4 * p4) * $scale * p
+        + (k8 + 2.0 * k10) * df / f;
+    const double depth = -$hartree * c6.data[c6.shape[1] * kind.data[a] + kind.data[b]];
+    sum[0] += 0.5 * (qa * qb * g + depth * ha * hb * w * well);
+    sum[1] += qb * g;
+    sum[2] += depth * hb * w * (well + 0.5 * ha * d_t * dt * polar);
+    const double along = qa * qb * dg + depth * ha * hb * (dw * well + w * d_big / $bohr);
+    for (int n = 0; n < 3; ++n) {
+        const double pull = along / r * d[n];
+        sum[3 + n] += pull;
+        sum[6 + n] += 0.5 * d[n] * pull;
+        if (n > 0) sum[8 + n] += 0.5 * d[0] * pull;
+    }
+    sum[11] += 0.5 * d[1] * d[2] * along / r;
+}
+for (int n = 0; n < SUMS; ++n) shares[T * n + t] = sum[n];
+WAIT();
+for (int half = T / 2; half > 0; half /= 2) {
+    for (int n = 0; t < half && n < SUMS; ++n) shares[T * n + t] += shares[T * n + t + half];
+    WAIT();
+}
+for (int n = t; n < SUMS; n += T) {
+    const double found = shares[T * n];
+    double *force = (double*)forces.data + 3 * a, *virial = (double*)virials.data + 9 * a;
+    if (n == 0) energy.data[a] = found;
+    else if (n == 1) by_charge.data[a] = found;
+    else if (n == 2) by_volume.data[a] = found;
+    else if (n < 6) force[n - 3] = found;
+    else if (n < 9) virial[4 * (n - 6)] = -found;
+    else {
+        const int i = n == 11 ? 1 : 0, j = n == 9 ? 1 : 2;
+        virial[3 * i + j] = virial[3 * j + i] = -found;
+    }
+}
+"""
 
 
 @cache
-def kernels() -> tuple[Any, Any]:
-    """Return the kernel of the pairs of an atom, and that which adds up what its threads found."""
+def longrange_kernel(device: str) -> LongRangeKernel:
+    """Return the kernel for ``cpu`` or ``cuda``."""
     wp = warp()
-    kernel = wp.kernel(enable_backward=False, module="unique")
-    numbers, vectors, matrices, integers = (
+    threads = 1 if device == "cpu" else THREADS
+    numbers, vectors, matrices, whole = (
         wp.array(dtype=kind) for kind in (wp.float64, wp.vec3d, wp.mat33d, int)
     )
-    numbers_2d, vectors_2d, matrices_2d, integers_2d, images_2d = (
-        wp.array2d(dtype=kind) for kind in (wp.float64, wp.vec3d, wp.mat33d, int, wp.vec3i)
+    numbers_2d, whole_2d, images_2d = (
+        wp.array2d(dtype=kind) for kind in (wp.float64, int, wp.vec3i)
     )
-    coulomb_ev_A = wp.constant(wp.float64(COULOMB_EV_A))
-    cutoff_A = wp.constant(wp.float64(CUTOFF_A))
-    onset_A = wp.constant(wp.float64(CUTOFF_A - DAMPING_A))
-    bohr_A, hartree_eV = wp.constant(wp.float64(BOHR_A)), wp.constant(wp.float64(HARTREE_EV))
-    vdw, scale = wp.constant(wp.float64(VDW)), wp.constant(wp.float64(5.08 * DISPERSION_SCALE))
-    c3, c2 = wp.constant(wp.float64(-0.00078893)), wp.constant(wp.float64(0.04125273))
-    c1, c0 = wp.constant(wp.float64(0.24428889)), wp.constant(wp.float64(-0.00433008))
-    table_start_A = wp.constant(wp.float64(0.2))
-    damping_start_A, root_end = wp.constant(wp.float64(9.0)), wp.constant(wp.float64(60.0))
-    almost = wp.constant(wp.float64(1.000001))
-    half, one, two, three = (wp.constant(wp.float64(x)) for x in (0.5, 1.0, 2.0, 3.0))
-    four, five, six, eight = (wp.constant(wp.float64(x)) for x in (4.0, 5.0, 6.0, 8.0))
-    ten, many, nothing = (wp.constant(wp.float64(x)) for x in (10.0, 245.0 / 8.0, 0.0))
+    source = IN_BLOCKS + Template(_SOURCE).substitute(
+        threads=threads,
+        cutoff=CUTOFF_A,
+        onset=CUTOFF_A - DAMPING_A,
+        coulomb=COULOMB_EV_A,
+        bohr=BOHR_A,
+        hartree=HARTREE_EV,
+        vdw=VDW,
+        scale=5.08 * DISPERSION_SCALE,
+    )
 
-    @wp.func
-    def hermite(table: numbers_2d, low: wp.float64, high: wp.float64, x: wp.float64):
-        """Value and slope at ``x`` of the spline through values and scaled slopes."""
-        cells = wp.float64(table.shape[0] - 1)
-        per = cells / (high - low)
-        u = wp.clamp((x - low) * per, nothing, cells + one - almost)
-        k = int(u)
-        s = u - wp.float64(k)
-        y0, y1, m0, m1 = table[k, 0], table[k + 1, 0], table[k, 1], table[k + 1, 1]
-        q2, q3 = three * (y1 - y0) - two * m0 - m1, two * (y0 - y1) + m0 + m1
-        return wp.vec2d(
-            y0 + s * (m0 + s * (q2 + s * q3)), (m0 + s * (two * q2 + three * s * q3)) * per
-        )
+    @wp.func_native(source)
+    def sum_up_atom(
+        a: int, t: int, x: vectors, cells: matrices, atoms: int, neighbors: whole_2d, count: whole,
+        images: images_2d, q: numbers, h: numbers, alpha: numbers, kind: whole, c6: numbers_2d,
+        coulomb: numbers_2d, damping: numbers_2d, root: numbers_2d, energy: numbers,
+        by_charge: numbers, by_volume: numbers, forces: vectors, virials: matrices,
+    ): ...  # fmt: skip
 
-    @kernel
-    def of_pairs(
-        x: vectors,
-        cells: matrices,
-        atoms: int,
-        neighbors: integers_2d,
-        count: integers,
-        images: images_2d,
-        q: numbers,
-        h: numbers,
-        alpha: numbers,
-        kind: integers,
-        c6: numbers_2d,
-        coulomb: numbers_2d,
-        damping: numbers_2d,
-        root: numbers_2d,
-        energy: numbers_2d,
-        by_charge: numbers_2d,
-        by_volume: numbers_2d,
-        pulls: vectors_2d,
-        strains: matrices_2d,
-    ):
-        a, thread = wp.tid()
-        e, dq, dh = wp.float64(0.0), wp.float64(0.0), wp.float64(0.0)
-        pull, strain = wp.vec3d(), wp.mat33d()
-        cell = cells[a // atoms]
-        here, ha = x[a], h[a]
-        for k in range(thread, wp.min(count[a], neighbors.shape[1]), wp.static(THREADS)):
-            b, s = neighbors[a, k], images[a, k]
-            d = x[b] - here + wp.float64(s[0]) * cell[0]
-            d += wp.float64(s[1]) * cell[1] + wp.float64(s[2]) * cell[2]
-            r = wp.length(d)
-            if r < cutoff_A:
-                g = hermite(coulomb, table_start_A, cutoff_A, r)
-                w = wp.vec2d(one, nothing)
-                if r > onset_A:
-                    w = hermite(damping, damping_start_A, cutoff_A, r)
-                hb = h[b]
-                t = hermite(root, table_start_A, root_end, half * (alpha[a] * ha + alpha[b] * hb))
-                v = vdw * t[0]
-                sigma = ((c3 * v + c2) * v + c1) * v + c0
-                slope = (three * c3 * v + two * c2) * v + c1
-                f, df = two * sigma * sigma, four * sigma * slope * vdw
-                big = r / bohr_A
-                r2, p2 = big * big, (scale * t[0]) * (scale * t[0])
-                r4, p4 = r2 * r2, p2 * p2
-                by6, by8 = one / (r4 * r2 + p4 * p2), one / (r4 * r4 + p4 * p4)
-                by10 = one / (r4 * r4 * r2 + p4 * p4 * p2)
-                k6, k8, k10 = by6, five * f * by8, many * f * f * by10
-                well = k6 + k8 + k10
-                l6, l8, l10 = six * k6 * by6, eight * k8 * by8, ten * k10 * by10
-                d_big = -(l6 * r4 + l8 * r4 * r2 + l10 * r4 * r4) * big
-                d_t = -(l6 * p4 + l8 * p4 * p2 + l10 * p4 * p4) * scale * scale * t[0]
-                d_t += (k8 + two * k10) * df / f
-                depth = -hartree_eV * c6[kind[a], kind[b]]
-                qb = coulomb_ev_A * q[b]
-                e += half * (q[a] * qb * g[0] + depth * ha * hb * w[0] * well)
-                dq += qb * g[0]
-                dh += depth * hb * w[0] * well
-                dh += half * depth * ha * hb * w[0] * d_t * t[1] * alpha[a]
-                along = q[a] * qb * g[1]
-                along += depth * ha * hb * (w[1] * well + w[0] * d_big / bohr_A)
-                here_pulled = (along / r) * d
-                pull += here_pulled
-                strain += half * wp.outer(d, here_pulled)
-        energy[a, thread] = e
-        by_charge[a, thread] = dq
-        by_volume[a, thread] = dh
-        pulls[a, thread] = pull
-        strains[a, thread] = strain
+    @wp.kernel(enable_backward=False, module="unique", grid_stride=False)
+    def sum_up(
+        x: vectors, cells: matrices, atoms: int, neighbors: whole_2d, count: whole,
+        images: images_2d, q: numbers, h: numbers, alpha: numbers, kind: whole, c6: numbers_2d,
+        coulomb: numbers_2d, damping: numbers_2d, root: numbers_2d, energy: numbers,
+        by_charge: numbers, by_volume: numbers, forces: vectors, virials: matrices,
+    ):  # fmt: skip
+        a, t = wp.tid()
+        sum_up_atom(
+            a, t, x, cells, atoms, neighbors, count, images, q, h, alpha, kind, c6, coulomb,
+            damping, root, energy, by_charge, by_volume, forces, virials,
+        )  # fmt: skip
 
-    @kernel
-    def add_up(
-        energies: numbers_2d,
-        by_charges: numbers_2d,
-        by_volumes: numbers_2d,
-        pulls: vectors_2d,
-        strains: matrices_2d,
-        energy: numbers,
-        by_charge: numbers,
-        by_volume: numbers,
-        forces: vectors,
-        virials: matrices,
-    ):
-        a = wp.tid()
-        e, dq, dh = wp.float64(0.0), wp.float64(0.0), wp.float64(0.0)
-        pull, strain = wp.vec3d(), wp.mat33d()
-        for k in range(energies.shape[1]):
-            e += energies[a, k]
-            dq += by_charges[a, k]
-            dh += by_volumes[a, k]
-            pull += pulls[a, k]
-            strain += strains[a, k]
-        energy[a] = e
-        by_charge[a] = dq
-        by_volume[a] = dh
-        forces[a] = pull
-        virials[a] = -strain
-
-    return of_pairs, add_up
+    return LongRangeKernel(threads, sum_up)

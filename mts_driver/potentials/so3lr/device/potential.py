@@ -153,13 +153,11 @@ class DeviceSO3LR:
         for near in (self.near, self.far):
             near.look(x)
         far = self._long_range
-        far.positions.copy_(x.flatten(0, 1))
-        far.cells.copy_(cells)
         i, j, vectors = self._pairs(x, cells)
         leaf = vectors.to(self.dtype).requires_grad_()
-        with torch.enable_grad(), memory_said("so3lr", len(far.forces), self.device):
+        with torch.enable_grad(), memory_said("so3lr", x.shape[0] * x.shape[1], self.device):
             energy, charges, volumes = self._network(i, j, leaf, replicas=len(x))
-            energy = energy.double().sum(-1) + far(charges, volumes)
+            energy = energy.double().sum(-1) + far(charges, volumes, x, cells)
             (pull,) = torch.autograd.grad(energy.sum(), leaf)
         forces, virials = self._pairs.gather(vectors, pull.double())
         forces, virials = forces + far.forces, virials + far.virials
