@@ -189,6 +189,8 @@ class OuterSteps:
         cell: np.ndarray,
         noise: np.ndarray | Counter,
         extra: np.ndarray | None = None,
+        *,
+        following: np.ndarray | Counter | None = None,
     ) -> Stepped:
         """Take one outer step.
 
@@ -202,6 +204,9 @@ class OuterSteps:
             Standard normal numbers of the thermostat steps; or what `draw` has returned.
         extra : ndarray, shape (k, N, 3), optional
             With coloured noise: of the step before, or √kT times standard normal numbers.
+        following : optional
+            What `draw` has returned for the step that will be taken next from where this one ends:
+            a device takes it while the host sees to this one.
 
         Raises
         ------
@@ -209,7 +214,8 @@ class OuterSteps:
             If distances that are held are not found again: the trajectory blew up.
         """
         if self._on_device is not None:
-            return self._take_on_device(positions, momenta, cell, noise, extra)
+            ahead = following if isinstance(following, Counter) else None
+            return self._take_on_device(positions, momenta, cell, noise, extra, ahead)
         moves = self._moves
         self._at[0] = positions
         loop = Loop(
@@ -240,11 +246,14 @@ class OuterSteps:
         cell: np.ndarray,
         noise: np.ndarray | Counter,
         extra: np.ndarray | None,
+        following: Counter | None,
     ) -> Stepped:
         assert self._on_device is not None
         more = None if extra is None else extra[:, None]
         numbers = noise if isinstance(noise, Counter) else noise[..., None, :, :]
-        taken, teacher = self._on_device.take(positions[None], momenta[None], cell, numbers, more)
+        taken, teacher = self._on_device.take(
+            *(positions[None], momenta[None], cell, numbers, more), following=following
+        )
         student = taken.evaluations[FAST]
         teacher = student if teacher is None else teacher
         for model, found in ((self._student, student), (self._teacher, teacher)):

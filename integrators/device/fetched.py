@@ -18,9 +18,49 @@ class StepLost(ValueError):
 
 def in_one_piece(parts: Sequence[Tensor]) -> list[np.ndarray]:
     """Bring tensors to the host, float64, and wait for the device once."""
-    flat = torch.cat([part.double().flatten() for part in parts]).cpu().numpy()
+    return _split(joined(parts).cpu().numpy(), parts)
+
+
+def joined(parts: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
+    """Return tensors in one, float64, flat."""
+    return torch.cat([part.double().flatten() for part in parts], out=out)
+
+
+def _split(flat: np.ndarray, parts: Sequence[Tensor]) -> list[np.ndarray]:
     ends = np.cumsum([part.numel() for part in parts])[:-1]
     return [a.reshape(part.shape) for a, part in zip(np.split(flat, ends), parts, strict=True)]
+
+
+class Results:
+    """Tensors at fixed places, and where the host has them.
+
+    Parameters
+    ----------
+    parts : sequence of Tensor
+        On one device.
+    """
+
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        self._parts, self._joined = tuple(parts), joined(parts)
+        on_gpu = self._joined.device.type == "cuda"
+        self._host = torch.empty(self._joined.shape, dtype=torch.float64, pin_memory=on_gpu)
+        self._there = torch.cuda.Event() if on_gpu else None
+
+    def join(self) -> None:
+        """Have all of them in one place of the device; waits for nothing."""
+        joined(self._parts, self._joined)
+
+    def send(self) -> None:
+        """Have what was joined sent to the host; waits for nothing."""
+        self._host.copy_(self._joined, non_blocking=True)
+        if self._there is not None:
+            self._there.record()
+
+    def get(self) -> list[np.ndarray]:
+        """Wait for what was sent, and return it, float64."""
+        if self._there is not None:
+            self._there.synchronize()
+        return _split(self._host.numpy().copy(), self._parts)
 
 
 def require_finite(taken: Taken, teacher: Found | None) -> None:

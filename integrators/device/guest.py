@@ -28,6 +28,7 @@ class Guest:
     def __init__(self, potential: Potential, device: torch.device) -> None:
         self.device, self._potential = device, potential
         self._never = torch.zeros((), dtype=torch.bool, device=device)
+        self._nothing = torch.zeros(2, dtype=torch.int32, device=device)
 
     @property
     def place(self) -> tuple[int, ...]:
@@ -57,13 +58,9 @@ class Guest:
         parts = [part.detach().to(self.device) for part in found]
         return Evaluation(*(part[None] if alone else part for part in parts))
 
-    def left(self) -> Tensor:
-        """Tell that no list of this package lacks pairs."""
-        return self._never
-
-    def overflow(self) -> Tensor:
-        """Tell that none is too short."""
-        return self._never
+    def told(self) -> Tensor:
+        """Tell that no list of this package lacks pairs or is too short."""
+        return self._nothing
 
     def reach_further(self) -> None:
         """Do nothing."""

@@ -54,15 +54,12 @@ class DeviceModel(Protocol):
         """Energies (P,), forces (P, N, 3) and virials (P, 3, 3) at positions (P, N, 3)."""
         ...
 
-    def left(self) -> Tensor:
-        """Tell, as a bool on the device, whether lists may have lacked pairs since they were made.
+    def told(self) -> Tensor:
+        """Tell on the device what was wrong: above zero, int32, shape (2,).
 
-        At positions where the model was asked.
+        Whether lists may have lacked pairs since they were made, at positions where the model was
+        asked; and whether room was too small in the last list and evaluation.
         """
-        ...
-
-    def overflow(self) -> Tensor:
-        """Tell the same of room that was too small in the last list and evaluation."""
         ...
 
     def reach_further(self) -> None:

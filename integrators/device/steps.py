@@ -49,6 +49,8 @@ class DeviceSteps:
         self._end: tuple[np.ndarray, ...] = ()
         # of every model, whether its lists are to be made anew where the last step has ended
         self._due = list[bool]()
+        # of the step that the device has been sent on beyond the last one
+        self._ahead: Counter | None = None
         # guests are not asked again where a step is taken again
         self._guests_at: np.ndarray | None = None
 
@@ -59,6 +61,8 @@ class DeviceSteps:
         cell: np.ndarray,
         noise: np.ndarray | Counter,
         extra: np.ndarray | None = None,
+        *,
+        following: Counter | None = None,
     ) -> tuple[Taken, Found | None]:
         """Take a step; the host waits once, at its end.
 
@@ -73,6 +77,9 @@ class DeviceSteps:
             drawn on the device.
         extra : ndarray, shape (k, P, N, 3), optional
             Extra momenta of coloured noise, over √m.
+        following : Counter, optional
+            Of the step that will be asked for next, from where this one ends. The device takes it
+            while the host sees to this one; nothing is lost if another is asked for.
 
         Returns
         -------
@@ -88,27 +95,19 @@ class DeviceSteps:
         walk = self._walk
         if self._cell is None or not np.array_equal(cell, self._cell):
             self._cell, self._runs = cell.copy(), ()
-            self._at = self._guests_at = None
+            self._at = self._guests_at = self._ahead = None
             self._end = ()
             walk.allocate(positions.shape, cell, held=self._distances is not None)
         elif self._places_now() != self._places:
-            self._at, self._end = (
-                None,
-                (),
-            )  # somebody else has used the models, in another cell perhaps
+            # somebody else has used the models, in another cell perhaps
+            self._at, self._ahead, self._end = None, None, ()
+        ahead = self._is_ahead(positions, momenta, noise, extra)
         for _ in range(TRIES):
-            self._fill(positions, momenta, noise, extra)
-            due = self._due or [True] * len(walk.distinct)
-            self._due = []
+            if not ahead:
+                self._fill(positions, momenta, noise, extra)
+                self._launch(self._due)
+            ahead = False
             self._at, self._end = None, ()  # until the step has come to a good end
-            walk.rebuild(due=due)
-            for piece, run in zip(walk.pieces, self._recorded(), strict=True):
-                if piece.asks:
-                    if not self._counts():
-                        break
-                    self._guests_at = None
-                    walk.ask(piece)
-                run()
             flags, lost, taken, teacher = self._fetch()
             require_finite(taken, teacher)
             if not flags[:, :2].any():
@@ -122,7 +121,49 @@ class DeviceSteps:
         self._at = self._guests_at = taken.positions.copy()
         self._end = (self._at, taken.momenta.copy(), taken.extra.copy())
         self._due = flags[:, 2].tolist()
+        if following is not None and not any(piece.asks for piece in walk.pieces):
+            if walk.numbers.send(following):
+                self._runs = ()
+            self._launch(self._due)
+            self._ahead = following
         return taken, teacher
+
+    def _is_ahead(
+        self,
+        positions: np.ndarray,
+        momenta: np.ndarray,
+        noise: np.ndarray | Counter,
+        extra: np.ndarray | None,
+    ) -> bool:
+        """Tell whether the device is taking just this step; if it takes another, start anew."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return False
+        if ahead == noise and self._is_end(positions, momenta, extra):
+            return True
+        self._at, self._end = None, ()
+        return False
+
+    def _is_end(self, positions: np.ndarray, momenta: np.ndarray, extra: np.ndarray | None) -> bool:
+        """Tell whether the last step has ended there."""
+        if extra is None:
+            extra = np.zeros((0, *positions.shape))
+        start = positions, momenta, extra
+        return bool(self._end) and all(map(np.array_equal, self._end, start))
+
+    def _launch(self, due: list[bool]) -> None:
+        """Have the device take the step that it was sent; waits for guests alone."""
+        walk = self._walk
+        walk.rebuild(due=due or [True] * len(walk.distinct))
+        for piece, run in zip(walk.pieces, self._recorded(), strict=True):
+            if piece.asks:
+                if not self._counts():
+                    walk.results.join()
+                    break
+                self._guests_at = None
+                walk.ask(piece)
+            run()
+        walk.results.send()
 
     def _counts(self) -> bool:
         """Tell whether lists have done so far; a guest is not asked about what has blown up."""
@@ -188,9 +229,7 @@ class DeviceSteps:
                 if model.recordable or not known:
                     self._evaluate(name, model)
             self._guests_at = positions.copy()
-        start = (positions, momenta, np.zeros((0, *positions.shape)) if extra is None else extra)
-        # nothing is sent where the last step has ended
-        if not self._end or not all(map(np.array_equal, self._end, start)):
+        if not self._is_end(positions, momenta, extra):  # where all is there
             walk.x.copy_(torch.from_numpy(positions))
             walk.v.copy_(torch.from_numpy(momenta))
             walk.v.mul_(walk.inverse)
@@ -204,23 +243,19 @@ class DeviceSteps:
         walk = self._walk
         for _ in range(TRIES):
             walk.keep(name, model.evaluate(walk.x, walk.cells))
-            if not bool(model.overflow()):
+            if not bool(model.told()[1]):
                 return
             model.make_room()
             model.update(walk.x, walk.cells)
         raise StepLost("lists of neighbours were too small again and again")
 
     def _fetch(self) -> tuple[np.ndarray, bool, Taken, Found | None]:
-        """Bring all results to the host in one piece."""
+        """Wait for all results."""
         walk = self._walk
-        names = [name for name in ("teacher", FAST) if name in walk.models]
-        found = [part for name in names for part in walk.known[name]]
-        parts = [walk.flags, walk.lost, walk.heat, walk.x, walk.p, walk.extra, walk.seen, *found]
-        arrays = in_one_piece(parts)
-        flags, lost, heat, q, momenta, extra, seen = arrays[:7]
+        flags, lost, heat, q, momenta, extra, seen, *found = walk.results.get()
         models = {
-            name: (arrays[k], arrays[k + 1], arrays[k + 2])
-            for name, k in zip(names, range(7, 7 + 3 * len(names), 3), strict=True)
+            name: (found[k], found[k + 1], found[k + 2])
+            for name, k in zip(walk.models, range(0, len(found), 3), strict=True)
         }
         evaluations = {FAST: models[FAST]}
         taken = Taken(q, momenta, evaluations, float(heat), seen, extra)

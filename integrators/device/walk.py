@@ -16,6 +16,7 @@ from torch import Tensor
 
 from integrators.compiled_loop import Ring
 from integrators.constraints import Constraints
+from integrators.device.fetched import Results
 from integrators.device.model import DeviceModel
 from integrators.device.moves import Moves
 from integrators.device.numbers import RandomNumbers
@@ -80,9 +81,11 @@ class Walk:
         Of every model, where it was last asked; of the forces alone on the way.
     heat, seen, flags, lost : Tensor
         Of a step: the energy that the thermostat has brought in; Σ m v² of every group (n, G);
-        whether atoms have left a model's lists, whether these were too short, and whether those
-        that are not recordable are to be made anew (M, 3); whether distances that are held were not
-        found again.
+        above zero where atoms have left a model's lists, where these were too short, and where
+        those that are not recordable are to be made anew, int32 (M, 3); whether distances that are
+        held were not found again.
+    results : Results
+        What comes back to the host: flags, lost, heat, x, p, extra, seen, and what is known.
     pieces : tuple of Piece
         The splitting.
     """
@@ -186,8 +189,11 @@ class Walk:
         )
         self.heat = self.tensor(np.zeros(()))
         self.seen = self.tensor(np.zeros((len(self.numbers), len(self._groups))))
-        self.flags = torch.zeros(len(self.distinct), 3, dtype=torch.bool, device=self.device)
-        self._never = torch.zeros((), dtype=torch.bool, device=self.device)
+        self.flags = torch.zeros(len(self.distinct), 3, dtype=torch.int32, device=self.device)
+        found = [part for name in self.models for part in self.known[name]]
+        self.results = Results(
+            [self.flags, self.lost, self.heat, self.x, self.p, self.extra, self.seen, *found]
+        )
 
     @property
     def lost(self) -> Tensor:
@@ -264,14 +270,16 @@ class Walk:
         following = self.pieces[self.pieces.index(piece) + 1 :]
         if not following or following[0].asks:
             for flags, model in zip(self.flags, self.distinct, strict=True):
-                due = self._never if model.lists_recordable else model.due(self.x)
-                flags.copy_(torch.stack((model.left(), model.overflow(), due)))
+                flags[:2].copy_(model.told())
+                if not model.lists_recordable:
+                    flags[2].copy_(model.due(self.x))
         if piece.end == len(self._splitting):
             torch.mul(self.v, self.m, out=self.p)
             # as they will be where they come back from a file
             torch.mul(self.p, self.inverse, out=self.v)
             self.heat.copy_(self._moves.heat())
             torch.mm(self._moves.twice_kinetic(), self._groups.T, out=self.seen)
+            self.results.join()
 
     def _look(self, name: str, *, last: bool) -> None:
         """Ask a model; for more than forces where the step ends."""

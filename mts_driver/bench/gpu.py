@@ -1,11 +1,14 @@
 """Models and steps where everything stays on a device: what a user of a GPU gets.
 
+A student is asked for forces, as in an inner step, and a teacher for energies and virials as well.
+Lists are apart: what it takes to make all of both models anew, in every other outer step or so.
 Runs on the CPU device as well, whose times mean nothing.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from mts_driver.potentials import load_potential
 from mts_driver.potentials.backends import is_on_device
 from mts_driver.simulation.simulate.run import simulate
 from mts_driver.structures.held_bonds import held_pairs
+from mts_driver.structures.neighbor_matrix import NeighborMatrix
 from mts_driver.structures.tensors import cell_of
 from mts_driver.time_steps import HELD_INNER_FS, inner_fs_near
 
@@ -48,6 +52,7 @@ COLUMNS: Columns = {
     "teacher ms": ("teacher_ms", ".3f"),
     "student ms": ("student_ms", ".3f"),
     "student × teacher": ("ratio", ".1f"),
+    "lists ms": ("lists_ms", ".3f"),
     "student, ns an atom": ("student_ns_an_atom", ".1f"),
     "teacher GFlop/s": ("teacher_gflop_s", ".0f"),
     "student GFlop/s": ("student_gflop_s", ".0f"),
@@ -63,8 +68,11 @@ COLUMNS: Columns = {
     "× 4 fs, held": ("times_4fs", ".2f"),
     "outside the models": ("overhead_fraction", ".1%"),
 }
-RECORDED_AFTER = 3
-"""Steps of a run, which are left out: after two of them all is recorded."""
+RECORDED_AFTER = 4
+"""Steps of a run, which are left out: after two of them all is recorded; and as many more as are
+timed, in which lists find how much room they need."""
+IN_A_ROW = 10
+"""Calls for which the host waits together, as in a step."""
 SHARE = 0.1
 """Of ``seconds`` for every number of the models alone, of which there are many."""
 
@@ -114,40 +122,48 @@ def on_device(spec: str) -> str:
     return spec if "backend=" in spec else f"{spec}{'&' if '?' in spec else '?'}backend=device"
 
 
-def time_call(model: DeviceModel, x: torch.Tensor, cells: torch.Tensor, seconds: float) -> float:
-    """Return the median time of one evaluation, ms; recorded on CUDA.
-
-    Lists are looked at, and found to do.
-    """
-    model.update(x, cells)
-
-    def evaluate() -> None:
-        if model.lists_recordable:
-            model.rebuild(x)
-        model.evaluate(x, cells)
-
-    recorded, times = Recorded(evaluate, model.device), list[float]()
-
-    def call() -> None:
-        if not model.lists_recordable:
-            model.rebuild(x)
-        recorded()
-
+def time_call(call: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Return the median time of a call that waits for nothing, ms; calls follow each other."""
+    times, in_a_row = list[float](), IN_A_ROW if device.type == "cuda" else 1
     for _ in range(3):
         call()
-    _wait(model.device)
+    _wait(device)
     end = time.perf_counter() + seconds
     while not times or (time.perf_counter() < end and len(times) < 10_000):
         start = time.perf_counter()
-        call()
-        _wait(model.device)
-        times.append(1e3 * (time.perf_counter() - start))
+        for _ in range(in_a_row):
+            call()
+        _wait(device)
+        times.append(1e3 * (time.perf_counter() - start) / in_a_row)
     return float(np.median(times))
+
+
+def _lists_of(model: Any) -> tuple[NeighborMatrix, ...]:
+    return (model.near, model.far) if hasattr(model, "far") else (model.near,)
+
+
+def _time_lists(model: Any, x: torch.Tensor, seconds: float) -> float:
+    """Return the time in which all lists of a model are made anew, ms."""
+    lists = _lists_of(model)
+
+    def build() -> None:
+        for near in lists:
+            near.build(x)
+
+    call = Recorded(build, model.device) if model.lists_recordable else build
+    return time_call(call, model.device, seconds)
 
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _nothing_kept(call: Callable[[], object]) -> Callable[[], None]:
+    def called() -> None:
+        call()
+
+    return called
 
 
 def _matrix_flops(model: DeviceModel, x: torch.Tensor, cells: torch.Tensor) -> int:
@@ -172,7 +188,13 @@ def _both(
         assert is_on_device(model)
         x = torch.tensor(atoms.positions + moves, device=device)
         cells = cell_of(atoms).double().to(device).expand(replicas, 3, 3).contiguous()
-        found[f"{role}_ms"] = time_call(model, x, cells, SHARE * settings.seconds)
+        model.update(x, cells)
+        ask = partial(model.forces if role == "student" else model.evaluate, x, cells)
+        call = Recorded(_nothing_kept(ask), device)
+        found[f"{role}_ms"] = time_call(call, device, SHARE * settings.seconds)
+        found["lists_ms"] = found.get("lists_ms", 0.0) + _time_lists(
+            model, x, SHARE * settings.seconds
+        )
         if role == "teacher":
             found["teacher_gflop_s"] = 1e-6 * _matrix_flops(model, x, cells) / found["teacher_ms"]
         else:
@@ -182,7 +204,7 @@ def _both(
             found["student_gflop_s"] = 1e-6 * work.flops / found["student_ms"]
             roof = attainable_gflop_s(work, peak)
             found["student_of_roof"] = found["student_gflop_s"] / roof
-        del model
+        del model, ask, call
     found["ratio"] = ratio(found["teacher_ms"], found["student_ms"])
     found["student_ns_an_atom"] = 1e6 * found["student_ms"] / len(atoms) / replicas
     if device.type == "cuda":
@@ -253,33 +275,24 @@ def ways(settings: BenchSettings) -> list[Way]:
 
 
 def _runner(settings: BenchSettings, way: Way) -> Callable[[int], dict[str, Any]]:
-    compiled = False
-
-    def wall_s(steps: int) -> float:
-        options = {"student": on_device(settings.student), **way.options}
-        found = simulate(
-            settings.structure,
-            teacher=on_device(settings.teacher),
-            steps=steps,
-            stride=steps,
-            temperature_K=TEMPERATURE_K,
-            device=settings.device,
-            seed=1,
-            progress=False,
-            **options,
-        )
-        return found.timings.wall_s
-
     def run(steps: int) -> dict[str, Any]:
-        nonlocal compiled
+        options = {"student": on_device(settings.student), **way.options}
+        taken = RECORDED_AFTER + 2 * steps
         try:
-            if not compiled:
-                wall_s(RECORDED_AFTER)
-                compiled = True
-            start_s = wall_s(RECORDED_AFTER)
-            return {"steps": steps, "wall_s": wall_s(RECORDED_AFTER + steps) - start_s}
+            found = simulate(
+                settings.structure,
+                teacher=on_device(settings.teacher),
+                steps=taken,
+                stride=taken,
+                temperature_K=TEMPERATURE_K,
+                device=settings.device,
+                seed=1,
+                progress=False,
+                **options,
+            )
         except RuntimeError as error:  # of the device; what was measured before is kept
             raise UserError(str(error).split("\n")[0]) from error
+        return {"steps": steps, "wall_s": sum(found.timings.steps_s[-steps:])}
 
     return run
 

@@ -67,13 +67,9 @@ class InAtomicUnits:
         """See `DeviceModel.due`."""
         return self._model.due(x * BOHR_A)
 
-    def left(self) -> Tensor:
-        """See `DeviceModel.left`."""
-        return self._model.left()
-
-    def overflow(self) -> Tensor:
-        """See `DeviceModel.overflow`."""
-        return self._model.overflow()
+    def told(self) -> Tensor:
+        """See `DeviceModel.told`."""
+        return self._model.told()
 
     def reach_further(self) -> None:
         """See `DeviceModel.reach_further`."""
@@ -149,10 +145,11 @@ class DevicePropagator(Propagator):
         steps = self._steps_for(arrays, self._models, splitting, n, timestep, kT, fixcom, clip)
         program = program_of(n, 1, thermostat=thermostat)
         here, taken = arrays, list[dict[str, np.ndarray]]()
-        for seed in seeds:
+        for k, seed in enumerate(seeds):
             noise = Counter(seed, 0) if thermostat else self.noise(seed, program, arrays)
+            following = Counter(seeds[k + 1], 0) if thermostat and k + 1 < len(seeds) else None
             try:
-                found, teacher = self._take(steps, arrays, here, noise, n)
+                found, teacher = self._take(steps, arrays, here, noise, n, following)
             except UserError:
                 if not taken:
                     raise
@@ -162,7 +159,13 @@ class DevicePropagator(Propagator):
         return {name: np.stack([step[name] for step in taken]) for name in taken[0]}
 
     def _take(
-        self, steps: DeviceSteps, arrays: Arrays, here: Arrays, noise: np.ndarray | Counter, n: int
+        self,
+        steps: DeviceSteps,
+        arrays: Arrays,
+        here: Arrays,
+        noise: np.ndarray | Counter,
+        n: int,
+        following: Counter | None = None,
     ) -> tuple[dict[str, np.ndarray], Any]:
         """Take one, from the positions, momenta and extra momenta ``here``."""
         start = time.perf_counter()
@@ -172,7 +175,7 @@ class DevicePropagator(Propagator):
         drawn = noise if isinstance(noise, Counter) else np.array(noise)
         more = None if extra is None else np.array(extra)
         try:
-            taken, teacher = steps.take(q, p, cell, drawn, more)
+            taken, teacher = steps.take(q, p, cell, drawn, more, following=following)
         except StepLost as error:
             raise UserError(
                 f"{error}. Restart from the last checkpoint with a shorter time step."

@@ -63,7 +63,7 @@ def without_backend(spec: str) -> str:
 
 def is_on_device(model: Any) -> bool:
     """Tell whether it is a model of ours on a device, an `integrators.device.model.DeviceModel`."""
-    parts = ("device", "place", "update", "rebuild", "forces", "left", "overflow", "make_room")
+    parts = ("device", "place", "update", "rebuild", "forces", "told", "make_room")
     return all(hasattr(model, part) for part in parts)
 
 

@@ -9,6 +9,7 @@ from integrators.device.launches import warp
 class ListKernels(NamedTuple):
     """See their comments for the shape of a launch: M atoms of all replicas, rows of K."""
 
+    look: Any
     spent: Any
     clear: Any
     search: Any
@@ -25,6 +26,13 @@ def list_kernels() -> ListKernels:
     matrices = wp.array(dtype=wp.mat33d)
     integers_2d, images_2d = wp.array2d(dtype=int), wp.array2d(dtype=wp.vec3i)
 
+    # (M,): whether pairs may be missing here; what is not a number counts
+    @kernel
+    def look(x: vectors, reference: vectors, skin: wp.float64, told: integers):
+        a = wp.tid()
+        if not (wp.float64(2.0) * wp.length(x[a] - reference[a]) < skin):
+            told[0] = 1
+
     # (M,): whose way so far and ``margin`` times that of the last step are too much for the skin
     @kernel
     def spent(
@@ -35,8 +43,11 @@ def list_kernels() -> ListKernels:
         skin: wp.float64,
         margin: wp.float64,
         anew: flags,
+        told: integers,
     ):
         a = wp.tid()
+        if a == 0:
+            told[1] = 0
         way = wp.length(x[a] - reference[a]) + margin * wp.length(x[a] - before[a])
         # written so that what is not a number counts
         if not (wp.float64(2.0) * way < skin):
@@ -145,23 +156,29 @@ def list_kernels() -> ListKernels:
         neighbors[a, place] = j
         images[a, place] = s
 
-    # (M,): where atoms were
+    # (M,): how many there are, whether these are more than there is room for, and where atoms were
     @kernel
     def taken(
         x: vectors,
         atoms: int,
+        found: integers,
+        length: int,
         anew: flags,
+        count: integers,
         reference: vectors,
         before: vectors,
-        left: integers,
+        told: integers,
         forced: flags,
     ):
         a = wp.tid()
+        count[a] = found[a]
+        if found[a] > length:
+            told[1] = 1
         before[a] = x[a]
         if anew[a // atoms]:
             reference[a] = x[a]
         if a == 0:
-            left[0] = 0
+            told[0] = 0
             forced[0] = False
 
-    return ListKernels(spent, clear, search, take, taken)
+    return ListKernels(look, spent, clear, search, take, taken)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from integrators.device.launches import Launches, on_torch_stream, shared, warp
+from integrators.device.launches import Launches, launch, on_torch_stream, shared, warp
 from mts_driver.errors import UserError
 from mts_driver.structures.neighbor_kernels import list_kernels
 
@@ -58,8 +58,9 @@ class NeighborMatrix:
         In which cell the neighbour is: x_j + image · cell − x_i is the vector to it.
     reference : Tensor, shape (R, N, 3)
         Where atoms were when the list was made.
-    left : int32 Tensor, shape (1,)
-        Above zero once somebody has found atoms at positions for which pairs may be missing.
+    told : int32 Tensor, shape (2,)
+        Above zero once somebody has found atoms at positions for which pairs may be missing; and
+        where a row of the last list is too short.
     generation : int
         Changes when these are at another place.
     builds : int
@@ -87,7 +88,7 @@ class NeighborMatrix:
         self.neighbors, self.count, self.images = torch.zeros(3, 0, 0, dtype=torch.int32)
         self._state: Any = None
         self.reference, self._cells = torch.zeros(0), torch.zeros(0)
-        self.left = torch.zeros(1, dtype=torch.int32)
+        self.told = torch.zeros(2, dtype=torch.int32)
         self._positions, self._before = torch.zeros(2, 0, 3, dtype=torch.float64)
         self._anew = torch.zeros(0, dtype=torch.bool)
         self._forced = torch.zeros(1, dtype=torch.bool)
@@ -134,7 +135,6 @@ class NeighborMatrix:
         if search and self._state is not None:
             found = self._of_cells()
             assert found[0].data_ptr() == self._found[0].data_ptr()
-        self.count.copy_(self._found[1])
         self._keep.run()
 
     def due(self, positions: Tensor) -> Tensor:
@@ -185,12 +185,17 @@ class NeighborMatrix:
         return ~(2.0 * _furthest(positions, self.reference).amax() < self.skin_A)
 
     def look(self, positions: Tensor) -> None:
-        """Have `left` say so if pairs may be missing here; waits for nothing."""
-        self.left.logical_or_(self.moved(positions))
+        """Have `told` say so if pairs may be missing here; waits for nothing."""
+        vec3d = warp().vec3d
+        launch(
+            *(list_kernels().look, (len(self.neighbors),), shared(positions.view(-1, 3), vec3d)),
+            *(shared(self.reference.view(-1, 3), vec3d), self.skin_A, self.told),
+            block=256,
+        )
 
     def overflow(self) -> Tensor:
         """Tell whether a row was too short for all neighbours, as a bool on the device."""
-        return self.count.amax() > self.neighbors.shape[1]
+        return self.told[1] > 0
 
     def _prepare(self, positions: Tensor, cells: Tensor) -> None:
         """Find out how long rows must be, have memory for them, and make the list."""
@@ -220,7 +225,7 @@ class NeighborMatrix:
         self._columns = torch.arange(length, device=device)
         self.reference, self._before = positions.clone(), positions.clone()
         self._forced = torch.ones(1, dtype=torch.bool, device=device)
-        self.left = torch.zeros(1, dtype=torch.int32, device=device)
+        self.told = torch.zeros(2, dtype=torch.int32, device=device)
         self.generation += 1
         self._launches(atoms)
         self.build(positions)
@@ -241,16 +246,16 @@ class NeighborMatrix:
         found_images = shared(self._found[2], wp.vec3i)
         self._decide.add(
             *(kernels.spent, (rows[0],), x, reference, before, atoms, self.skin_A, MARGIN),
-            self._anew,
+            *(self._anew, self.told),
         )
         self._add_search(self._decide)
         self._keep.add(
             *(kernels.take, tuple(rows), self._found[0], found_images, self._anew, atoms),
-            *(int(self._ordered), self.count, self.neighbors, images),
+            *(int(self._ordered), self._found[1], self.neighbors, images),
         )
         self._keep.add(
-            *(kernels.taken, (rows[0],), x, atoms, self._anew, reference, before, self.left),
-            self._forced,
+            *(kernels.taken, (rows[0],), x, atoms, self._found[1], rows[1], self._anew),
+            *(self.count, reference, before, self.told, self._forced),
         )
 
     def _add_search(self, to: Launches) -> None:

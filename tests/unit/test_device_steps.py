@@ -80,12 +80,14 @@ def start(masses=MASSES, held=None):
     return x, v * np.where(np.isfinite(masses), masses, 0.0)[:, None]
 
 
-def walk(outer, steps, held=None, masses=MASSES):
+def walk(outer, steps, held=None, masses=MASSES, ahead=True):
     x, p = start(masses, held)
     extra = np.zeros((NOISE.extra, *x.shape)) if outer.coloured is not None else None
     heat, seen = 0.0, []
     for step in range(steps):
-        taken = outer.take(x, p, CELL, outer.draw(CounterNoise(3), step), extra)
+        noise, following = (outer.draw(CounterNoise(3), k) for k in (step, step + 1))
+        following = following if ahead and step + 1 < steps else None
+        taken = outer.take(x, p, CELL, noise, extra, following=following)
         x, p, extra = taken.positions, taken.momenta, taken.extra if extra is not None else None
         heat += taken.heat
         seen.append(taken.twice_kinetic)
@@ -163,6 +165,33 @@ def test_numbers_may_be_sent_or_drawn_there():
     ends = [outer.take(x, p, CELL, noise).positions for noise in (drawn, sent, drawn)]
     np.testing.assert_allclose(ends[1], ends[0], rtol=0, atol=1e-12)
     np.testing.assert_array_equal(ends[2], ends[0])
+
+
+@pytest.mark.parametrize("kind", ["white", "both"])
+def test_a_step_ahead_changes_no_bit(kind):
+    """Neither where it is the step that is asked for then, nor where it is not."""
+    options = dict(KINDS[kind])
+    held = options.get("distances")
+    expected = walk(outer_steps("device", **options), 4, held, ahead=False)
+    outer = outer_steps("device", **options)
+    for one, other in zip(walk(outer, 4, held), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    x, p = start(held=held)
+    extra = np.zeros((NOISE.extra, *x.shape)) if outer.coloured is not None else None
+    noise, other = (outer.draw(CounterNoise(3), k) for k in (0, 7))
+    first = outer.take(x, p, CELL, noise, extra, following=other)
+    launched = outer._on_device._launch
+    outer._on_device._launch = None  # nothing is launched for what is on its way
+    seventh = outer.take(first.positions, first.momenta, CELL, other, first.extra)
+    outer._on_device._launch = launched
+    for begin in (first, seventh):  # asked for from elsewhere, and with other numbers
+        again = outer.take(x, p, CELL, noise, extra, following=other)
+        np.testing.assert_array_equal(again.positions, first.positions)
+        np.testing.assert_array_equal(again.momenta, first.momenta)
+        given = begin.positions, begin.momenta, CELL, noise, begin.extra
+        after, fresh = outer.take(*given), outer_steps("device", **options).take(*given)
+        for one, expected in ((after.positions, fresh.positions), (after.heat, fresh.heat)):
+            np.testing.assert_allclose(one, expected, rtol=0, atol=1e-12)
 
 
 def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():

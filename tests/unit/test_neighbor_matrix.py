@@ -139,9 +139,9 @@ def test_lists_are_made_anew_where_another_such_step_may_need_it(ordered):
     torch.testing.assert_close(near.reference[1], x[1], rtol=0, atol=0)
     torch.testing.assert_close(near.reference[::2], before[::2], rtol=0, atol=0)
     near.look(x)
-    assert int(near.left) == 0
+    assert int(near.told[0]) == 0
     near.look(x + 0.3)
-    assert int(near.left) == 1
+    assert int(near.told[0]) == 1
     if ordered:
         for system, positions in zip(systems, near.reference.cpu(), strict=True):
             system.positions = positions.numpy()

@@ -47,6 +47,9 @@ class Timings:
         teacher's.
     teacher_calls, student_calls : int
         Within ``wall_s``.
+    steps_s : tuple of float
+        Every outer step that this process has taken, of which the first compile kernels and find
+        how much room lists need.
     """
 
     wall_s: float
@@ -54,6 +57,7 @@ class Timings:
     student_s: float
     teacher_calls: int
     student_calls: int
+    steps_s: tuple[float, ...] = ()
 
     @property
     def overhead_fraction(self) -> float:

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from integrators.levels import DEFAULT_CLIP
-from integrators.noise import CounterNoise
+from integrators.noise import Counter, CounterNoise
 from integrators.outer_steps import OuterSteps
 from integrators.state import Potential
 from mts_driver.errors import UserError
@@ -256,6 +256,7 @@ class _Run:
         self._step = 0
         self._positions, self._momenta = start.atoms.positions.copy(), start.momenta
         self._spent = np.zeros(5)
+        self._ends_s = list[float]()
         self._saved: Checkpoint | None = None
 
     def restore(self, saved: Checkpoint) -> None:
@@ -283,16 +284,15 @@ class _Run:
         for model in (self._teacher, self._student):
             if model is not None:
                 model.reset()
-        thermostat = bool(self._friction_per_ps.any())
-        still = np.zeros((settings.n_inner, *self._positions.shape))
         with StepBar(self._step, settings.steps, show=progress) as bar:
+            noise = self._noise()
             for step in range(self._step + 1, settings.steps + 1):
-                seed = self._start.random.seed()
-                noise = self._outer.draw(CounterNoise(seed), 0) if thermostat else still
+                following = self._noise()
                 began = time.perf_counter()
                 try:
                     stepped = self._outer.take(
-                        self._positions, self._momenta, cell, noise, self._extra
+                        *(self._positions, self._momenta, cell, noise, self._extra),
+                        following=following if step < settings.steps else None,
                     )
                 except ValueError as error:  # of bonds that are held
                     raise UserError(f"outer step {step}: {error}: {BLOWN_UP}") from error
@@ -300,6 +300,7 @@ class _Run:
                     self._teacher.took(1, time.perf_counter() - began)
                     if self._student is not None:
                         self._student.took(settings.n_inner, 0.0)
+                noise = following
                 self._record.see(step, stepped)
                 self._step, self._extra = step, stepped.extra
                 self._positions, self._momenta = stepped.positions, stepped.momenta
@@ -309,8 +310,16 @@ class _Run:
                 if step % settings.checkpoint_stride == 0 or step == settings.steps:
                     self._save(file, frames)
                 bar.show(step, settings.steps, self._text())
+                self._ends_s.append(time.perf_counter() - self._began)
         self._record.close()
         return self._result()
+
+    def _noise(self) -> np.ndarray | Counter:
+        """Draw that of the next step."""
+        seed = self._start.random.seed()
+        if self._friction_per_ps.any():
+            return self._outer.draw(CounterNoise(seed), 0)
+        return np.zeros((self._settings.n_inner, *self._positions.shape))
 
     def _now(self) -> np.ndarray:
         """Wall time, and times and calls of both models, since the loop began."""
@@ -366,6 +375,7 @@ class _Run:
     def _result(self) -> SimulationResult:
         teacher, _ = self._outer.look(self._positions, self._start.cell)
         wall, slow, fast, *calls = self._spent.tolist()
+        steps = tuple(np.diff([0.0, *self._ends_s]).tolist())
         ns = 1e-6 * self._settings.outer_fs * self._step
         return SimulationResult(
             atoms=self._frame(teacher[1][0], float(teacher[0][0])),
@@ -374,5 +384,5 @@ class _Run:
             temperature_errors_K=self._record.temperature_errors_K(self._friction_per_ps),
             ns_per_day=ns / wall * 86400 if wall > 0 else 0.0,
             holes=self._record.holes(),
-            timings=Timings(wall, slow, fast, int(calls[0]), int(calls[1])),
+            timings=Timings(wall, slow, fast, int(calls[0]), int(calls[1]), steps),
         )

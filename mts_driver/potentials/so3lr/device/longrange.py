@@ -83,8 +83,8 @@ class DeviceLongRange:
         launch(
             *(kernel.sum_up, (atoms, kernel.threads), shared(x.view(-1, 3), wp.vec3d)),
             *(shared(cells, wp.mat33d), x.shape[1], near.neighbors, near.count),
-            *(shared(near.images, wp.vec3i), charges.double().flatten()),
-            *(volumes.double().flatten(), *self._of_atoms, *self._tables, self._root),
+            *(shared(near.images, wp.vec3i), charges.detach().double().flatten()),
+            *(volumes.detach().double().flatten(), *self._of_atoms, *self._tables, self._root),
             *(energy, by_charge, by_volume, shared(self.forces, wp.vec3d)),
             shared(self.virials, wp.mat33d),
             block=kernel.threads,

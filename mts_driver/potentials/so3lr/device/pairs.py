@@ -84,8 +84,8 @@ class ShortPairs:
         return forces, virials.view(-1, 3, 3)
 
     def overflow(self) -> Tensor:
-        """Tell whether the last call had more pairs than there is room for, on the device."""
-        return self.rows.ends[-1] > self.length
+        """Tell whether the last call had more pairs than there is room for, on the device (1,)."""
+        return self.rows.ends[-1:] > self.length
 
     def _count(self, positions: Tensor, cells: Tensor) -> None:
         near, wp, kernels = self._near, warp(), self._kernels

@@ -77,7 +77,7 @@ class DeviceSO3LR:
         x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
         found = self._recorded(self, x, cells)
-        while bool(self.overflow()):
+        while bool(self.told()[1]):
             self.make_room()
             self.update(x, cells)
             found = self._recorded(self, x, cells)
@@ -117,14 +117,12 @@ class DeviceSO3LR:
         """Tell whether `rebuild` would make lists of cells anew here, as a bool on the device."""
         return self.near.due(x) | self.far.due(x)
 
-    def left(self) -> Tensor:
-        """Tell whether lists may have lacked pairs since they were made, as a bool there."""
-        return (self.near.left[0] | self.far.left[0]) > 0
-
-    def overflow(self) -> Tensor:
-        """Tell whether the last lists and evaluation lacked room, as a bool on the device."""
+    def told(self) -> Tensor:
+        """See `integrators.device.model.DeviceModel.told`."""
         assert self._pairs is not None
-        return self.near.overflow() | self.far.overflow() | self._pairs.overflow()
+        found = self.near.told | self.far.told
+        found[1:].logical_or_(self._pairs.overflow())
+        return found
 
     def reach_further(self) -> None:
         """Have lists for which atoms may move further, from the next `update` on; waits."""

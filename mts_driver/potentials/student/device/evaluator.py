@@ -90,7 +90,7 @@ class DeviceKernels:
             add(
                 *(made.first, shared(x.flatten(0, 1), wp.vec3d), shared(cells, wp.mat33d)),
                 *(x.shape[1], shared(near.reference.flatten(0, 1), wp.vec3d), near.skin_A),
-                *(near.left, found, net, work),
+                *(near.told, found, net, work),
             )
             if config.direct:
                 add(made.direct, found, net, work, self.forces.flatten())

@@ -98,13 +98,9 @@ class DeviceStudent:
         """Tell whether `rebuild` would make a list of cells anew here, as a bool on the device."""
         return self.near.due(x)
 
-    def left(self) -> Tensor:
-        """Tell whether the list may have lacked pairs since it was made, on the device."""
-        return self.near.left[0] > 0
-
-    def overflow(self) -> Tensor:
-        """Tell whether rows were too short, as a bool on the device."""
-        return self.near.overflow()
+    def told(self) -> Tensor:
+        """See `integrators.device.model.DeviceModel.told`."""
+        return self.near.told
 
     def reach_further(self) -> None:
         """Have a list for which atoms may move further, from the next `update` on; waits."""
