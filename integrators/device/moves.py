@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from integrators.constraints import Constraints
-from integrators.device import program as codes
+from integrators.device import program_source as codes
 from integrators.device.launches import Launches, shared, warp
 from integrators.device.numbers import RandomNumbers
-from integrators.device.program import GROUPS, program_kernel, threads_of
+from integrators.device.program import block_of, program_kernel
+from integrators.device.program_source import GROUPS
 from integrators.splitting import FAST, SLOW
 
 
@@ -120,6 +121,9 @@ class Moves:
 
     def stop(self) -> None:
         """Stop the centre of mass; the energy that it had leaves as heat."""
+        if self._block.alone:
+            self._add(codes.STOP)
+            return
         self.walk(adds=True)
         self._stops = True
 
@@ -165,11 +169,12 @@ class Moves:
         self._groups = len(groups)
         self._heat = self._q.new_zeros(self._shape[0], self._groups)
         self._most = 0 if held is None else held.squares.shape[1]
-        self._threads = threads_of(device)
+        self._block = block_of(device, self._groups)
         self._kernel = program_kernel(
-            atoms=members.shape[1], most=self._most, extra=len(self._extra), threads=self._threads
+            atoms=members.shape[1], most=self._most, extra=len(self._extra), block=self._block
         )
-        self._sums = self._q.new_zeros(2, -(-self._groups // GROUPS), 3)
+        blocks = 1 if self._block.alone else -(-self._groups // GROUPS)
+        self._sums = self._q.new_zeros(2, blocks, 3)
         self._launches = dict[tuple[Any, ...], Launches]()
         self._pending, self._stops, self._summed = [], False, 0
 
@@ -253,10 +258,10 @@ class Moves:
         launches, vec3d = Launches(device), warp().vec3d
         launches.keep(arrays)
         launches.add(
-            *(self._kernel.walk, (self._shape[0], len(self._sums[0]), self._threads)),
+            *(self._kernel.walk, (self._shape[0], len(self._sums[0]), self._block.threads)),
             *(self._state, self._bonds, program, *(shared(force, vec3d) for force in forces)),
             *(self._sums[self._summed], self._sums[1 - self._summed]),
-            block=self._threads,
+            block=self._block.threads,
         )
         return launches
 

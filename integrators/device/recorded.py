@@ -68,6 +68,34 @@ def nothing_freed() -> Iterator[None]:
             gc.enable()
 
 
+class Beside:
+    """Work that a GPU may do beside what follows, until both are needed.
+
+    Parameters
+    ----------
+    device : torch.device
+        On the CPU one comes after the other.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Have what is launched inside done beside."""
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def join(self) -> None:
+        """Have what follows wait for it."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+
+
 class RecordedEvaluation:
     """Evaluations of one model at positions from anywhere, by a graph from the second time on.
 

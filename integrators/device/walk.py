@@ -7,6 +7,8 @@ between them.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from integrators.device.fetched import Results
 from integrators.device.model import DeviceModel
 from integrators.device.moves import Moves
 from integrators.device.numbers import RandomNumbers
+from integrators.device.recorded import Beside
 from integrators.gle import ColouredNoise
 from integrators.levels import clipped
 from integrators.splitting import FAST, OU, SLOW, Drift, Kick, Splitting
@@ -120,6 +123,7 @@ class Walk:
         self._weights = self._thermostat_weights()
         self.distinct = list({id(model): model for model in models.values()}.values())
         self.pieces = tuple(self._cut())
+        self._beside = Beside(self.device)
         drifts = [k for k, op in enumerate(self._splitting) if isinstance(op, Drift)]
         self._last_drift = max(drifts, default=-1)
 
@@ -151,20 +155,31 @@ class Walk:
             if isinstance(op, Drift):
                 fresh = frozenset()
             elif isinstance(op, Kick):
-                needed = _needed(op)
-                asked = [n for n in needed if n not in fresh]
+                asked = [n for n in self._needed_from(k) if n not in fresh]
                 guests = [n for n in asked if not self.models[n].recordable]
                 # a GPU starts with the first graph while the host launches the second
                 if guests or "teacher" in asked:
                     found.append(Piece(first, k, asks, begin))
                     first, asks, begin = k, tuple(guests), fresh.union(guests)
-                fresh = fresh.union(needed)
+                fresh = fresh.union(asked)
         return [*found, Piece(first, len(self._splitting), asks, begin)]
+
+    def _needed_from(self, k: int) -> list[str]:
+        """Return the models that kick k needs, and what others need before the next drift.
+
+        But for guests, which are not asked before the student's lists are known to have done.
+        """
+        needed, op = list[str](), self._splitting[k]
+        for later in itertools.takewhile(lambda o: not isinstance(o, Drift), self._splitting[k:]):
+            for name in _needed(later) if isinstance(later, Kick) else ():
+                if name not in needed and (later is op or self.models[name].recordable):
+                    needed.append(name)
+        return needed
 
     def allocate(self, shape: tuple[int, ...], cell: np.ndarray, *, held: bool) -> None:
         """Have arrays for beads of ``shape`` (P, N, 3) in a cell, where distances may be held."""
         self.cells = self.tensor(cell[None].repeat(shape[0], axis=0))
-        self.x, self.v, self.p = (self.tensor(np.zeros(shape)) for _ in range(3))
+        self.x, self.v, self.p, self._begun = (self.tensor(np.zeros(shape)) for _ in range(4))
         size, rows = 0, tuple[int, ...]()
         if self._coloured is not None:
             size, rows = self._coloured.extra, (self._coloured.draws(held=held),)
@@ -235,9 +250,10 @@ class Walk:
             op = self._splitting[k]
             match op:
                 case Kick(level=level, weight=weight):
-                    for name in (n for n in _needed(op) if n not in fresh):
-                        self._look(name, last=k > self._last_drift)
-                        fresh.add(name)
+                    asked = [n for n in self._needed_from(k) if n not in fresh]
+                    if asked:
+                        self._look(asked, last=k > self._last_drift)
+                        fresh.update(asked)
                     self._kick(level, float(weight) * self._dt)
                 case Drift(weight=weight):
                     moves.drift(float(weight) * self._dt)
@@ -254,9 +270,14 @@ class Walk:
     def _begin(self) -> None:
         self._moves.begin()
         self._now = {name: found.forces for name, found in self.known.items()}
-        for model in self.distinct:
-            if model.lists_recordable:
-                model.rebuild(self.x)
+        # atoms move on while the lists of the teacher are made
+        self._begun.copy_(self.x)
+        with self._beside():
+            for model in self.distinct:
+                if model.lists_recordable and model is not self.models[FAST]:
+                    model.rebuild(self._begun)
+        if self.models[FAST].lists_recordable:
+            self.models[FAST].rebuild(self.x)
         self.numbers.draw()
         if self._matrix is not None:
             _turn(self._matrix, self.x, self._q)
@@ -264,6 +285,8 @@ class Walk:
 
     def _end(self, piece: Piece) -> None:
         self._moves.walk()
+        if piece.first == 0:
+            self._beside.join()
         if self._matrix is not None:
             _turn(self._matrix.T, self._q, self.x)
             _turn(self._matrix.T, self._u, self.v)
@@ -281,11 +304,23 @@ class Walk:
             torch.mm(self._moves.twice_kinetic(), self._groups.T, out=self.seen)
             self.results.join()
 
-    def _look(self, name: str, *, last: bool) -> None:
-        """Ask a model; for more than forces where the step ends."""
+    def _look(self, names: Sequence[str], *, last: bool) -> None:
+        """Ask models, others beside the teacher; for more than forces where the step ends."""
         self._moves.walk()
         if self._matrix is not None:
             _turn(self._matrix.T, self._q, self.x)
+        teacher = self.models["teacher"] if "teacher" in names else None
+        beside = [n for n in names if teacher not in (None, self.models[n])]
+        with self._beside() if beside else contextlib.nullcontext():
+            for name in beside:
+                self._forces_of(name, last=last)
+        for name in names:
+            if name not in beside:
+                self._forces_of(name, last=last)
+        if beside:
+            self._beside.join()
+
+    def _forces_of(self, name: str, *, last: bool) -> None:
         model, mine = self.models[name], self.known[name].forces
         if last:
             self.keep(name, model.evaluate(self.x, self.cells))

@@ -55,8 +55,9 @@ def test_so3lr(monkeypatch):
     assert_same(found("so3lr", WATERS[:3]), expected)
 
 
+@pytest.mark.parametrize("block", [program.Block(program.GROUPS, False), program.Block(32, True)])
 @pytest.mark.parametrize("held", [False, True])
-def test_operations_between_two_forces(held, monkeypatch):
+def test_operations_between_two_forces(held, block, monkeypatch):
     """Those of white noise, and those of coloured noise and held bonds."""
 
     def end():
@@ -72,6 +73,6 @@ def test_operations_between_two_forces(held, monkeypatch):
 
     expected = end()
     emulated(monkeypatch)
-    monkeypatch.setattr(moves, "threads_of", lambda device: program.GROUPS)
+    monkeypatch.setattr(moves, "block_of", lambda device, groups: block)
     np.testing.assert_allclose(end(), expected, rtol=1e-9, atol=1e-9)
     assert np.abs(expected[0] - WATERS.positions).max() > 0.1
