@@ -27,6 +27,9 @@ from mts_driver.structures.neighbor_matrix import NeighborMatrix
 THREADS = 128
 """Of an atom on a GPU: some 1,000 neighbours within the cutoff and the skin."""
 
+RESIDENT = 512
+"""Threads that a multiprocessor of a GPU has registers for at least."""
+
 
 class DeviceLongRange:
     """The sum over one list of neighbours within 12 Å and a skin.
@@ -230,7 +233,9 @@ def longrange_kernel(device: str) -> LongRangeKernel:
         by_charge: numbers, by_volume: numbers, forces: vectors, virials: matrices,
     ): ...  # fmt: skip
 
-    @wp.kernel(enable_backward=False, module="unique", grid_stride=False)
+    how = {} if threads == 1 else {"launch_bounds": (threads, RESIDENT // threads)}
+
+    @wp.kernel(enable_backward=False, module="unique", grid_stride=False, **how)
     def sum_up(
         x: vectors, cells: matrices, atoms: int, neighbors: whole_2d, count: whole,
         images: images_2d, q: numbers, h: numbers, alpha: numbers, kind: whole, c6: numbers_2d,
