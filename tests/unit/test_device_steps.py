@@ -431,7 +431,7 @@ def test_a_guest_gets_copies_and_is_not_asked_about_what_does_not_count():
 
 def test_lists_of_cells_are_searched_where_they_are_due(monkeypatch):
     """The device says so at the end of a step, and the host spares itself the others."""
-    monkeypatch.setitem(neighbor_matrix.MOST_BY_ALL_PAIRS, "cpu", 10)
+    monkeypatch.setitem(neighbor_matrix.MOST_BY_ALL_PAIRS, torch.device(DEVICE).type, 10)
     searched, search = [], neighbor_matrix.NeighborMatrix._of_cells
 
     def counted(near):
