@@ -41,26 +41,51 @@ class Results:
     """
 
     def __init__(self, parts: Sequence[Tensor]) -> None:
-        self._parts, self._joined = tuple(parts), joined(parts)
-        on_gpu = self._joined.device.type == "cuda"
-        self._host = torch.empty(self._joined.shape, dtype=torch.float64, pin_memory=on_gpu)
-        self._there = torch.cuda.Event() if on_gpu else None
+        self._parts = tuple(parts)
+        # and their sum, which is finite if all are
+        self._joined = joined(parts).new_zeros(sum(part.numel() for part in parts) + 1)
+        self._next, self._hosts = 0, [_Host(self._joined) for _ in range(2)]
 
     def join(self) -> None:
         """Have all of them in one place of the device; waits for nothing."""
-        joined(self._parts, self._joined)
+        joined(self._parts, self._joined[:-1])
+        torch.sum(self._joined[:-1], 0, out=self._joined[-1])
 
-    def send(self) -> None:
-        """Have what was joined sent to the host; waits for nothing."""
-        self._host.copy_(self._joined, non_blocking=True)
+    def send(self) -> int:
+        """Have what was joined sent to the host; waits for nothing.
+
+        Returns
+        -------
+        int
+            What to get it by, before the next but one is sent.
+        """
+        sent, self._next = self._next, 1 - self._next
+        self._hosts[sent].send(self._joined)
+        return sent
+
+    def get(self, sent: int) -> tuple[list[np.ndarray], bool]:
+        """Wait for what was sent; views of it, float64, and whether all is finite."""
+        flat = self._hosts[sent].get()
+        return _split(flat[:-1], self._parts), bool(np.isfinite(flat[-1]))
+
+
+class _Host:
+    """Memory that a GPU writes to by itself."""
+
+    def __init__(self, like: Tensor) -> None:
+        on_gpu = like.device.type == "cuda"
+        self._all = torch.empty(like.shape, dtype=like.dtype, pin_memory=on_gpu)
+        self._there = torch.cuda.Event() if on_gpu else None
+
+    def send(self, tensor: Tensor) -> None:
+        self._all.copy_(tensor, non_blocking=True)
         if self._there is not None:
             self._there.record()
 
-    def get(self) -> list[np.ndarray]:
-        """Wait for what was sent, and return it, float64."""
+    def get(self) -> np.ndarray:
         if self._there is not None:
             self._there.synchronize()
-        return _split(self._host.numpy().copy(), self._parts)
+        return self._all.numpy()
 
 
 def require_finite(taken: Taken, teacher: Found | None) -> None:

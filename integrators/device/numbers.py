@@ -52,7 +52,8 @@ class RandomNumbers:
         """Copy numbers, or what they will be drawn from; tell if it was the other one before."""
         was, self._drawn_here = self._drawn_here, isinstance(numbers, Counter)
         if isinstance(numbers, Counter):
-            self._counter.copy_(torch.tensor(numbers.words()))
+            # which need not wait for what the device still does
+            self._counter.copy_(torch.tensor(numbers.words()), non_blocking=True)
         elif numbers.size:
             self._values.copy_(torch.from_numpy(numbers).view(self._values.shape))
         return was != self._drawn_here

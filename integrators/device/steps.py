@@ -49,8 +49,8 @@ class DeviceSteps:
         self._end: tuple[np.ndarray, ...] = ()
         # of every model, whether its lists are to be made anew where the last step has ended
         self._due = list[bool]()
-        # of the step that the device has been sent on beyond the last one
-        self._ahead: Counter | None = None
+        # of the step that the device was sent on beyond the last one, and where that is sent to
+        self._ahead: tuple[Counter | None, int] | None = None
         # guests are not asked again where a step is taken again
         self._guests_at: np.ndarray | None = None
 
@@ -101,48 +101,70 @@ class DeviceSteps:
         elif self._places_now() != self._places:
             # somebody else has used the models, in another cell perhaps
             self._at, self._ahead, self._end = None, None, ()
-        ahead = self._is_ahead(positions, momenta, noise, extra)
+        sent = self._sent_ahead(positions, momenta, noise, extra)
         for _ in range(TRIES):
-            if not ahead:
+            if sent is None:
                 self._fill(positions, momenta, noise, extra)
-                self._launch(self._due)
-            ahead = False
+                sent = self._launch(self._due)
             self._at, self._end = None, ()  # until the step has come to a good end
-            flags, lost, taken, teacher = self._fetch()
-            require_finite(taken, teacher)
-            if not flags[:, :2].any():
+            ahead = None
+            if self._may_go_ahead(following, before=True):
+                ahead = self._go_ahead(following)
+            (flags, lost, *found), finite = walk.results.get(sent)
+            sent = None
+            counts = not flags[:, :2].any()
+            self._due = (flags[:, 2] > 0).tolist()
+            if self._may_go_ahead(following, before=False) and finite and counts and not lost:
+                ahead = self._go_ahead(following)
+            taken, teacher = self._taken(*found)
+            if not finite:
+                require_finite(taken, teacher)
+            if counts:
                 break
             # the lists were too small on the way: the step does not count
-            self._grow(flags, positions, taken.positions)
+            self._grow(flags > 0, positions, taken.positions)
         else:
             raise StepLost("lists of neighbours were too small again and again")
         if lost:
             raise StepLost(BONDS_LOST)
         self._at = self._guests_at = taken.positions.copy()
         self._end = (self._at, taken.momenta.copy(), taken.extra.copy())
-        self._due = flags[:, 2].tolist()
-        if following is not None and not any(piece.asks for piece in walk.pieces):
-            if walk.numbers.send(following):
-                self._runs = ()
-            self._launch(self._due)
-            self._ahead = following
+        self._ahead = ahead
         return taken, teacher
 
-    def _is_ahead(
+    def _may_go_ahead(self, following: Counter | None, *, before: bool) -> bool:
+        """Tell whether to go on before it is known that this step counts, or then.
+
+        Lists that cannot be recorded are made where the host has been told to, and guests asked.
+        """
+        walk = self._walk
+        recordable = all(model.lists_recordable for model in walk.distinct)
+        asks = any(piece.asks for piece in walk.pieces)
+        return following is not None and not asks and recordable == before
+
+    def _go_ahead(self, following: Counter | None) -> tuple[Counter | None, int]:
+        """Have the device take the step that will be asked for next."""
+        assert following is not None
+        if self._walk.numbers.send(following):
+            self._runs = ()
+        return following, self._launch(self._due)
+
+    def _sent_ahead(
         self,
         positions: np.ndarray,
         momenta: np.ndarray,
         noise: np.ndarray | Counter,
         extra: np.ndarray | None,
-    ) -> bool:
-        """Tell whether the device is taking just this step; if it takes another, start anew."""
+    ) -> int | None:
+        """Tell where this step is sent to if it was taken ahead; if another was, start anew."""
         ahead, self._ahead = self._ahead, None
         if ahead is None:
-            return False
-        if ahead == noise and self._is_end(positions, momenta, extra):
-            return True
+            return None
+        following, sent = ahead
+        if following == noise and self._is_end(positions, momenta, extra):
+            return sent
         self._at, self._end = None, ()
-        return False
+        return None
 
     def _is_end(self, positions: np.ndarray, momenta: np.ndarray, extra: np.ndarray | None) -> bool:
         """Tell whether the last step has ended there."""
@@ -151,11 +173,20 @@ class DeviceSteps:
         start = positions, momenta, extra
         return bool(self._end) and all(map(np.array_equal, self._end, start))
 
-    def _launch(self, due: list[bool]) -> None:
-        """Have the device take the step that it was sent; waits for guests alone."""
+    def _launch(self, due: list[bool]) -> int:
+        """Have the device take the step that it was sent; waits for guests alone.
+
+        Returns
+        -------
+        int
+            What `Results` has it by.
+        """
         walk = self._walk
-        walk.rebuild(due=due or [True] * len(walk.distinct))
-        for piece, run in zip(walk.pieces, self._recorded(), strict=True):
+        due = due or [True] * len(walk.distinct)
+        walk.rebuild(due=due, first=True)
+        for k, (piece, run) in enumerate(zip(walk.pieces, self._recorded(), strict=True)):
+            if k == 1:  # while a GPU takes the inner steps
+                walk.rebuild(due=due, first=False)
             if piece.asks:
                 if not self._counts():
                     walk.results.join()
@@ -163,7 +194,7 @@ class DeviceSteps:
                 self._guests_at = None
                 walk.ask(piece)
             run()
-        walk.results.send()
+        return walk.results.send()
 
     def _counts(self) -> bool:
         """Tell whether lists have done so far; a guest is not asked about what has blown up."""
@@ -249,14 +280,22 @@ class DeviceSteps:
             model.update(walk.x, walk.cells)
         raise StepLost("lists of neighbours were too small again and again")
 
-    def _fetch(self) -> tuple[np.ndarray, bool, Taken, Found | None]:
-        """Wait for all results."""
-        walk = self._walk
-        flags, lost, heat, q, momenta, extra, seen, *found = walk.results.get()
+    def _taken(
+        self,
+        heat: np.ndarray,
+        q: np.ndarray,
+        momenta: np.ndarray,
+        extra: np.ndarray,
+        seen: np.ndarray,
+        *found: np.ndarray,
+    ) -> tuple[Taken, Found | None]:
+        """Copy a step out of where the one after the next will be sent to."""
         models = {
-            name: (found[k], found[k + 1], found[k + 2])
-            for name, k in zip(walk.models, range(0, len(found), 3), strict=True)
+            name: (found[k].copy(), found[k + 1].copy(), found[k + 2].copy())
+            for name, k in zip(self._walk.models, range(0, len(found), 3), strict=True)
         }
-        evaluations = {FAST: models[FAST]}
-        taken = Taken(q, momenta, evaluations, float(heat), seen, extra)
-        return flags > 0, bool(lost), taken, models.get("teacher")
+        taken = Taken(
+            *(q.copy(), momenta.copy(), {FAST: models[FAST]}, float(heat)),
+            *(seen.copy(), extra.copy()),
+        )
+        return taken, models.get("teacher")

@@ -234,11 +234,15 @@ class Walk:
         for name in piece.asks:
             self.keep(name, self.models[name].evaluate(self.x, self.cells))
 
-    def rebuild(self, *, due: Sequence[bool]) -> None:
-        """Make the lists anew that may not be part of a graph, of models for which it is due."""
+    def rebuild(self, *, due: Sequence[bool], first: bool) -> None:
+        """Make the lists anew that may not be part of a graph, of models for which it is due.
+
+        Those of the inner steps before them, and those of the teacher behind, for the same
+        positions.
+        """
         for model, search in zip(self.distinct, due, strict=True):
-            if not model.lists_recordable:
-                model.rebuild(self.x, search=search)
+            if not model.lists_recordable and (model is self.models[FAST]) == first:
+                model.rebuild(self.x if first else self._begun, search=search)
 
     def take(self, piece: Piece) -> None:
         """Walk a piece, from the arrays back to them; waits for nothing."""

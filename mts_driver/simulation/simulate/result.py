@@ -1,6 +1,6 @@
 """What a trajectory gives back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from ase import Atoms
@@ -57,7 +57,7 @@ class Timings:
     student_s: float
     teacher_calls: int
     student_calls: int
-    steps_s: tuple[float, ...] = ()
+    steps_s: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def overhead_fraction(self) -> float:
