@@ -132,6 +132,8 @@ class Moves:
         self._add(codes.MEASURE, draw=draw)
 
     def _add(self, code: int, *, time: float = 0.0, draw: int = 0) -> None:
+        if len(self._pending) == codes.MOST_OPERATIONS:
+            self.walk()
         self._pending.append((code, time, draw))
 
     def _onto_manifold(self, *, heat: float = 0.0) -> None:

@@ -21,12 +21,23 @@ the part that the next `TANGENT` takes away, for coloured noise."""
 
 GROUPS = 128
 """Of one of several blocks."""
+MOST_OPERATIONS = 32
+"""Of a launch."""
 
 _ALL = """
 constexpr int A = $atoms, X = $extra, T = $threads, GROUPS = $groups;
 constexpr bool ALONE = $alone;
 const int P = s.v.shape[0], N = s.v.shape[1], G = s.sizes.shape[0], axes = 3;
-SHARED double shares[3 * T];
+SHARED double shares[3 * T], times[$operations], all_turns[3 * $operations];
+SHARED int codes[$operations], draws[$operations];
+const int operations = program.codes.shape[0];
+for (int k = t; k < operations; k += T) {
+    codes[k] = program.codes.data[k];
+    draws[k] = program.draws.data[k];
+    times[k] = program.times.data[k];
+    for (int n = 3 * k; n < 3 * k + 3; ++n) all_turns[n] = program.turns.data[P * n + p];
+}
+WAIT();
 // of all threads of the block
 const auto added_up = [&](double* value) {
     for (int x = 0; x < axes; ++x) shares[T * x + t] = value[x];
@@ -41,22 +52,24 @@ const auto added_up = [&](double* value) {
 const auto dot = [](const double* a, const double* b) {
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 };
+const double per_mass = 1.0 / s.mass;
 // the first mode loses the velocity of the centre
 double centre[3] = {0.0, 0.0, 0.0};
 if (program.stops && p == 0) {
     for (int other = t; other < sums.shape[0]; other += T)
-        for (int x = 0; x < 3; ++x) centre[x] += sums.data[3 * other + x] / s.mass;
+        for (int x = 0; x < 3; ++x) centre[x] += sums.data[3 * other + x] * per_mass;
     added_up(centre);
 }
 double momentum[3] = {0.0, 0.0, 0.0};
 const int first = block * GROUPS;
 // a block alone has no thread that does not wait for the others
 for (int g = first + t; g < (ALONE ? T : wp::min(first + GROUPS, G)); g += T) {
-    const int size = g < G ? s.sizes.data[g] : 0;
+    const int size = g >= G ? 0 : A == 1 ? 1 : s.sizes.data[g];
     int atom[A];
     double q[A][3], v[A][3], m[A], inverse[A], heat = 0.0;
     for (int i = 0; i < A; ++i) {
-        atom[i] = i < size ? s.members.data[A * g + i] : -1;
+        // alone, all atoms are groups in their order
+        atom[i] = i >= size ? -1 : A == 1 ? g : s.members.data[A * g + i];
         m[i] = i < size ? s.m.data[atom[i]] : 0.0;
         inverse[i] = i < size ? s.inverse.data[atom[i]] : 0.0;
         for (int x = 0; x < 3; ++x) {
@@ -67,9 +80,9 @@ for (int g = first + t; g < (ALONE ? T : wp::min(first + GROUPS, G)); g += T) {
     }
     if (g == 0) heat -= 0.5 * s.mass * dot(centre, centre);  // which leaves as heat
     $bonds
-    for (int k = 0; k < program.codes.shape[0]; ++k) {
-        const int code = program.codes.data[k], n = program.draws.data[k];
-        const double time = program.times.data[k];
+    for (int k = 0; k < operations; ++k) {
+        const int code = codes[k], n = draws[k];
+        const double time = times[k];
         if (code == $KICK || code == $SLOW_KICK) {
             for (int i = 0; i < A; ++i)
                 if (i < size) {
@@ -86,12 +99,12 @@ for (int g = first + t; g < (ALONE ? T : wp::min(first + GROUPS, G)); g += T) {
                 }
         } else if (code == $DRIFT) {
             // free, or around the centre of a harmonic ring: cos wt, sin wt / w, w sin wt
-            const double* turns = program.turns.data + 3 * P * k + p;
+            const double* turns = all_turns + 3 * k;
             for (int i = 0; i < A; ++i)
                 for (int x = 0; x < 3; ++x) {
                     const double before = q[i][x];
-                    q[i][x] = turns[0] * before + turns[P] * v[i][x];
-                    v[i][x] = turns[0] * v[i][x] - turns[2 * P] * before;
+                    q[i][x] = turns[0] * before + turns[1] * v[i][x];
+                    v[i][x] = turns[0] * v[i][x] - turns[2] * before;
                 }
         } else if (code == $THERMOSTAT) {
             for (int i = 0; i < A; ++i)
@@ -108,7 +121,7 @@ for (int g = first + t; g < (ALONE ? T : wp::min(first + GROUPS, G)); g += T) {
             for (int i = 0; i < A; ++i)
                 for (int x = 0; x < 3; ++x) of_all[x] += m[i] * v[i][x];
             added_up(of_all);
-            for (int x = 0; x < 3; ++x) of_all[x] /= s.mass;
+            for (int x = 0; x < 3; ++x) of_all[x] *= per_mass;
             for (int i = 0; i < A; ++i)
                 for (int x = 0; x < 3; ++x) v[i][x] -= i < size ? of_all[x] : 0.0;
             if (g == 0) heat -= 0.5 * s.mass * dot(of_all, of_all);
@@ -279,6 +292,7 @@ def source(*, atoms: int, most: int, extra: int, threads: int, alone: bool) -> s
         extra=extra,
         threads=threads,
         groups=GROUPS,
+        operations=MOST_OPERATIONS,
         alone=str(alone).lower(),
         bonds=bonds,
         held=Template(_HELD).substitute(codes, **how) if most else "",

@@ -127,7 +127,7 @@ def bench(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Outer steps of every trajectory, instead of --seconds, for codes; of the "
+            help="Outer steps of every trajectory, instead of --seconds, for codes and gpu; of the "
             "longest, 10,000, for gradients.",
             min=1,
         ),
