@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "inner_fs": 1.0,
     "constrained_outer_fs": (12.0,),
     "constrained_inner_fs": HELD_INNER_FS,
+    "steps": None,
 }
 COLUMNS: Columns = {
     "": ("label", ""),
