@@ -95,7 +95,9 @@ def measure(settings: BenchSettings) -> Result:
         found, said = part(settings, peak)
         rows += found
         notes += said
-    alone = next(row for row in rows if row["label"] == "beads" and row["beads"] == 1)
+    alone = next((row for row in rows if row["label"] == "beads"), None)
+    if alone is None:
+        raise UserError("\n".join(notes))
     try:
         rows += _steps(settings, alone, notes)
     except UserError as error:
@@ -278,7 +280,8 @@ def ways(settings: BenchSettings) -> list[Way]:
 def _runner(settings: BenchSettings, way: Way) -> Callable[[int], dict[str, Any]]:
     def run(steps: int) -> dict[str, Any]:
         options = {"student": on_device(settings.student), **way.options}
-        taken = RECORDED_AFTER + 2 * steps
+        # a device takes a step ahead, so that the last is for nothing
+        taken = RECORDED_AFTER + 2 * steps + 1
         try:
             found = simulate(
                 settings.structure,
@@ -293,7 +296,7 @@ def _runner(settings: BenchSettings, way: Way) -> Callable[[int], dict[str, Any]
             )
         except RuntimeError as error:  # of the device; what was measured before is kept
             raise UserError(str(error).split("\n")[0]) from error
-        return {"steps": steps, "wall_s": sum(found.timings.steps_s[-steps:])}
+        return {"steps": steps, "wall_s": sum(found.timings.steps_s[-steps - 1 : -1])}
 
     return run
 

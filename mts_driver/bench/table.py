@@ -41,22 +41,41 @@ class Result:
 
 
 def show(result: Result, columns: Columns, console: Console) -> None:
-    """Print the columns that have a number, and the notes below them."""
+    """Print the columns that have a number, and the notes below them.
+
+    Rows that have no number but that of atoms in common are in tables of their own.
+    """
     machine = result.environment.get("gpu") or result.environment["cpu"]
     atoms = result.environment["atoms"]
-    table = Table(title=f"{result.name}: {f'{atoms} atoms, ' if atoms else ''}{machine}")
-    used = {
-        title: how
-        for title, how in columns.items()
-        if any(row.get(how[0]) is not None for row in result.rows)
-    }
-    for title, (_, form) in used.items():
-        table.add_column(title, justify="right" if form else "left", overflow="fold")
-    for row in result.rows:
-        table.add_row(*[_shown(row.get(key), form) for key, form in used.values()])
-    console.print(table)
+    title: str | None = f"{result.name}: {f'{atoms} atoms, ' if atoms else ''}{machine}"
+    for rows in _alike(result.rows, columns):
+        table, title = Table(title=title), None
+        used = {
+            head: how
+            for head, how in columns.items()
+            if any(row.get(how[0]) is not None for row in rows)
+        }
+        for head, (_, form) in used.items():
+            table.add_column(head, justify="right" if form else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*[_shown(row.get(key), form) for key, form in used.values()])
+        console.print(table)
     for note in result.notes:
         console.print(note)
+
+
+def _alike(rows: list[dict[str, Any]], columns: Columns) -> list[list[dict[str, Any]]]:
+    found, common = list[list[dict[str, Any]]](), set[str]()
+    for row in rows:
+        keys = {key for key, form in columns.values() if form and row.get(key) is not None}
+        keys.discard("atoms")
+        if found and (not keys or not common or keys & common):
+            found[-1].append(row)
+            common |= keys
+        else:
+            found.append([row])
+            common = keys
+    return found
 
 
 def write(result: Result, path: Path) -> None:

@@ -275,5 +275,5 @@ def _student(name: str) -> str:
     """Return the specification of a student, with the full path of a file."""
     from mts_driver.potentials.backends import file_and_options
 
-    file, options = file_and_options(name)
+    file, options = file_and_options(name.removeprefix("student:"))
     return f"student:{Path(file).resolve() if Path(file).is_file() else file}{options}"
