@@ -62,6 +62,9 @@ class Guest:
         """Tell that no list of this package lacks pairs or is too short."""
         return self._nothing
 
+    def renew(self) -> None:
+        """Do nothing."""
+
     def reach_further(self) -> None:
         """Do nothing."""
 

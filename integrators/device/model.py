@@ -62,8 +62,12 @@ class DeviceModel(Protocol):
         """
         ...
 
+    def renew(self) -> None:
+        """Have the next `rebuild` make lists anew."""
+        ...
+
     def reach_further(self) -> None:
-        """Have lists for which atoms may move further, from the next `update` on; waits."""
+        """Have lists for which atoms may move further, from the next `update` on."""
         ...
 
     def make_room(self) -> None:

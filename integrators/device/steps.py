@@ -102,7 +102,7 @@ class DeviceSteps:
             # somebody else has used the models, in another cell perhaps
             self._at, self._ahead, self._end = None, None, ()
         sent = self._sent_ahead(positions, momenta, noise, extra)
-        for _ in range(TRIES):
+        for again in range(TRIES):
             if sent is None:
                 self._fill(positions, momenta, noise, extra)
                 sent = self._launch(self._due)
@@ -122,7 +122,7 @@ class DeviceSteps:
             if counts:
                 break
             # the lists were too small on the way: the step does not count
-            self._grow(flags > 0, positions, taken.positions)
+            self._grow(flags > 0, positions, taken.positions, again=again > 0)
         else:
             raise StepLost("lists of neighbours were too small again and again")
         if lost:
@@ -229,11 +229,16 @@ class DeviceSteps:
         found = Constraints.of(self._distances, self._walk.masses, positions[0], self._cell)
         self._walk.hold(found)
 
-    def _grow(self, flags: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
-        """Make room for the neighbours at both ends of a step, or for longer ways."""
+    def _grow(
+        self, flags: np.ndarray, before: np.ndarray, after: np.ndarray, *, again: bool
+    ) -> None:
+        """Make room for the neighbours at both ends of a step, or for longer ways.
+
+        Lists that were old may do once they are new; only where new ones did not, they reach out.
+        """
         for model, (moved, overflow, _) in zip(self._walk.distinct, flags, strict=True):
             if moved:
-                model.reach_further()
+                (model.reach_further if again else model.renew)()
             elif overflow:
                 model.make_room()
             for positions in (after, before) if moved or overflow else ():

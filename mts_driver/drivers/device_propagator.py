@@ -71,6 +71,10 @@ class InAtomicUnits:
         """See `DeviceModel.told`."""
         return self._model.told()
 
+    def renew(self) -> None:
+        """See `DeviceModel.renew`."""
+        self._model.renew()
+
     def reach_further(self) -> None:
         """See `DeviceModel.reach_further`."""
         self._model.reach_further()

@@ -48,6 +48,8 @@ class MpiRanks:
     ----------
     members : list of int
         Their numbers in the job.
+    local_rank : int
+        Of this one among those on its machine.
 
     Raises
     ------
@@ -73,6 +75,9 @@ class MpiRanks:
                 self._comm = self._of_name()
         self.members = self._comm.allgather(self._world.Get_rank())
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank = here.Get_rank()
+        here.Free()
 
     def _of_name(self) -> Any:
         """Part from i-PI, which is alone in colour 0, and from the drivers of other names."""
@@ -185,10 +190,14 @@ class Team:
     def load(
         self, spec: str, numbers: Sequence[int], *, device: str = "cpu", dtype: str = "float32"
     ) -> Potential:
-        """Load a model on all ranks; see `mts_driver.load_potential`."""
-        from mts_driver.potentials import load_potential
+        """Load a model on all ranks; see `mts_driver.load_potential`.
 
-        options = {"device": device, "dtype": dtype}
+        ``cuda`` is a GPU for every rank of a machine, in turn.
+        """
+        from mts_driver.potentials import load_potential
+        from mts_driver.potentials.devices import of_local_rank
+
+        options = {"device": of_local_rank(device, self.ranks.local_rank), "dtype": dtype}
         shared = load_potential(spec, numbers, **options, ranks=self.ranks)
         self._potentials.append(shared)
         return Led(self, len(self._potentials) - 1, has_virial=getattr(shared, "has_virial", True))

@@ -45,6 +45,23 @@ def check_device(device: str) -> None:
         )
 
 
+def of_local_rank(device: str, rank: int) -> str:
+    """Return the device of a process.
+
+    Parameters
+    ----------
+    device : str
+        ``cuda`` is a GPU for every process of a machine, in turn where there are fewer GPUs.
+    rank : int
+        Of the process among those of its machine.
+    """
+    if device != "cuda":
+        return device
+    import torch
+
+    return f"cuda:{rank % max(torch.cuda.device_count(), 1)}"
+
+
 @contextmanager
 def memory_said(model: str, atoms: int, device: object) -> Iterator[None]:
     """Say in words that a device has no memory for so many atoms, of all replicas.

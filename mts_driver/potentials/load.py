@@ -125,8 +125,8 @@ def require_shareable(spec: str, device: str, ranks: int) -> None:
     Raises
     ------
     UserError
-        If the device is another than the cpu, or the model is a program, or an ASE calculator
-        whose ``receptive_field_A`` is not given.
+        If the device is another than the cpu and the model none of metatomic, or it is a program,
+        or an ASE calculator whose ``receptive_field_A`` is not given.
     """
     kind = spec.partition(":")[0]
     if "backend=device" in spec:
@@ -134,10 +134,10 @@ def require_shareable(spec: str, device: str, ranks: int) -> None:
             f"{spec} cannot be shared out among {ranks} ranks: backend=device is of one process; "
             "leave it out."
         )
-    if device != "cpu" or kind in ("socket", "classical"):
+    if (device != "cpu" and kind != "metatomic") or kind in ("socket", "classical"):
         raise UserError(
-            f"{spec} on {device} cannot be shared out among {ranks} ranks: only so3lr, students, "
-            "metatomic: and ase: can, on the cpu."
+            f"{spec} on {device} cannot be shared out among {ranks} ranks: only so3lr, students "
+            "and ase: can on the cpu, and metatomic: there and on GPUs."
         )
     if kind == "ase" and "receptive_field_A=" not in spec:
         raise UserError(

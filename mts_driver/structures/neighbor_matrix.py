@@ -116,7 +116,7 @@ class NeighborMatrix:
 
     def build(self, positions: Tensor) -> None:
         """Make the list anew in the same cells; nothing here waits for the device."""
-        self._forced.fill_(True)
+        self.renew()
         self.refresh(positions)
         self.builds += 1
 
@@ -156,17 +156,18 @@ class NeighborMatrix:
         shifts = self.images.double().view(len(cells), -1, 3) @ cells
         return there, j, x[j] + shifts.view(*shape, 3) - x[:, None]
 
+    def renew(self) -> None:
+        """Have `refresh` make the next list anew."""
+        self._forced.fill_(True)
+
     def reach_further(self) -> None:
-        """Have the next list made anew; if the last was, a wider skin from `update` on; waits.
+        """Have a wider skin from the next `update` on.
 
         Raises
         ------
         UserError
             If it is wide already: atoms that move so far between two looks have flown away.
         """
-        if not torch.equal(self.reference, self._before):
-            self._forced.fill_(True)
-            return
         if self.skin_A >= WIDEST_SKIN_A:
             raise UserError(
                 f"atoms move by more than {self.skin_A / 2:g} Å in one outer step: the trajectory "

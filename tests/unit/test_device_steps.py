@@ -207,6 +207,20 @@ def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():
     assert all(one.skin_A > 0.02 and one.generation > 1 for one in near)
 
 
+def test_lists_that_were_too_old_are_made_anew_and_reach_no_further(monkeypatch):
+    """Here the device does not see it coming, so that a step ahead starts from what is wrong."""
+    monkeypatch.setattr(neighbor_matrix, "MARGIN", -1e3)
+    outer = outer_steps("device")
+    near = [model.near for model in outer._on_device._walk.models.values()]
+    for one in near:
+        one.skin_A = 0.6
+    tries, launch = [], outer._on_device._launch
+    outer._on_device._launch = lambda due: (tries.append(1), launch(due))[1]
+    x, *_ = walk(outer, 20)
+    np.testing.assert_allclose(x, walk(outer_steps("cpu"), 20)[0], atol=1e-9)
+    assert len(tries) > 22 and all(one.skin_A == 0.6 for one in near)
+
+
 def test_models_may_have_other_users_between_steps():
     """In another cell, and for another number of replicas."""
     outer = outer_steps("device")

@@ -16,6 +16,7 @@ from mts_driver.distillation.sampling.schedule import SamplingPlan
 from mts_driver.drivers.ipi_socket.client import is_another
 from mts_driver.errors import UserError
 from mts_driver.potentials.backends import without_backend
+from mts_driver.potentials.devices import of_local_rank
 from mts_driver.potentials.load import require_shareable, spec_for, with_charge
 from mts_driver.structures.files import (
     along_axes,
@@ -413,3 +414,12 @@ def test_where_a_model_is_evaluated_is_no_other_model():
     assert with_charge("so3lr?backend=device", -1) == "so3lr?backend=device&charge=-1"
     with pytest.raises(UserError, match="backend=device is of one process"):
         require_shareable("so3lr?backend=device", "cpu", 2)
+    with pytest.raises(UserError, match="metatomic: there and on GPUs"):
+        require_shareable("so3lr", "cuda", 2)
+    require_shareable("metatomic:model.pt", "cuda", 2)
+
+
+def test_processes_of_a_machine_take_its_gpus_in_turn(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [of_local_rank("cuda", k) for k in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert of_local_rank("cuda:1", 0) == "cuda:1" and of_local_rank("cpu", 1) == "cpu"

@@ -317,7 +317,7 @@ class _Run:
     def _noise(self) -> np.ndarray | Counter:
         """Draw that of the next step."""
         seed = self._start.random.seed()
-        if self._friction_per_ps.any():
+        if self._friction_per_ps.any() or self._outer.on_device:
             return self._outer.draw(CounterNoise(seed), 0)
         return np.zeros((self._settings.n_inner, *self._positions.shape))
 

@@ -128,7 +128,7 @@ const auto hermite = [](const double* table, int points, double low, double high
     const int cells = points - 1;
     const double per = cells / (high - low);
     const double u = wp::min(wp::max((at - low) * per, 0.0), cells - 1e-6);
-    const int k = (int)u;
+    const int k = wp::min(wp::max((int)u, 0), cells - 1);  // also of what is not a number
     const double s = u - k, *y = table + 2 * k;
     const double q2 = 3.0 * (y[2] - y[0]) - 2.0 * y[1] - y[3];
     const double q3 = 2.0 * (y[0] - y[2]) + y[1] + y[3];

@@ -124,8 +124,13 @@ class DeviceSO3LR:
         found[1:].logical_or_(self._pairs.overflow())
         return found
 
+    def renew(self) -> None:
+        """Have the next `rebuild` make lists anew."""
+        for near in (self.near, self.far):
+            near.renew()
+
     def reach_further(self) -> None:
-        """Have lists for which atoms may move further, from the next `update` on; waits."""
+        """Have lists for which atoms may move further, from the next `update` on."""
         for near in (self.near, self.far):
             near.reach_further()
 

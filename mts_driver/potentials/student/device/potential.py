@@ -102,8 +102,12 @@ class DeviceStudent:
         """See `integrators.device.model.DeviceModel.told`."""
         return self.near.told
 
+    def renew(self) -> None:
+        """Have the next `rebuild` make the list anew."""
+        self.near.renew()
+
     def reach_further(self) -> None:
-        """Have a list for which atoms may move further, from the next `update` on; waits."""
+        """Have a list for which atoms may move further, from the next `update` on."""
         self.near.reach_further()
 
     def make_room(self) -> None:
