@@ -89,7 +89,10 @@ def native(kernel):
 
 def launch(kernel, dim, *arguments, block=None):
     """Do what `integrators.device.launches.launch` does."""
-    given = [wp.from_torch(a) if isinstance(a, torch.Tensor) else a for a in arguments]
+    given = [
+        wp.from_torch(a, requires_grad=False) if isinstance(a, torch.Tensor) else a
+        for a in arguments
+    ]
     if native(kernel) is None or len(dim) == 1:
         wp.launch(kernel, dim, given, device="cpu")
         return

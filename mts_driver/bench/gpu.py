@@ -142,7 +142,7 @@ def time_call(call: Callable[[], object], device: torch.device, seconds: float) 
 
 
 def _lists_of(model: Any) -> tuple[NeighborMatrix, ...]:
-    return (model.near, model.far) if hasattr(model, "far") else (model.near,)
+    return (model.far, model.near) if hasattr(model, "far") else (model.near,)
 
 
 def _time_lists(model: Any, x: torch.Tensor, seconds: float) -> float:

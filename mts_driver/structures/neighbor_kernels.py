@@ -13,6 +13,7 @@ class ListKernels(NamedTuple):
     spent: Any
     clear: Any
     search: Any
+    sift: Any
     take: Any
     taken: Any
 
@@ -123,6 +124,36 @@ def list_kernels() -> ListKernels:
                                 found[a, place] = b
                                 images[a, place] = s
 
+    # (M, S): the same from lists that reach further, whose entries S threads share
+    @kernel
+    def sift(
+        x: vectors,
+        cells: matrices,
+        anew: flags,
+        atoms: int,
+        threads: int,
+        reach: wp.float64,
+        count_further: integers,
+        further: integers_2d,
+        images_further: images_2d,
+        count: integers,
+        found: integers_2d,
+        images: images_2d,
+    ):
+        a, part = wp.tid()
+        if not anew[a // atoms]:
+            return
+        cell, xa = cells[a // atoms], x[a]
+        for k in range(part, wp.min(count_further[a], further.shape[1]), threads):
+            b, s = further[a, k], images_further[a, k]
+            d = x[b] - xa + wp.float64(s[0]) * cell[0] + wp.float64(s[1]) * cell[1]
+            d += wp.float64(s[2]) * cell[2]
+            if wp.length_sq(d) < reach * reach:
+                place = wp.atomic_add(count, a, 1)
+                if place < found.shape[1]:
+                    found[a, place] = b
+                    images[a, place] = s
+
     @wp.func
     def comes_before(j: int, s: wp.vec3i, i: int, t: wp.vec3i):
         if j != i:
@@ -181,4 +212,4 @@ def list_kernels() -> ListKernels:
             told[0] = 0
             forced[0] = False
 
-    return ListKernels(look, spent, clear, search, take, taken)
+    return ListKernels(look, spent, clear, search, sift, take, taken)

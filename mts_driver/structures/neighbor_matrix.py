@@ -42,6 +42,9 @@ class NeighborMatrix:
     ordered : bool
         Whether neighbours are sorted, so that sums over them have the same bits every time; a GPU
         finds them in any order, and sorts long rows slowly.
+    within : NeighborMatrix, optional
+        A list of the same atoms that reaches further and has no thinner skin: instead of a search,
+        its rows are sifted, also where it is old but has all pairs. To be updated before.
 
     Raises
     ------
@@ -75,6 +78,7 @@ class NeighborMatrix:
         periodic: tuple[bool, bool, bool] = (True, True, True),
         method: str | None = None,
         ordered: bool = True,
+        within: "NeighborMatrix | None" = None,
     ) -> None:
         if find_spec("nvalchemiops") is None:
             raise UserError(
@@ -82,7 +86,8 @@ class NeighborMatrix:
                 "installed: pip install 'mts-driver[gpu]', or use --device cpu."
             )
         self.cutoff_A, self.skin_A, self.periodic = cutoff_A, skin_A, periodic
-        self.method, self._ordered = method, ordered
+        self.method, self._ordered, self._within = method, ordered, within
+        self._generation_within = -1
         self.generation = self.builds = 0
         self._longest = 1
         self.neighbors, self.count, self.images = torch.zeros(3, 0, 0, dtype=torch.int32)
@@ -106,6 +111,8 @@ class NeighborMatrix:
             Rows are lattice vectors, Å; all zeros for isolated systems.
         """
         same = self._cells.shape == cells.shape and torch.equal(self._cells, cells)
+        if self._within is not None:
+            same = same and self._within.generation == self._generation_within
         if not same or self.reference.shape != positions.shape:
             self._prepare(positions, cells)
         elif bool(self.moved(positions)):
@@ -215,6 +222,8 @@ class NeighborMatrix:
             self._batch = {"batch_idx": numbers.repeat_interleave(atoms)}
         self._positions = flat.clone()
         self._anew = torch.ones(replicas, dtype=torch.bool, device=device)
+        if self._within is not None:
+            self._generation_within = self._within.generation
         width = self._search(None)
         self._longest = max(int(width.amax()), self._longest)
         length = -(-int(SPARE * self._longest + 1) // ROUND) * ROUND
@@ -265,6 +274,7 @@ class NeighborMatrix:
             return
         wp, kernels, replicas, found = warp(), list_kernels(), len(self._cells), self._found
         atoms, reach = len(self._positions) // replicas, self.cutoff_A + self.skin_A
+        place = self._anew, atoms
         periodic = self.periodic if self._where else (False,) * 3
         inverses = torch.linalg.pinv(self._cells)
         threads = max(1, min(MOST_THREADS, atoms // 4, THREADS // len(self._positions)))
@@ -275,19 +285,27 @@ class NeighborMatrix:
         axes = wp.vec3i(*map(int, periodic))
         to.add(
             *(kernels.clear, (len(self._positions),), x, shared(inverses, wp.mat33d), axes),
-            *(self._anew, atoms, found[1], fractions, cells_of),
+            *(*place, found[1], fractions, cells_of),
         )
+        found_images = shared(found[2], wp.vec3i)
+        if (far := self._within) is not None:
+            to.add(
+                *(kernels.sift, (len(self._positions), threads), x),
+                *(shared(self._cells, wp.mat33d), *place, threads, reach, far.count),
+                *(far.neighbors, shared(far.images, wp.vec3i), found[1], found[0], found_images),
+            )
+            return
         to.add(
             *(kernels.search, (len(self._positions), threads), x, fractions, cells_of),
             *(shared(self._cells, wp.mat33d), shared(reach * inverses.norm(dim=1), wp.vec3d)),
-            *(axes, self._anew, atoms, threads, reach, found[1], found[0]),
-            shared(found[2], wp.vec3i),
+            *(axes, *place, threads, reach, found[1], found[0], found_images),
         )
 
     def _search(self, length: int | None) -> Tensor:
         """Have rows of a length, or of any, and return how many are found for each."""
         replicas, rows = len(self._cells), len(self._positions)
         small = not self._where or rows <= MOST_BY_ALL_PAIRS[self._positions.device.type] * replicas
+        small = small or self._within is not None
         self._state = None
         self._anew.fill_(True)
         if (self.method or ("naive" if small else "cell_list")) == "naive":

@@ -20,6 +20,7 @@ pytest.importorskip("nvalchemiops")
 
 from mts_driver.potentials.so3lr.device.geometry import DeviceGeometry
 from mts_driver.potentials.so3lr.device.potential import DeviceSO3LR
+from mts_driver.structures import neighbor_matrix
 
 
 def load(atoms, dtype="float64", options=""):
@@ -102,6 +103,25 @@ def test_pairs_that_do_not_fit_get_more_room(few):
         device(x + (wide - 1) * centers, wide * cell), cpu(x + (wide - 1) * centers, wide * cell)
     )
     assert device._pairs.length == few_pairs
+
+
+def test_a_large_system_has_its_far_list_by_cells(few, monkeypatch):
+    """Which no graph can have, while the near one is sifted from it wherever it is."""
+    monkeypatch.setitem(neighbor_matrix.MOST_BY_ALL_PAIRS, torch.device(DEVICE).type, 1)
+    x, cell = as_tensors(few)
+    cpu, device = load(few)
+    assert_same(device(x, cell), cpu(x, cell))
+    assert device.near.recordable and not device.lists_recordable
+    there, cells = x[None].to(DEVICE), cell[None].to(DEVICE)
+    for move, search in ((0.2, False), (0.3, True)):  # within the skin, and for another such move
+        x = x + move * torch.nn.functional.normalize(torch.sin(3.0 * x), dim=-1)
+        there = x[None].to(DEVICE)
+        assert bool(device.due(there)) == search
+        device.rebuild(there, search=search)
+        assert torch.equal(device.far.reference, there) == search
+        found = device.evaluate(there, cells)
+        torch.testing.assert_close(found.forces[0].cpu(), cpu(x, cell).forces, atol=1e-8, rtol=0)
+        assert not device.told().any()
 
 
 def test_an_evaluation_waits_for_nothing(few):

@@ -183,3 +183,36 @@ def test_a_trajectory_that_blew_up_is_an_error():
     x[0, 0, 0] = torch.nan
     with pytest.raises(UserError, match="not finite"):
         near.update(x, cells)
+
+
+@pytest.mark.parametrize("number", [1, 3], ids=["one", "three"])
+@pytest.mark.parametrize(
+    "atoms", [CUBE, SKEW, SMALL, ALONE], ids=["cube", "skew", "small", "alone"]
+)
+def test_a_list_is_sifted_from_one_that_reaches_further(atoms, number):
+    systems = [shaken(atoms, k) for k in range(number)]
+    x, cells = as_tensors(*systems)
+    far = NeighborMatrix(cutoff_A=6.0, skin_A=1.0, ordered=False)
+    near = NeighborMatrix(cutoff_A=REACH_A - 1.0, skin_A=1.0, within=far)
+
+    def found():
+        return vectors_of(near, x, cells)
+
+    for one in (far, near):
+        one.update(x, cells)
+    np.testing.assert_allclose(found(), expected(systems), atol=2e-6)
+    # where the other is old, and has all pairs
+    for k, system in enumerate(systems):
+        system.positions += np.random.default_rng(k).uniform(-0.25, 0.25, system.positions.shape)
+    x = as_tensors(*systems)[0]
+    with NoWaiting():
+        near.build(x)
+    assert not torch.equal(far.reference, x) and torch.equal(near.reference, x)
+    np.testing.assert_allclose(found(), expected(systems), atol=2e-6)
+    # and where it has moved to another place
+    before, far._longest = near.generation, 2 * far._longest
+    far.make_room()
+    for one in (far, near):
+        one.update(x, cells)
+    assert near.generation > before
+    np.testing.assert_allclose(found(), expected(systems), atol=2e-6)

@@ -65,8 +65,8 @@ class DeviceSO3LR:
         self._constants = LongRange(self.numbers, alphas, c6)
         shifts = packaged.atomic_energy_output_block.energy_shifts
         self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
-        self.near = NeighborMatrix(cutoff_A=float(packaged.r_max), skin_A=SKIN_A)
         self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A, ordered=False)
+        self.near = NeighborMatrix(cutoff_A=float(packaged.r_max), skin_A=SKIN_A, within=self.far)
         self._recorded = RecordedEvaluation()
         self._pairs: ShortPairs | None = None
         self._long_range: DeviceLongRange | None = None
@@ -91,12 +91,12 @@ class DeviceSO3LR:
     @property
     def lists_recordable(self) -> bool:
         """Whether `rebuild` may be part of a CUDA graph."""
-        return self.near.recordable and self.far.recordable
+        return self.far.recordable
 
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have lists and arrays for these positions; waits for the device."""
         with memory_said("so3lr", x.shape[0] * x.shape[1], self.device):
-            for near in (self.near, self.far):
+            for near in (self.far, self.near):
                 near.update(x, cells)
             if self._pairs is None or self._generations[0] != self.near.generation:
                 self._pairs = ShortPairs(self.near, x, cells, least=self._most_pairs)
@@ -110,12 +110,12 @@ class DeviceSO3LR:
 
     def rebuild(self, x: Tensor, *, search: bool = True) -> None:
         """Make lists anew that may not do for another step; waits for nothing."""
-        for near in (self.near, self.far):
+        for near in (self.far, self.near):
             near.refresh(x, search=search)
 
     def due(self, x: Tensor) -> Tensor:
         """Tell whether `rebuild` would make lists of cells anew here, as a bool on the device."""
-        return self.near.due(x) | self.far.due(x)
+        return self.far.due(x)
 
     def told(self) -> Tensor:
         """See `integrators.device.model.DeviceModel.told`."""
@@ -126,17 +126,17 @@ class DeviceSO3LR:
 
     def renew(self) -> None:
         """Have the next `rebuild` make lists anew."""
-        for near in (self.near, self.far):
+        for near in (self.far, self.near):
             near.renew()
 
     def reach_further(self) -> None:
         """Have lists for which atoms may move further, from the next `update` on."""
-        for near in (self.near, self.far):
+        for near in (self.far, self.near):
             near.reach_further()
 
     def make_room(self) -> None:
         """Have lists and arrays that are long enough from the next `update` on."""
-        for near in (self.near, self.far):
+        for near in (self.far, self.near):
             near.make_room()
         self._pairs = None
 
@@ -153,7 +153,7 @@ class DeviceSO3LR:
             On the device, Å.
         """
         assert self._pairs is not None and self._long_range is not None
-        for near in (self.near, self.far):
+        for near in (self.far, self.near):
             near.look(x)
         far = self._long_range
         i, j, vectors = self._pairs(x, cells)
