@@ -80,7 +80,8 @@ class _Host:
     def send(self, tensor: Tensor) -> None:
         self._all.copy_(tensor, non_blocking=True)
         if self._there is not None:
-            self._there.record()
+            # torch would take that of its current device, which may be another
+            self._there.record(torch.cuda.current_stream(tensor.device))
 
     def get(self) -> np.ndarray:
         if self._there is not None:

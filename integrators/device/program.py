@@ -3,8 +3,7 @@
 A group is a cluster of atoms whose distances are held, or one atom: no operation but the stop of
 the centre of mass needs what another group does. Where one block has all of them the stop is an
 operation like others; else momenta are added up in one launch, and taken away in the next. No two
-threads add to one number, so that a run has the same bits every time. Distances are held as in
-:mod:`integrators.constraints`.
+threads add to one number, so that a run has the same bits every time.
 
 The kernel is C++ for Warp, which compiles it for the CPU, where a block is one thread, and for
 CUDA; how many atoms and distances a group has at most, and how many extra momenta coloured noise,

@@ -1,8 +1,6 @@
-"""The operations of a splitting as C++ for Warp, which compiles it for the CPU and for CUDA.
+"""What a launch of `integrators.device.program` does, as C++ for Warp.
 
-A thread has a group of atoms; how many atoms and distances a group has at most, and how many extra
-momenta coloured noise, is known when it is compiled. Distances are held as in
-:mod:`integrators.constraints`.
+Distances are held as in :mod:`integrators.constraints`.
 """
 
 from string import Template
@@ -75,7 +73,7 @@ for (int g = first + t; g < (ALONE ? T : wp::min(first + GROUPS, G)); g += T) {
         for (int x = 0; x < 3; ++x) {
             q[i][x] = i < size ? ((const double*)s.q.data)[3 * (p * N + atom[i]) + x] : 0.0;
             v[i][x] = i < size ? ((const double*)s.v.data)[3 * (p * N + atom[i]) + x] : 0.0;
-            v[i][x] -= i < size ? centre[x] : 0.0;
+            v[i][x] -= inverse[i] > 0.0 ? centre[x] : 0.0;
         }
     }
     if (g == 0) heat -= 0.5 * s.mass * dot(centre, centre);  // which leaves as heat
@@ -123,7 +121,7 @@ for (int g = first + t; g < (ALONE ? T : wp::min(first + GROUPS, G)); g += T) {
             added_up(of_all);
             for (int x = 0; x < 3; ++x) of_all[x] *= per_mass;
             for (int i = 0; i < A; ++i)
-                for (int x = 0; x < 3; ++x) v[i][x] -= i < size ? of_all[x] : 0.0;
+                for (int x = 0; x < 3; ++x) v[i][x] -= inverse[i] > 0.0 ? of_all[x] : 0.0;
             if (g == 0) heat -= 0.5 * s.mass * dot(of_all, of_all);
         }
         $held

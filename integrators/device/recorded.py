@@ -40,9 +40,11 @@ class Recorded:
                 # what is compiled or allocated once is so beside the graph, on its stream
                 self._stream = torch.cuda.Stream(self._device)
                 self._stream.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(self._stream):
-                    self._function()
-                torch.cuda.current_stream().wait_stream(self._stream)
+                try:
+                    with torch.cuda.stream(self._stream):
+                        self._function()
+                finally:
+                    torch.cuda.current_stream().wait_stream(self._stream)
                 return
             if self._graph is None:
                 graph = torch.cuda.CUDAGraph()
@@ -79,6 +81,7 @@ class Beside:
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._running = False
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
@@ -87,13 +90,16 @@ class Beside:
             yield
             return
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        self._running = True
         with torch.cuda.stream(self._stream):
             yield
 
     def join(self) -> None:
-        """Have what follows wait for it."""
-        if self._stream is not None:
+        """Have what follows wait for it, if there is any."""
+        # a recording must not wait for a stream that it has nothing on
+        if self._stream is not None and self._running:
             torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+        self._running = False
 
 
 class RecordedEvaluation:

@@ -50,7 +50,7 @@ class DeviceSteps:
         # of every model, whether its lists are to be made anew where the last step has ended
         self._due = list[bool]()
         # of the step that the device was sent on beyond the last one, and where that is sent to
-        self._ahead: tuple[Counter | None, int] | None = None
+        self._ahead: tuple[Counter, int] | None = None
         # guests are not asked again where a step is taken again
         self._guests_at: np.ndarray | None = None
 
@@ -79,7 +79,8 @@ class DeviceSteps:
             Extra momenta of coloured noise, over √m.
         following : Counter, optional
             Of the step that will be asked for next, from where this one ends. The device takes it
-            while the host sees to this one; nothing is lost if another is asked for.
+            while the host sees to this one, unless guests are asked; it waits for this one's end
+            where lists are by cells. Nothing is lost if another is asked for.
 
         Returns
         -------
@@ -101,20 +102,19 @@ class DeviceSteps:
         elif self._places_now() != self._places:
             # somebody else has used the models, in another cell perhaps
             self._at, self._ahead, self._end = None, None, ()
-        sent = self._sent_ahead(positions, momenta, noise, extra)
-        for again in range(TRIES):
+        sent, renewed = self._sent_ahead(positions, momenta, noise, extra), set[int]()
+        blind = all(model.lists_recordable for model in walk.distinct)
+        for _ in range(TRIES):
             if sent is None:
                 self._fill(positions, momenta, noise, extra)
+                self._at, self._end = None, ()  # until the step has come to a good end
                 sent = self._launch(self._due)
-            self._at, self._end = None, ()  # until the step has come to a good end
-            ahead = None
-            if self._may_go_ahead(following, before=True):
-                ahead = self._go_ahead(following)
+            ahead = self._go_ahead(following) if blind else None
             (flags, lost, *found), finite = walk.results.get(sent)
             sent = None
             counts = not flags[:, :2].any()
             self._due = (flags[:, 2] > 0).tolist()
-            if self._may_go_ahead(following, before=False) and finite and counts and not lost:
+            if not blind and finite and counts and not lost:
                 ahead = self._go_ahead(following)
             taken, teacher = self._taken(*found)
             if not finite:
@@ -122,30 +122,22 @@ class DeviceSteps:
             if counts:
                 break
             # the lists were too small on the way: the step does not count
-            self._grow(flags > 0, positions, taken.positions, again=again > 0)
+            self._grow(flags > 0, positions, taken.positions, renewed)
         else:
             raise StepLost("lists of neighbours were too small again and again")
         if lost:
             raise StepLost(BONDS_LOST)
+        self._ahead = ahead
         self._at = self._guests_at = taken.positions.copy()
         self._end = (self._at, taken.momenta.copy(), taken.extra.copy())
-        self._ahead = ahead
         return taken, teacher
 
-    def _may_go_ahead(self, following: Counter | None, *, before: bool) -> bool:
-        """Tell whether to go on before it is known that this step counts, or then.
-
-        Lists that cannot be recorded are made where the host has been told to, and guests asked.
-        """
+    def _go_ahead(self, following: Counter | None) -> tuple[Counter, int] | None:
+        """Have the device take the step that will be asked for next, unless a guest is asked."""
         walk = self._walk
-        recordable = all(model.lists_recordable for model in walk.distinct)
-        asks = any(piece.asks for piece in walk.pieces)
-        return following is not None and not asks and recordable == before
-
-    def _go_ahead(self, following: Counter | None) -> tuple[Counter | None, int]:
-        """Have the device take the step that will be asked for next."""
-        assert following is not None
-        if self._walk.numbers.send(following):
+        if following is None or any(piece.asks for piece in walk.pieces):
+            return None
+        if walk.numbers.send(following):
             self._runs = ()
         return following, self._launch(self._due)
 
@@ -161,10 +153,10 @@ class DeviceSteps:
         if ahead is None:
             return None
         following, sent = ahead
-        if following == noise and self._is_end(positions, momenta, extra):
-            return sent
+        asked = isinstance(noise, Counter) and noise == following
+        asked = asked and self._is_end(positions, momenta, extra)
         self._at, self._end = None, ()
-        return None
+        return sent if asked else None
 
     def _is_end(self, positions: np.ndarray, momenta: np.ndarray, extra: np.ndarray | None) -> bool:
         """Tell whether the last step has ended there."""
@@ -230,15 +222,18 @@ class DeviceSteps:
         self._walk.hold(found)
 
     def _grow(
-        self, flags: np.ndarray, before: np.ndarray, after: np.ndarray, *, again: bool
+        self, flags: np.ndarray, before: np.ndarray, after: np.ndarray, renewed: set[int]
     ) -> None:
         """Make room for the neighbours at both ends of a step, or for longer ways.
 
         Lists that were old may do once they are new; only where new ones did not, they reach out.
         """
         for model, (moved, overflow, _) in zip(self._walk.distinct, flags, strict=True):
-            if moved:
-                (model.reach_further if again else model.renew)()
+            if moved and id(model) in renewed:
+                model.reach_further()
+            elif moved:
+                model.renew()
+                renewed.add(id(model))
             elif overflow:
                 model.make_room()
             for positions in (after, before) if moved or overflow else ():
@@ -255,7 +250,7 @@ class DeviceSteps:
         """Copy a start to the device; forces are known where the last step has ended."""
         walk = self._walk
         if self._at is None or not np.array_equal(positions, self._at):
-            self._due = []
+            self._due, self._at, self._end = [], None, ()
             self._hold(positions)
             walk.x.copy_(torch.from_numpy(positions))
             for model in walk.distinct:

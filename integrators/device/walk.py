@@ -246,6 +246,13 @@ class Walk:
 
     def take(self, piece: Piece) -> None:
         """Walk a piece, from the arrays back to them; waits for nothing."""
+        try:
+            self._take(piece)
+        finally:  # a recording could not end either
+            self._beside.join()
+        self._end(piece)
+
+    def _take(self, piece: Piece) -> None:
         if piece.first == 0:
             self._begin()
         fresh, moves = set(piece.fresh), self._moves
@@ -269,7 +276,7 @@ class Walk:
             if isinstance(op, OU):
                 moves.measure(draw)
                 draw += 1
-        self._end(piece)
+        moves.walk()
 
     def _begin(self) -> None:
         self._moves.begin()
@@ -288,9 +295,6 @@ class Walk:
             _turn(self._matrix, self.v, self._u)
 
     def _end(self, piece: Piece) -> None:
-        self._moves.walk()
-        if piece.first == 0:
-            self._beside.join()
         if self._matrix is not None:
             _turn(self._matrix.T, self._q, self.x)
             _turn(self._matrix.T, self._u, self.v)
@@ -318,11 +322,13 @@ class Walk:
         with self._beside() if beside else contextlib.nullcontext():
             for name in beside:
                 self._forces_of(name, last=last)
-        for name in names:
-            if name not in beside:
-                self._forces_of(name, last=last)
-        if beside:
-            self._beside.join()
+        try:
+            for name in names:
+                if name not in beside:
+                    self._forces_of(name, last=last)
+        finally:
+            if beside:
+                self._beside.join()
 
     def _forces_of(self, name: str, *, last: bool) -> None:
         model, mine = self.models[name], self.known[name].forces

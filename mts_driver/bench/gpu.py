@@ -280,7 +280,7 @@ def ways(settings: BenchSettings) -> list[Way]:
 def _runner(settings: BenchSettings, way: Way) -> Callable[[int], dict[str, Any]]:
     def run(steps: int) -> dict[str, Any]:
         options = {"student": on_device(settings.student), **way.options}
-        # a device takes a step ahead, so that the last is for nothing
+        # a step is launched before the one before has come back: in the last, nothing is
         taken = RECORDED_AFTER + 2 * steps + 1
         try:
             found = simulate(

@@ -111,10 +111,13 @@ class DevicePropagator(Propagator):
         self._evaluators = {FAST: student} | ({"teacher": teacher} if teacher else {})
         models = on_device(student.potential, teacher.potential if teacher else None)
         assert models is not None
-        self._models: dict[str, DeviceModel] = {
-            name: InAtomicUnits(models[name], periodic=one.periodic is not False)
-            for name, one in self._evaluators.items()
-        }
+        # a model in both roles is one, which must not be asked for both at once
+        wrapped = dict[tuple[int, bool], InAtomicUnits]()
+        self._models = dict[str, DeviceModel]()
+        for name, one in self._evaluators.items():
+            model, periodic = models[name], one.periodic is not False
+            mine = InAtomicUnits(model, periodic=periodic)
+            self._models[name] = wrapped.setdefault((id(model), periodic), mine)
         self._steps: DeviceSteps | None = None
         self._kind: tuple[Any, ...] = ()
 

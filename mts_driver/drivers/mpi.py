@@ -49,7 +49,7 @@ class MpiRanks:
     members : list of int
         Their numbers in the job.
     local_rank : int
-        Of this one among those on its machine.
+        Of this one among all drivers of the job on its machine.
 
     Raises
     ------
@@ -70,26 +70,31 @@ class MpiRanks:
         self._mpi: Any = MPI
         self._world = self._comm = MPI.COMM_WORLD
         self.name, self.rank, self.size = name, self._world.Get_rank(), self._world.Get_size()
+        drivers = self._world
         if name:
             with all_end_together(self):
-                self._comm = self._of_name()
-        self.members = self._comm.allgather(self._world.Get_rank())
-        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        here = self._comm.Split_type(MPI.COMM_TYPE_SHARED)
+                drivers = self._drivers()
+                self._comm = self._of_name(drivers)
+        here = drivers.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank = here.Get_rank()
         here.Free()
+        self.members = self._comm.allgather(self._world.Get_rank())
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
 
-    def _of_name(self) -> Any:
-        """Part from i-PI, which is alone in colour 0, and from the drivers of other names."""
+    def _drivers(self) -> Any:
+        """Part from i-PI, which is alone in colour 0."""
         if not self._world.Get_rank():
             raise UserError(
                 f"--mpi-name {self.name} serves an i-PI that is the first process of the same job: "
                 f"mpiexec -n 1 i-pi input.xml : -n 2 mts serve MODEL --mpi --mpi-name {self.name} "
                 "--structure FILE."
             )
-        ours = self._world.Split(_COLOUR, self._world.Get_rank())
-        names = ours.allgather(self.name)
-        return ours.Split(sorted(set(names)).index(self.name), ours.Get_rank())
+        return self._world.Split(_COLOUR, self._world.Get_rank())
+
+    def _of_name(self, drivers: Any) -> Any:
+        """Part from the drivers of other names."""
+        names = drivers.allgather(self.name)
+        return drivers.Split(sorted(set(names)).index(self.name), drivers.Get_rank())
 
     @property
     def alone(self) -> bool:

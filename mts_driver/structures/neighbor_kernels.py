@@ -13,6 +13,7 @@ class ListKernels(NamedTuple):
     spent: Any
     clear: Any
     search: Any
+    empty: Any
     sift: Any
     take: Any
     taken: Any
@@ -124,6 +125,13 @@ def list_kernels() -> ListKernels:
                                 found[a, place] = b
                                 images[a, place] = s
 
+    # (M,): no neighbours yet
+    @kernel
+    def empty(anew: flags, atoms: int, count: integers):
+        a = wp.tid()
+        if anew[a // atoms]:
+            count[a] = 0
+
     # (M, S): the same from lists that reach further, whose entries S threads share
     @kernel
     def sift(
@@ -212,4 +220,4 @@ def list_kernels() -> ListKernels:
             told[0] = 0
             forced[0] = False
 
-    return ListKernels(look, spent, clear, search, sift, take, taken)
+    return ListKernels(look, spent, clear, search, empty, sift, take, taken)

@@ -269,36 +269,34 @@ class NeighborMatrix:
         )
 
     def _add_search(self, to: Launches) -> None:
-        """Add the search of all pairs, unless there is a list of cells."""
+        """Add the search of all pairs, or of another list's, unless there is a list of cells."""
         if self._state is not None:
             return
         wp, kernels, replicas, found = warp(), list_kernels(), len(self._cells), self._found
-        atoms, reach = len(self._positions) // replicas, self.cutoff_A + self.skin_A
-        place = self._anew, atoms
-        periodic = self.periodic if self._where else (False,) * 3
-        inverses = torch.linalg.pinv(self._cells)
-        threads = max(1, min(MOST_THREADS, atoms // 4, THREADS // len(self._positions)))
-        x, fractions = (
-            shared(t, wp.vec3d) for t in (self._positions, torch.zeros_like(self._positions))
-        )
-        cells_of = shared(torch.zeros_like(self._positions, dtype=torch.int32), wp.vec3i)
-        axes = wp.vec3i(*map(int, periodic))
-        to.add(
-            *(kernels.clear, (len(self._positions),), x, shared(inverses, wp.mat33d), axes),
-            *(*place, found[1], fractions, cells_of),
-        )
-        found_images = shared(found[2], wp.vec3i)
+        rows, reach = len(self._positions), self.cutoff_A + self.skin_A
+        atoms = rows // replicas
+        place, threads = (self._anew, atoms), max(1, min(MOST_THREADS, atoms // 4, THREADS // rows))
+        x, cells = shared(self._positions, wp.vec3d), shared(self._cells, wp.mat33d)
+        out = found[1], found[0], shared(found[2], wp.vec3i)
         if (far := self._within) is not None:
+            to.add(kernels.empty, (rows,), *place, found[1])
             to.add(
-                *(kernels.sift, (len(self._positions), threads), x),
-                *(shared(self._cells, wp.mat33d), *place, threads, reach, far.count),
-                *(far.neighbors, shared(far.images, wp.vec3i), found[1], found[0], found_images),
+                *(kernels.sift, (rows, threads), x, cells, *place, threads, reach, far.count),
+                *(far.neighbors, shared(far.images, wp.vec3i), *out),
             )
             return
+        inverses = torch.linalg.pinv(self._cells)
+        axes = wp.vec3i(*map(int, self.periodic if self._where else (False,) * 3))
+        fractions = shared(torch.zeros_like(self._positions), wp.vec3d)
+        cells_of = shared(torch.zeros_like(self._positions, dtype=torch.int32), wp.vec3i)
         to.add(
-            *(kernels.search, (len(self._positions), threads), x, fractions, cells_of),
-            *(shared(self._cells, wp.mat33d), shared(reach * inverses.norm(dim=1), wp.vec3d)),
-            *(axes, *place, threads, reach, found[1], found[0], found_images),
+            *(kernels.clear, (rows,), x, shared(inverses, wp.mat33d), axes, *place, found[1]),
+            *(fractions, cells_of),
+        )
+        widths = shared(reach * inverses.norm(dim=1), wp.vec3d)
+        to.add(
+            *(kernels.search, (rows, threads), x, fractions, cells_of, cells, widths, axes),
+            *(*place, threads, reach, *out),
         )
 
     def _search(self, length: int | None) -> Tensor:

@@ -63,7 +63,7 @@ def outer_steps(where, masses=MASSES, n=3, **options):
         friction=np.full(len(masses), white),
         groups=np.array([WATERS.numbers == 1, WATERS.numbers != 1]),
         clip=options.pop("clip", 6.5),
-        fixcom=bool(np.isfinite(masses).all()),
+        fixcom=options.pop("fixcom", bool(np.isfinite(masses).all())),
         on_device=models_on_device(teacher, student),
         **options,
     )
@@ -195,6 +195,51 @@ def test_a_step_ahead_changes_no_bit(kind):
             np.testing.assert_allclose(one, expected, rtol=0, atol=1e-12)
 
 
+def test_numbers_may_follow_a_step_ahead_of_drawn_ones():
+    outer, (x, p) = outer_steps("device"), start()
+    drawn, sent = (one.draw(CounterNoise(3), 5) for one in (outer, outer_steps("cpu")))
+    first = outer.take(x, p, CELL, drawn, following=drawn)
+    ours = outer.take(first.positions, first.momenta, CELL, sent)
+    fresh = outer_steps("device").take(first.positions, first.momenta, CELL, sent)
+    np.testing.assert_allclose(ours.positions, fresh.positions, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("where", ["guest", "device"])
+def test_a_launch_that_fails_leaves_nothing_for_the_next(where):
+    """Atoms have moved by then."""
+    outer, (x, p) = outer_steps(where), start()
+    noise = outer.draw(CounterNoise(3), 0)
+    first = outer.take(x, p, CELL, noise)
+    given = first.positions, first.momenta, CELL, noise
+    expected = outer_steps(where).take(*given)
+    walk, taken = outer._on_device._walk, []
+
+    def fails(*_):
+        taken.append(1)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(walk, "ask" if where == "guest" else "rebuild", fails)
+        if where == "device":  # behind the inner steps
+            patch.setattr(walk, "rebuild", lambda due, first: None if first else fails())
+        outer.take(*given)
+    again = outer.take(*given)
+    assert taken
+    np.testing.assert_allclose(again.positions, expected.positions, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(again.heat, expected.heat, rtol=0, atol=1e-10)
+
+
+def test_held_atoms_stay_where_the_centre_is_stopped():
+    options = {"fixcom": True, "masses": HALF_HELD}
+    x, p = start(HALF_HELD)
+    found = [
+        outer.take(x, p, CELL, outer.draw(CounterNoise(3), 0))
+        for outer in (outer_steps(where, **options) for where in ("device", "cpu"))
+    ]
+    np.testing.assert_array_equal(found[0].positions[:6], x[:6])
+    np.testing.assert_allclose(found[0].positions, found[1].positions, atol=1e-9)
+
+
 def test_lists_that_were_too_small_are_made_larger_and_the_step_taken_again():
     """With a thin skin atoms leave it within a step."""
     outer = outer_steps("device")
@@ -311,6 +356,16 @@ def evaluators(where, periodic=True):
         Evaluator(model, len(NUMBERS), stats=Stats("a model"), periodic=periodic)
         for model in models(where)
     ]
+
+
+def test_a_model_in_both_roles_is_one():
+    """A GPU would make its lists for both at once."""
+    both = [
+        Evaluator(models("device")[0], len(NUMBERS), stats=Stats(role)) for role in ("fast", "slow")
+    ]
+    both[1].potential = both[0].potential
+    propagator = DevicePropagator(*both)
+    assert propagator._models["fast"] is propagator._models["teacher"]
 
 
 def request(beads, **beside):

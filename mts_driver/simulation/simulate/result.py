@@ -48,8 +48,8 @@ class Timings:
     teacher_calls, student_calls : int
         Within ``wall_s``.
     steps_s : tuple of float
-        Every outer step that this process has taken, of which the first compile kernels and find
-        how much room lists need.
+        The last outer steps that this process has taken, at most 10,000. The first ones compile
+        kernels and find how much room lists need.
     """
 
     wall_s: float

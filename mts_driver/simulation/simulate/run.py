@@ -1,6 +1,7 @@
 """A trajectory in this process: `simulate`."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from mts_driver.units import BOLTZMANN_EV_K
 
 Model = str | BaseCalculator | Potential
 SAME_EV_A = 1e-3
+KEPT_STEPS = 10_000
 """Forces of one model on one structure agree far better, on any machine."""
 
 
@@ -256,7 +258,7 @@ class _Run:
         self._step = 0
         self._positions, self._momenta = start.atoms.positions.copy(), start.momenta
         self._spent = np.zeros(5)
-        self._ends_s = list[float]()
+        self._ends_s = deque[float](maxlen=KEPT_STEPS + 1)
         self._saved: Checkpoint | None = None
 
     def restore(self, saved: Checkpoint) -> None:
@@ -281,6 +283,7 @@ class _Run:
         else:
             self._check_models(self._saved)
         before, self._began = self._spent, time.perf_counter()
+        self._ends_s.append(0.0)
         for model in (self._teacher, self._student):
             if model is not None:
                 model.reset()
@@ -375,7 +378,7 @@ class _Run:
     def _result(self) -> SimulationResult:
         teacher, _ = self._outer.look(self._positions, self._start.cell)
         wall, slow, fast, *calls = self._spent.tolist()
-        steps = tuple(np.diff([0.0, *self._ends_s]).tolist())
+        steps = tuple(np.diff(self._ends_s).tolist())
         ns = 1e-6 * self._settings.outer_fs * self._step
         return SimulationResult(
             atoms=self._frame(teacher[1][0], float(teacher[0][0])),

@@ -91,7 +91,7 @@ if (t == 0) {
     const double* was = (const double*)reference.data + 3 * a;
     const double way[3] = {here[0] - was[0], here[1] - was[1], here[2] - was[2]};
     // written so that what is not a number counts
-    if (!(2.0 * length(way) < skin)) left.data[0] = 1;
+    if (!(2.0 * length(way) < skin)) told.data[0] = 1;
 }
 int found = 0;
 const int there = wp::min(near.count.data[a], near.neighbors.shape[1]), kinds = near.kinds;

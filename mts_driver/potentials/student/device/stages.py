@@ -130,7 +130,7 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
         atoms: int,
         reference: vectors,
         skin: wp.float64,
-        left: integers,
+        told: integers,
         near: Near,
         net: Network,
         work: Work,
@@ -144,13 +144,13 @@ def stages(sizes: Sizes, *, whole: bool) -> Stages:
         atoms: int,
         reference: vectors,
         skin: wp.float64,
-        left: integers,
+        told: integers,
         near: Near,
         net: Network,
         work: Work,
     ):
         a, t = wp.tid()
-        first_stage(a, t, positions, cells, atoms, reference, skin, left, near, net, work)
+        first_stage(a, t, positions, cells, atoms, reference, skin, told, near, net, work)
 
     sums = head + source.FOUND + source_stages.second_sum(sizes)
 
