@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from integrators.device.model import DeviceModel
 from integrators.device.recorded import Recorded
 from mts_driver.bench.boxes import box_of
+from mts_driver.bench.distilling import measure_distillation
 from mts_driver.bench.ipi_runs import TEMPERATURE_K
 from mts_driver.bench.roofline import (
     attainable_gflop_s,
@@ -68,6 +69,8 @@ COLUMNS: Columns = {
     "× 2 fs": ("times_2fs", ".2f"),
     "× 4 fs, held": ("times_4fs", ".2f"),
     "outside the models": ("overhead_fraction", ".1%"),
+    "labels a second": ("labels_per_s", ".1f"),
+    "updates a second, on the CPU": ("updates_per_s", ".1f"),
 }
 RECORDED_AFTER = 4
 """Steps of a run, which are left out: after two of them all is recorded; and as many more as are
@@ -88,7 +91,7 @@ class Way:
 
 
 def measure(settings: BenchSettings) -> Result:
-    """Time the models alone at all sizes and numbers of beads, then whole outer steps."""
+    """Time the models alone by size and number of beads, whole outer steps, and a distillation."""
     peak = machine_peak(seconds=SHARE * settings.seconds, device=settings.device)
     rows, notes = [], list[str]()
     for part in (_sizes, _beads):
@@ -102,6 +105,8 @@ def measure(settings: BenchSettings) -> Result:
         rows += _steps(settings, alone, notes)
     except UserError as error:
         notes.append(f"no whole steps: {error}")
+    settings.report("distillation")
+    rows.append(measure_distillation(settings, seconds=settings.seconds))
     if not settings.device.startswith("cuda"):
         notes.append("on the CPU device, which proves the numbers and not the speed")
     notes.append(

@@ -170,7 +170,8 @@ def bench(
     reweighting.
 
     gpu: teacher and student on --device alone, by size and by number of beads, and trajectories of
-    single and multiple time steps that stay there; share of the time outside the models.
+    single and multiple time steps that stay there; share of the time outside the models; labels and
+    updates of a distillation.
 
     Example: mts bench speedup --structure inputs/water216/start.extxyz --json speedup.json
     """

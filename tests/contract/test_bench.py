@@ -45,7 +45,7 @@ def test_gpu(tmp_path):
     pytest.importorskip("nvalchemiops")
     sizes = ("--atoms", "192", "--beads", "2", "--outer-fs", "6")
     result, text = run_bench(tmp_path, "gpu", *sizes)
-    alone, steps = result["rows"][:3], result["rows"][3:]
+    alone, steps, distillation = result["rows"][:3], result["rows"][3:-1], result["rows"][-1:]
     assert [(row["label"], row["beads"]) for row in alone] == [
         ("size", 1),
         ("beads", 1),
@@ -55,6 +55,7 @@ def test_gpu(tmp_path):
     assert alone[1]["of_one_alone"] == 1.0
     assert len(steps) == 5 and steps[0]["times_1fs"] == steps[2]["times_4fs"] == 1.0
     assert_measured(steps, SPEED)
+    assert_measured(distillation, {"labels_per_s", "updates_per_s"})
     assert "on the CPU device" in text
 
 
