@@ -43,7 +43,8 @@ class Results:
     def __init__(self, parts: Sequence[Tensor]) -> None:
         self._parts = tuple(parts)
         # and their sum, which is finite if all are
-        self._joined = joined(parts).new_zeros(sum(part.numel() for part in parts) + 1)
+        size = sum(part.numel() for part in parts) + 1
+        self._joined = parts[0].new_zeros(size, dtype=torch.float64)
         self._next, self._hosts = 0, [_Host(self._joined) for _ in range(2)]
 
     def join(self) -> None:

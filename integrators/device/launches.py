@@ -93,6 +93,22 @@ const auto rank = [&](int flag, int many, int& so_far) {
 """
 """For kernels in C++ whose T threads pack what some of them have found."""
 
+ADDED_UP = """
+SHARED double shares[SUMS * T];
+// each of SUMS numbers over all threads of the block, a power of two
+const auto added_up = [&](double* value) {
+    for (int n = 0; n < SUMS; ++n) shares[T * n + t] = value[n];
+    WAIT();
+    for (int half = T / 2; half > 0; half /= 2) {
+        for (int n = 0; t < half && n < SUMS; ++n) shares[T * n + t] += shares[T * n + t + half];
+        WAIT();
+    }
+    for (int n = 0; n < SUMS; ++n) value[n] = shares[T * n];
+    WAIT();
+};
+"""
+"""For kernels in C++ whose T threads add up what each of them has found."""
+
 
 def launch(kernel: Any, dim: tuple[int, ...], *arguments: Any, block: int) -> None:
     """Launch a kernel once, on torch's stream of the first tensor; returns before it is done."""

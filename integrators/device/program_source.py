@@ -6,7 +6,7 @@ Distances are held as in :mod:`integrators.constraints`.
 from string import Template
 
 from integrators.constraints import MOST_ITERATIONS, TOLERANCE
-from integrators.device.launches import IN_BLOCKS
+from integrators.device.launches import ADDED_UP, IN_BLOCKS
 
 CODES = (
     *("KICK", "SLOW_KICK", "LEAD", "DRIFT", "ACROSS", "TANGENT", "THERMOSTAT", "MEASURE"),
@@ -23,10 +23,11 @@ MOST_OPERATIONS = 32
 """Of a launch."""
 
 _ALL = """
-constexpr int A = $atoms, X = $extra, T = $threads, GROUPS = $groups;
+constexpr int A = $atoms, X = $extra, T = $threads, GROUPS = $groups, SUMS = 3;
 constexpr bool ALONE = $alone;
-const int P = s.v.shape[0], N = s.v.shape[1], G = s.sizes.shape[0], axes = 3;
-SHARED double shares[3 * T], times[$operations], all_turns[3 * $operations];
+const int P = s.v.shape[0], N = s.v.shape[1], G = s.sizes.shape[0];
+$added_up
+SHARED double times[$operations], all_turns[3 * $operations];
 SHARED int codes[$operations], draws[$operations];
 const int operations = program.codes.shape[0];
 for (int k = t; k < operations; k += T) {
@@ -36,17 +37,6 @@ for (int k = t; k < operations; k += T) {
     for (int n = 3 * k; n < 3 * k + 3; ++n) all_turns[n] = program.turns.data[P * n + p];
 }
 WAIT();
-// of all threads of the block
-const auto added_up = [&](double* value) {
-    for (int x = 0; x < axes; ++x) shares[T * x + t] = value[x];
-    WAIT();
-    for (int half = T / 2; half > 0; half /= 2) {
-        for (int x = 0; t < half && x < axes; ++x) shares[T * x + t] += shares[T * x + t + half];
-        WAIT();
-    }
-    for (int x = 0; x < axes; ++x) value[x] = shares[T * x];
-    WAIT();
-};
 const auto dot = [](const double* a, const double* b) {
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 };
@@ -73,10 +63,15 @@ for (int g = first + t; g < (ALONE ? T : wp::min(first + GROUPS, G)); g += T) {
         for (int x = 0; x < 3; ++x) {
             q[i][x] = i < size ? ((const double*)s.q.data)[3 * (p * N + atom[i]) + x] : 0.0;
             v[i][x] = i < size ? ((const double*)s.v.data)[3 * (p * N + atom[i]) + x] : 0.0;
-            v[i][x] -= inverse[i] > 0.0 ? centre[x] : 0.0;
         }
     }
-    if (g == 0) heat -= 0.5 * s.mass * dot(centre, centre);  // which leaves as heat
+    // held atoms have no velocity to lose; what the centre had leaves as heat
+    const auto lose = [&](const double* velocity) {
+        for (int i = 0; i < A; ++i)
+            for (int x = 0; x < 3; ++x) v[i][x] -= inverse[i] > 0.0 ? velocity[x] : 0.0;
+        if (g == 0) heat -= 0.5 * s.mass * dot(velocity, velocity);
+    };
+    lose(centre);
     $bonds
     for (int k = 0; k < operations; ++k) {
         const int code = codes[k], n = draws[k];
@@ -120,9 +115,7 @@ for (int g = first + t; g < (ALONE ? T : wp::min(first + GROUPS, G)); g += T) {
                 for (int x = 0; x < 3; ++x) of_all[x] += m[i] * v[i][x];
             added_up(of_all);
             for (int x = 0; x < 3; ++x) of_all[x] *= per_mass;
-            for (int i = 0; i < A; ++i)
-                for (int x = 0; x < 3; ++x) v[i][x] -= inverse[i] > 0.0 ? of_all[x] : 0.0;
-            if (g == 0) heat -= 0.5 * s.mass * dot(of_all, of_all);
+            lose(of_all);
         }
         $held
     }
@@ -291,6 +284,7 @@ def source(*, atoms: int, most: int, extra: int, threads: int, alone: bool) -> s
         threads=threads,
         groups=GROUPS,
         operations=MOST_OPERATIONS,
+        added_up=ADDED_UP,
         alone=str(alone).lower(),
         bonds=bonds,
         held=Template(_HELD).substitute(codes, **how) if most else "",

@@ -20,12 +20,12 @@ class Recorded:
     Parameters
     ----------
     function : callable
-        Waits for nothing.
+        Waits for nothing; what it returns is not kept.
     device : torch.device
         Of the arrays.
     """
 
-    def __init__(self, function: Callable[[], None], device: torch.device) -> None:
+    def __init__(self, function: Callable[[], object], device: torch.device) -> None:
         self._function, self._device = function, device
         self._graph: torch.cuda.CUDAGraph | None = None
         self._stream: torch.cuda.Stream | None = None

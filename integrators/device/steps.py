@@ -116,7 +116,8 @@ class DeviceSteps:
             self._due = (flags[:, 2] > 0).tolist()
             if not blind and finite and counts and not lost:
                 ahead = self._go_ahead(following)
-            taken, teacher = self._taken(*found)
+            # where it lies the step after the next will be sent to
+            taken, teacher = self._taken(*map(np.copy, found))
             if not finite:
                 require_finite(taken, teacher)
             if counts:
@@ -289,13 +290,10 @@ class DeviceSteps:
         seen: np.ndarray,
         *found: np.ndarray,
     ) -> tuple[Taken, Found | None]:
-        """Copy a step out of where the one after the next will be sent to."""
+        """Put together what came back of a step."""
         models = {
-            name: (found[k].copy(), found[k + 1].copy(), found[k + 2].copy())
+            name: (found[k], found[k + 1], found[k + 2])
             for name, k in zip(self._walk.models, range(0, len(found), 3), strict=True)
         }
-        taken = Taken(
-            *(q.copy(), momenta.copy(), {FAST: models[FAST]}, float(heat)),
-            *(seen.copy(), extra.copy()),
-        )
+        taken = Taken(q, momenta, {FAST: models[FAST]}, float(heat), seen, extra)
         return taken, models.get("teacher")

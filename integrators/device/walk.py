@@ -7,7 +7,6 @@ between them.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -319,16 +318,15 @@ class Walk:
             _turn(self._matrix.T, self._q, self.x)
         teacher = self.models["teacher"] if "teacher" in names else None
         beside = [n for n in names if teacher not in (None, self.models[n])]
-        with self._beside() if beside else contextlib.nullcontext():
-            for name in beside:
-                self._forces_of(name, last=last)
-        try:
-            for name in names:
-                if name not in beside:
+        if beside:
+            with self._beside():
+                for name in beside:
                     self._forces_of(name, last=last)
-        finally:
-            if beside:
-                self._beside.join()
+        for name in names:
+            if name not in beside:
+                self._forces_of(name, last=last)
+        if beside:
+            self._beside.join()
 
     def _forces_of(self, name: str, *, last: bool) -> None:
         model, mine = self.models[name], self.known[name].forces

@@ -34,7 +34,6 @@ from mts_driver.potentials import load_potential
 from mts_driver.potentials.backends import is_on_device
 from mts_driver.simulation.simulate.run import simulate
 from mts_driver.structures.held_bonds import held_pairs
-from mts_driver.structures.neighbor_matrix import NeighborMatrix
 from mts_driver.structures.tensors import cell_of
 from mts_driver.time_steps import HELD_INNER_FS, inner_fs_near
 
@@ -146,17 +145,12 @@ def time_call(call: Callable[[], object], device: torch.device, seconds: float) 
     return float(np.median(times))
 
 
-def _lists_of(model: Any) -> tuple[NeighborMatrix, ...]:
-    return (model.far, model.near) if hasattr(model, "far") else (model.near,)
-
-
-def _time_lists(model: Any, x: torch.Tensor, seconds: float) -> float:
+def _time_lists(model: DeviceModel, x: torch.Tensor, seconds: float) -> float:
     """Return the time in which all lists of a model are made anew, ms."""
-    lists = _lists_of(model)
 
     def build() -> None:
-        for near in lists:
-            near.build(x)
+        model.renew()
+        model.rebuild(x)
 
     call = Recorded(build, model.device) if model.lists_recordable else build
     return time_call(call, model.device, seconds)
@@ -165,13 +159,6 @@ def _time_lists(model: Any, x: torch.Tensor, seconds: float) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _nothing_kept(call: Callable[[], object]) -> Callable[[], None]:
-    def called() -> None:
-        call()
-
-    return called
 
 
 def _matrix_flops(model: DeviceModel, x: torch.Tensor, cells: torch.Tensor) -> int:
@@ -198,7 +185,7 @@ def _both(
         cells = cell_of(atoms).double().to(device).expand(replicas, 3, 3).contiguous()
         model.update(x, cells)
         ask = partial(model.forces if role == "student" else model.evaluate, x, cells)
-        call = Recorded(_nothing_kept(ask), device)
+        call = Recorded(ask, device)
         found[f"{role}_ms"] = time_call(call, device, SHARE * settings.seconds)
         found["lists_ms"] = found.get("lists_ms", 0.0) + _time_lists(
             model, x, SHARE * settings.seconds

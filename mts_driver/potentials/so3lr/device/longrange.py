@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from integrators.device.launches import IN_BLOCKS, launch, shared, warp
+from integrators.device.launches import ADDED_UP, IN_BLOCKS, launch, shared, warp
+from mts_driver.potentials.so3lr.device.pairs import NEIGHBORS
 from mts_driver.potentials.so3lr.longrange import (
     BOHR_A,
     COULOMB_EV_A,
@@ -118,10 +119,8 @@ class LongRangeKernel(NamedTuple):
 
 _SOURCE = """
 constexpr int T = $threads, SUMS = 12;
-SHARED double shares[SUMS * T];
-const int length = neighbors.shape[1], there = wp::min(count.data[a], length);
-const int *row = neighbors.data + length * a, *image = (const int*)images.data + 3 * length * a;
-const double *places = (const double*)x.data, *cell = (const double*)cells.data + 9 * (a / atoms);
+$added_up
+$neighbors
 // of the spline through values and scaled slopes
 const auto hermite = [](const double* table, int points, double low, double high, double at,
                         double& slope) {
@@ -141,10 +140,7 @@ const double qa = q.data[a], ha = h.data[a], polar = alpha.data[a];
 for (int k = t; k < there; k += T) {
     const int b = row[k];
     double d[3];
-    for (int n = 0; n < 3; ++n) {
-        d[n] = places[3 * b + n] - places[3 * a + n];
-        for (int m = 0; m < 3; ++m) d[n] += image[3 * k + m] * cell[3 * m + n];
-    }
+    vector(k, d);
     const double r = wp::sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2]);
     if (!(r < $cutoff)) continue;
     double dg, dw = 0.0, w = 1.0, dt;
@@ -181,14 +177,9 @@ for (int k = t; k < there; k += T) {
     }
     sum[11] += 0.5 * d[1] * d[2] * along / r;
 }
-for (int n = 0; n < SUMS; ++n) shares[T * n + t] = sum[n];
-WAIT();
-for (int half = T / 2; half > 0; half /= 2) {
-    for (int n = 0; t < half && n < SUMS; ++n) shares[T * n + t] += shares[T * n + t + half];
-    WAIT();
-}
+added_up(sum);
 for (int n = t; n < SUMS; n += T) {
-    const double found = shares[T * n];
+    const double found = sum[n];
     double *force = (double*)forces.data + 3 * a, *virial = (double*)virials.data + 9 * a;
     if (n == 0) energy.data[a] = found;
     else if (n == 1) by_charge.data[a] = found;
@@ -216,6 +207,8 @@ def longrange_kernel(device: str) -> LongRangeKernel:
     )
     source = IN_BLOCKS + Template(_SOURCE).substitute(
         threads=threads,
+        added_up=ADDED_UP,
+        neighbors=NEIGHBORS,
         cutoff=CUTOFF_A,
         onset=CUTOFF_A - DAMPING_A,
         coulomb=COULOMB_EV_A,

@@ -107,7 +107,7 @@ class PairKernels(NamedTuple):
     gather: Any
 
 
-_HEAD = """
+NEIGHBORS = """
 const int length = neighbors.shape[1], there = wp::min(count.data[a], length);
 const int *row = neighbors.data + length * a, *image = (const int*)images.data + 3 * length * a;
 const double *places = (const double*)x.data, *cell = (const double*)cells.data + 9 * (a / atoms);
@@ -118,6 +118,7 @@ const auto vector = [&](int k, double* d) {
     }
 };
 """
+"""For kernels in C++ with a block for an atom ``a``: its row, and the vector to a neighbour."""
 
 _COUNT = """
 int found = 0;
@@ -182,7 +183,7 @@ def pair_kernels(device: str) -> PairKernels:
     images_2d, doubles_2d = wp.array2d(dtype=wp.vec3i), wp.array2d(dtype=wp.float64)
     vectors, matrices = wp.array(dtype=wp.vec3d), wp.array(dtype=wp.mat33d)
     kernel = wp.kernel(enable_backward=False, module="unique", grid_stride=False)
-    head = f"{IN_BLOCKS}constexpr int T = {threads};" + RANK + _HEAD
+    head = f"{IN_BLOCKS}constexpr int T = {threads};" + RANK + NEIGHBORS
 
     @wp.func_native(head + _COUNT)
     def count_atom(
