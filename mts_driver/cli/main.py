@@ -2,9 +2,11 @@
 
 import importlib
 import os
+from typing import Annotated
 
 import typer
 
+from mts_driver import __version__
 from mts_driver.cli.command import Command
 from mts_driver.cli.ending import ended_in_a_sentence
 from mts_driver.processes import use_threads
@@ -20,9 +22,27 @@ SUBCOMMANDS = (
 )
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"mts-driver {__version__}")
+        raise typer.Exit
+
+
 def application() -> typer.Typer:
     """Return ``mts`` with all its sub-commands."""
     app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version", callback=_show_version, is_eager=True, help="Show the version."
+            ),
+        ] = False,
+    ) -> None:
+        pass
+
     for name in SUBCOMMANDS:
         module = importlib.import_module(f"mts_driver.cli.{name}")
         app.command(name, cls=Command)(getattr(module, name))

@@ -259,14 +259,14 @@ class Team:
     def _step(
         self, frames: Sequence[bytes]
     ) -> tuple[dict[str, np.ndarray], list[tuple[int, float]]]:
-        from mts_driver.drivers.steps_on_ranks import OwnSteps
+        from mts_driver.drivers.steps_on_ranks import OwnSteps, held_of
 
         message = Message.unpack(frames)
         values, arrays = message.values, message.arrays
         if self._steps is None or values["anew"]:
             teacher, student = (self._potentials[number] for number in values["models"])
             self._steps = OwnSteps(teacher, student, self.ranks, periodic=values["periodic"])
-            self._steps.share_out(arrays["q"], arrays["cell"])
+            self._steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
         before = [(one.calls, one.seconds) for one in self._steps.evaluators]
         found = self._steps.run(arrays, values["options"])
         after = [(one.calls, one.seconds) for one in self._steps.evaluators]

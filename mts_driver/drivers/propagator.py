@@ -29,11 +29,14 @@ class Mine(NamedTuple):
         Of the whole.
     add_up : callable
         Replaces an array by its sum over all processes.
+    held : bool
+        Whether distances are held, of these atoms or of others.
     """
 
     atoms: np.ndarray
     natoms: int
     add_up: Callable[[np.ndarray], None]
+    held: bool
 
 
 class Propagator:
@@ -194,7 +197,8 @@ class Propagator:
         """Draw the noise of all thermostat steps of a splitting, the same on all processes."""
         natoms = self._mine.natoms if self._mine else self._natoms
         atoms = self._mine.atoms if self._mine else np.arange(natoms)
-        shape = (*draws(arrays), len(arrays["q"]), natoms, 3)
+        several = draws(arrays, held=self._mine.held if self._mine else None)
+        shape = (*several, len(arrays["q"]), natoms, 3)
         draw, ops = CounterNoise(seed), (program.kinds == THERMOSTAT).nonzero()[0]
         noise = np.empty((len(ops), *shape[:-2], len(atoms), 3))
         for one, op in zip(noise, ops, strict=True):

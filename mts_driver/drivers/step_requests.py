@@ -100,10 +100,14 @@ def _check_beside(arrays: Arrays, beads: int, natoms: int) -> tuple[int, ...]:
     return draws(arrays)
 
 
-def draws(arrays: Arrays) -> tuple[int, ...]:
-    """Return how many normal numbers a thermostat step needs of every coordinate, () for one."""
+def draws(arrays: Arrays, *, held: bool | None = None) -> tuple[int, ...]:
+    """Return how many normal numbers a thermostat step needs of every coordinate, () for one.
+
+    ``held`` tells whether distances are held, if not those of ``arrays`` alone.
+    """
     rows = len(arrays.get("drift", ()))
-    return (rows + bool(len(arrays.get("held", ()))),) if rows else ()
+    held = len(arrays.get("held", ())) > 0 if held is None else held
+    return (rows + held,) if rows else ()
 
 
 def _check_values(arrays: Arrays, *more: str) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mts_driver.drivers.evaluator import Results
 from mts_driver.drivers.propagator import Mine, Propagator, check_run
@@ -106,17 +108,21 @@ class OwnSteps:
         self._ranks, self._potentials, self._periodic = ranks, (teacher, student), periodic
         self.evaluators: list[OwnEvaluator] = []
 
-    def share_out(self, q: np.ndarray, cell: np.ndarray) -> None:
-        """Give each rank its atoms, as they lie at ``q`` (P, N, 3) in a cell (3, 3), Bohr."""
+    def share_out(self, q: np.ndarray, cell: np.ndarray, held: np.ndarray) -> None:
+        """Give each rank its atoms, as they lie at ``q`` (P, N, 3) in a cell (3, 3), Bohr.
+
+        Atoms whose distance is held, pairs (M, 2), are moved by one rank.
+        """
         x, cells = q * BOHR_A, np.repeat(cell[None] * BOHR_A * self._periodic, len(q), axis=0)
+        leads = leads_of(held, q.shape[1])
         for potential in self._potentials:
-            self._own = potential.share_out(x, cells)
+            self._own = potential.share_out(x, cells, leads)
         self.evaluators = [
             OwnEvaluator(potential, self._ranks, periodic=self._periodic)
             for potential in self._potentials
         ]
         teacher, student = self.evaluators
-        mine = Mine(self._own, q.shape[1], self._ranks.add_up)
+        mine = Mine(self._own, q.shape[1], self._ranks.add_up, len(held) > 0)
         self._propagator = Propagator(student, teacher, natoms=len(self._own), mine=mine)
 
     def run(self, arrays: Arrays, options: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -125,7 +131,13 @@ class OwnSteps:
             name: a.take(self._own, axis=OF_ATOMS[name]) if name in OF_ATOMS and a.size else a
             for name, a in arrays.items()
         }
+        held = held_of(arrays)
+        if len(held):
+            mine = np.isin(held[:, 0], self._own)
+            here["held"] = np.searchsorted(self._own, held[mine])
+            here["lengths"] = arrays["lengths"][mine]
         found = self._propagator.run(here, **options)
+        found.pop("held", None)  # not all ranks have some
         whole = []
         for name, part in found.items():
             array = part
@@ -133,7 +145,20 @@ class OwnSteps:
                 array = np.zeros((*part.shape[:-2], arrays["masses"].size, 3))
                 array[..., self._own, :] = part
             whole.append(array)
-        return dict(zip(found, sum_over_ranks(self._ranks, *whole), strict=True))
+        total = dict(zip(found, sum_over_ranks(self._ranks, *whole), strict=True))
+        return total | ({"held": np.full(len(total["q"]), len(held))} if len(held) else {})
+
+
+def held_of(arrays: Arrays) -> np.ndarray:
+    """Return the pairs (M, 2) of atoms of a request whose distance is held."""
+    return np.asarray(arrays.get("held", ())).astype(np.int64).reshape(-1, 2)
+
+
+def leads_of(held: np.ndarray, natoms: int) -> np.ndarray:
+    """Return for every atom one (N,) that is the same for all which pairs (M, 2) connect."""
+    pairs = coo_array((np.ones(len(held)), tuple(held.T)), shape=(natoms, natoms))
+    label = connected_components(pairs, directed=False)[1]
+    return np.unique(label, return_index=True)[1][label]
 
 
 class SharedPropagator(Propagator):
@@ -150,7 +175,7 @@ class SharedPropagator(Propagator):
     def __init__(self, student: Evaluator, teacher: Evaluator, *, team: Team) -> None:
         super().__init__(student, teacher, natoms=teacher.natoms)
         self._both, self._team = (teacher, student), team
-        self._end: tuple[np.ndarray, np.ndarray] | None = None
+        self._end: tuple[np.ndarray, ...] | None = None
         self._requests = 0
 
     def run(
@@ -158,12 +183,14 @@ class SharedPropagator(Propagator):
     ) -> dict[str, np.ndarray]:
         """Take whole outer steps; see `Propagator.run`."""
         check_run(arrays, seeds, n, self._both[0].natoms)
-        if "held" in arrays and arrays["held"].size:
+        held = held_of(arrays)
+        together, ranks = len(np.unique(leads_of(held, self._natoms))), self._team.ranks.size
+        if together < ranks:
             raise UserError(
-                "several ranks share the atoms, and a distance that is held may be between those "
-                "of two: run the driver on one rank, or without <constrain>."
+                f"{ranks} ranks for {together} groups of atoms: those whose distance is held stay "
+                f"on one rank; start mpiexec with -n {together} or less."
             )
-        start = arrays["q"], arrays["cell"]
+        start = arrays["q"], arrays["cell"], held
         goes_on = self._end is not None and all(map(np.array_equal, self._end, start))
         self._requests = (self._requests + 1) % KEPT if goes_on else 0
         found, counts = self._team.take_steps(
@@ -175,7 +202,7 @@ class SharedPropagator(Propagator):
         )
         for evaluator, (calls, seconds) in zip(self._both, counts, strict=True):
             evaluator.stats.count(calls * len(arrays["q"]), seconds)
-        self._end = found["q"][-1].copy(), arrays["cell"].copy()
+        self._end = found["q"][-1].copy(), arrays["cell"].copy(), held
         return found
 
 

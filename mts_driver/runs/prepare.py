@@ -12,6 +12,7 @@ from mts_driver.potentials.backends import file_and_options
 from mts_driver.progress import Progress
 from mts_driver.runs.input.mode import MODES, fastest
 from mts_driver.thermostats import CUTOFF_PER_CM, chosen, high_friction
+from mts_driver.time_steps import MOST_FLEXIBLE_FS
 
 Tell = Callable[[str], None]
 
@@ -205,7 +206,6 @@ def prepare(
     from mts_driver.runs.input.settings import RunSettings
     from mts_driver.runs.run_folder import write_run_folder
     from mts_driver.simulation.bond_lengths import average_lengths
-    from mts_driver.simulation.equilibrate import MOST_FLEXIBLE_FS
     from mts_driver.simulation.settle import settle
     from mts_driver.structures.files import read_atoms, read_structure
     from mts_driver.structures.fixed import held_atoms, moving_atoms

@@ -18,8 +18,6 @@ from integrators.state import MDState, Potential
 from mts_driver.simulation.thermal_state import thermal_state
 from mts_driver.structures.tensors import cell_of
 
-MOST_FLEXIBLE_FS = 1.0
-"""Bonds that will be held are not yet: the inner step of the run may be too long for them."""
 EQUILIBRATION_FRICTION_PER_PS = 10.0
 """High, so that the energy of a bad start is gone within half a picosecond."""
 

@@ -12,10 +12,11 @@ from integrators.state import MDState, Potential
 from mts_driver.progress import Progress
 from mts_driver.simulation.bond_lengths import average_lengths
 from mts_driver.simulation.dynamics import DynamicsSettings, advance, thermal_start
-from mts_driver.simulation.equilibrate import EQUILIBRATION_FRICTION_PER_PS, MOST_FLEXIBLE_FS
+from mts_driver.simulation.equilibrate import EQUILIBRATION_FRICTION_PER_PS
 from mts_driver.simulation.relax import relax
 from mts_driver.structures.held_bonds import held_pairs
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.time_steps import MOST_FLEXIBLE_FS
 from mts_driver.validation.held import Held
 
 RELAX_STEPS = 200

@@ -20,6 +20,7 @@ from mts_driver.potentials import load_potential
 from mts_driver.runs.driver_process import mpiexec
 from mts_driver.runs.input.settings import RunSettings
 from mts_driver.runs.run_folder import write_run_folder
+from mts_driver.structures.held_bonds import distances, held_pairs, on_manifold
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.structures.tensors import cell_of
 from mts_driver.units import BOHR_A
@@ -27,6 +28,9 @@ from mts_driver.units import BOHR_A
 pytest.importorskip("mpi4py")
 pytest.importorskip("so3krates_torch")
 WATER64 = Path(__file__).parents[2] / "inputs" / "water64" / "start.extxyz"
+
+
+HELD = {"constrained": True, "high_pass": True, "inner_fs": 2.0}
 
 
 def water_run(folder, *, ranks, teacher="so3lr", steps=4, **choices):
@@ -41,7 +45,11 @@ def water_run(folder, *, ranks, teacher="so3lr", steps=4, **choices):
         return xml.replace("device: cpu", f"device: cpu, threads: 1, ranks: {ranks}")
 
     masses = repartitioned_masses(atoms, 4.0)
-    return write_run_folder(folder, atoms, masses, settings, edit=edit)
+    held = None
+    if settings.constrained:
+        held = distances(held_pairs(atoms), {"O(HH)-H": 0.982})
+        atoms.positions, _ = on_manifold(atoms, masses, held)
+    return write_run_folder(folder, atoms, masses, settings, edit=edit, held=held)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +57,7 @@ def water_run(folder, *, ranks, teacher="so3lr", steps=4, **choices):
     [
         pytest.param({}, id="unix", marks=pytest.mark.slow),
         pytest.param({"mode": "zmq", "device_steps": 2}, id="steps"),
+        pytest.param({"mode": "zmq", "device_steps": 2, **HELD}, id="steps, held"),
     ],
 )
 def test_a_run_on_ranks_is_the_run(tmp_path, choices):

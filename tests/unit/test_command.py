@@ -5,6 +5,7 @@ import re
 import pytest
 import typer
 
+import mts_driver
 from mts_driver.cli.command import OLD_NAMES
 from mts_driver.cli.help_page import PANELS, panel_of
 from mts_driver.cli.main import SUBCOMMANDS, application
@@ -72,3 +73,10 @@ def test_old_names_go_on_working(name, old):
 def test_an_old_name_means_nothing_to_a_command_without_the_new_one():
     with pytest.raises(Exception, match="--hmr"):
         COMMANDS["run"].make_context("run", ["input.xml", "--hmr", "2"])
+
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as ended:
+        application()(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"mts-driver {mts_driver.__version__}\n"

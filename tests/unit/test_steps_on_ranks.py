@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.io import read
 from test_student import random_model
 from thread_ranks import on_ranks
 
+from integrators.constraints import Constraints, Distances
 from mts_driver.drivers.counters import Stats
 from mts_driver.drivers.evaluator import Evaluator
 from mts_driver.drivers.propagator import Propagator
-from mts_driver.drivers.steps_on_ranks import OwnSteps
+from mts_driver.drivers.steps_on_ranks import OwnSteps, held_of
 from mts_driver.potentials import load_potential
 from mts_driver.potentials.student.potential import Student
 from mts_driver.potentials.student.shared import SharedStudent
@@ -95,7 +97,7 @@ def test_steps_of_ranks_are_those_of_one_process(size, kind, beads, thermostat, 
 
     def work(ranks):
         steps = own_steps(ranks, atoms, kind)
-        steps.share_out(arrays["q"], arrays["cell"])
+        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
         return steps.run(arrays, options(4, fixcom=fixcom))
 
     for found in on_ranks(size, work):
@@ -116,13 +118,55 @@ def test_coloured_noise_is_that_of_one_process(fixcom):
 
     def work(ranks):
         steps = own_steps(ranks, atoms)
-        steps.share_out(arrays["q"], arrays["cell"])
+        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
         return steps.run(arrays, options(4, fixcom=fixcom))
 
     for found in on_ranks(3, work):
         assert found.keys() == wanted.keys()
         for name, array in wanted.items():
             np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("rigid", [False, True])
+@pytest.mark.parametrize("coloured", [False, True])
+@pytest.mark.parametrize("size", [3, 50])
+def test_distances_that_are_held_are_those_of_one_process(rigid, coloured, size):
+    """Molecules across the border of the cell too, and ranks with one molecule or two."""
+    atoms, arrays = request(thermostat=False)
+    rng = np.random.default_rng(5)
+    oxygen = np.flatnonzero(atoms.numbers == 8)
+    pairs = [(o, o + k) for o in oxygen for k in (1, 2)]
+    pairs += [(o + 1, o + 2) for o in oxygen] if rigid else []
+    held, lengths = np.array(pairs), np.array([0.98] * 128 + [1.57] * 64)[: len(pairs)] / BOHR_A
+    x = torch.from_numpy(arrays["q"][0])
+    masses = torch.from_numpy(arrays["masses"])
+    made = Constraints.of(Distances(held, lengths), arrays["masses"], x.numpy(), arrays["cell"])
+    x = made.onto(x, masses)
+    p = torch.from_numpy(arrays["p"][0])
+    p = made.tangent(x, p / masses[:, None], masses) * masses[:, None]
+    # as far as i-PI may hand them over: wrapped, atom by atom
+    wrapped = x.numpy() - np.floor(x.numpy() @ np.linalg.inv(arrays["cell"])) @ arrays["cell"]
+    arrays |= {"q": wrapped[None], "p": p.numpy()[None], "held": 1.0 * held, "lengths": lengths}
+    if coloured:
+        extra = rng.normal(size=(1, 1, len(atoms), 3)) * 9.5e-4**0.5
+        drift = np.array([[51.0, 110.0], [110.0, 280.0]]) / (1000 * FS)
+        arrays |= {"drift": drift, "extra": extra}
+    else:
+        arrays["friction"] = np.full((1, len(atoms)), 1 / (1000 * FS))
+    wanted = alone(atoms, arrays, 4, True)
+    apart = wanted["q"][-1, 0][held[:, 0]] - wanted["q"][-1, 0][held[:, 1]]
+    apart -= np.rint(apart @ np.linalg.inv(arrays["cell"])) @ arrays["cell"]
+    np.testing.assert_allclose(np.linalg.norm(apart, axis=1), lengths, rtol=1e-10)
+
+    def work(ranks):
+        steps = own_steps(ranks, atoms)
+        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
+        return steps.run(arrays, options(4, fixcom=True))
+
+    for found in on_ranks(size, work):
+        assert found.keys() == wanted.keys()
+        for name, array in wanted.items():
+            np.testing.assert_allclose(found[name], array, rtol=1e-8, atol=1e-9, err_msg=name)
 
 
 def test_atoms_leave_their_bricks():
@@ -133,7 +177,7 @@ def test_atoms_leave_their_bricks():
 
     def work(ranks):
         steps = own_steps(ranks, atoms)
-        steps.share_out(arrays["q"], arrays["cell"])
+        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
         return steps.run(arrays, options(30, fixcom=False))
 
     assert np.abs(wanted["q"][-1] - arrays["q"]).max() * BOHR_A > 3.0
@@ -147,7 +191,7 @@ def test_a_request_goes_on_where_the_last_one_ended_without_a_new_call():
 
     def work(ranks):
         steps = own_steps(ranks, atoms)
-        steps.share_out(arrays["q"], arrays["cell"])
+        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
         first = steps.run(arrays, options(2, fixcom=True))
         on = {**arrays, "q": first["q"][-1], "p": first["p"][-1]}
         second = steps.run(on, options(2, fixcom=True, first=2))

@@ -53,10 +53,17 @@ class Bricks(NamedTuple):
         return Bricks(self.atoms, along, period)
 
 
-def bricks(positions_A: Floats, cell_A: Floats, count: int) -> Bricks:
-    """Share atoms (N, 3) in a cell (3, 3; zeros: isolated) out among ``count`` bricks."""
+def bricks(positions_A: Floats, cell_A: Floats, count: int, leads: Ints | None = None) -> Bricks:
+    """Share atoms (N, 3) in a cell (3, 3; zeros: isolated) out among ``count`` bricks.
+
+    Atoms with the same one of ``leads`` (N,), which is one of them, are in the same brick.
+    """
     along, period = _along(positions_A, cell_A)
-    return Bricks(_halved(np.arange(len(positions_A)), along, count), along, period)
+    atoms = np.arange(len(positions_A))
+    leads = atoms if leads is None else leads
+    if cell_A.any():  # the image of an atom that is next to its lead
+        along = along - np.round((along - along[leads]) / period) * period
+    return Bricks(_halved(atoms, along, leads, count), along, period)
 
 
 def _along(positions_A: Floats, cell_A: Floats) -> tuple[Floats, Floats]:
@@ -67,14 +74,23 @@ def _along(positions_A: Floats, cell_A: Floats) -> tuple[Floats, Floats]:
     return (positions_A @ np.linalg.inv(cell_A)) % 1.0 * period, period
 
 
-def _halved(atoms: Ints, along: Floats, count: int) -> list[Ints]:
+def _halved(atoms: Ints, along: Floats, leads: Ints, count: int) -> list[Ints]:
     """Cut across the longest side until there are so many bricks, of equal numbers of atoms."""
     if count == 1:
         return [np.sort(atoms)]
-    here = along[atoms]
+    lead = leads[atoms]
+    here = along[lead]
     longest = int(np.ptp(here, axis=0).argmax()) if len(atoms) else 0
     # equal coordinates are told apart by the number of the atom, so that all ranks agree
-    sorted_ = atoms[np.lexsort((atoms, here[:, longest]))]
+    order = np.lexsort((atoms, lead, here[:, longest]))
+    atoms, lead = atoms[order], lead[order]
     first = count // 2
     cut = len(atoms) * first // count
-    return _halved(sorted_[:cut], along, first) + _halved(sorted_[cut:], along, count - first)
+    # those that stay together lie side by side
+    ends = np.flatnonzero(np.diff(lead, prepend=-1, append=-1))
+    cut = int(ends[np.abs(ends - cut).argmin()])
+    first_half, second_half = np.split(atoms, [cut])
+    return [
+        *_halved(first_half, along, leads, first),
+        *_halved(second_half, along, leads, count - first),
+    ]

@@ -79,10 +79,15 @@ class SharedPotential(ArrayPotential):
             forces = forces - forces.mean(1, keepdims=True)
         return energies + self.offset_eV, forces, virials
 
-    def share_out(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Ints:
-        """Give each rank atoms to keep, as they lie in the first replica; return this rank's."""
+    def share_out(
+        self, positions_A: np.ndarray, cells_A: np.ndarray, leads: Ints | None = None
+    ) -> Ints:
+        """Give each rank atoms to keep, as they lie in the first replica; return this rank's.
+
+        Those with the same one of ``leads`` (N,) stay together.
+        """
         self._have(len(positions_A))
-        found = bricks(positions_A[0], cells_A[0], self._ranks.size)
+        found = bricks(positions_A[0], cells_A[0], self._ranks.size, leads)
         for replica, x, cell in zip(self._replicas, positions_A, cells_A, strict=False):
             replica.pairs.hold(found, x, cell)
         return found.atoms[self._ranks.rank]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mts_driver.errors import UserError
-from mts_driver.time_steps import inner_fs_near
+from mts_driver.time_steps import MOST_FLEXIBLE_FS, inner_fs_near
 from mts_driver.validation.drift import FEWEST_STEPS
 
 
@@ -172,7 +172,9 @@ class ScanSettings:
         usual, heaviest = self.friction_per_ps, self.heaviest_Da
         natural = Setup(0.0, usual, high_pass=False, constrained=False, rigid_water=False)
         heavy = natural._replace(hmr=heaviest)
-        yield self._point(natural, self.inner_fs, self.inner_fs)
+        # longer steps of natural hydrogens resonate, and nothing could be compared with them
+        single_fs = min(self.inner_fs, MOST_FLEXIBLE_FS)
+        yield self._point(natural, single_fs, single_fs)
         setups = [natural._replace(hmr=mass) for mass in sorted(self.hydrogen_mass_Da)]
         setups += [heavy._replace(friction=f) for f in sorted(self.hydrogen_friction_per_ps)]
         if self.high_pass:

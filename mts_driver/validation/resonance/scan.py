@@ -11,11 +11,12 @@ from integrators.constraints import Distances
 from integrators.state import Potential
 from mts_driver.progress import Progress
 from mts_driver.simulation.bond_lengths import average_lengths
-from mts_driver.simulation.equilibrate import MOST_FLEXIBLE_FS, equilibrate
+from mts_driver.simulation.equilibrate import equilibrate
 from mts_driver.structures.files import fingerprint
 from mts_driver.structures.held_bonds import distances, held_pairs
 from mts_driver.structures.masses import repartitioned_masses
 from mts_driver.thermostats import HIGH_PASS_NAME
+from mts_driver.time_steps import MOST_FLEXIBLE_FS
 from mts_driver.validation.drift import nve_respa_drift
 from mts_driver.validation.resonance.judge import faults, recommend
 from mts_driver.validation.resonance.point import run_point
