@@ -43,7 +43,15 @@ def _silence() -> Iterator[None]:
 
 
 def shared(tensor: Tensor, dtype: Any = None) -> Any:
-    """Return a Warp array of the same memory; ``dtype`` may be a vector of its last axis."""
+    """Return a Warp array of the same memory; ``dtype`` may be a vector of its last axis.
+
+    Raises
+    ------
+    ValueError
+        If there are gaps between its numbers, which kernels in C++ do not know of.
+    """
+    if not tensor.is_contiguous():
+        raise ValueError(f"a tensor of strides {tensor.stride()} cannot be shared with a kernel")
     return warp().from_torch(tensor, dtype=dtype, requires_grad=False)
 
 

@@ -91,7 +91,7 @@ def as_batch(positions: Tensor, cell: Tensor, device: torch.device) -> tuple[Ten
     """Return positions (R, N, 3) and cells (R, 3, 3) of all replicas in float64 on a device."""
     x = positions.detach().to(device).double().reshape(-1, *positions.shape[-2:])
     cells = cell.detach().to(device).double().expand(*positions.shape[:-2], 3, 3)
-    return x, cells.reshape(-1, 3, 3)
+    return x.contiguous(), cells.reshape(-1, 3, 3).contiguous()
 
 
 def as_asked(found: Evaluation, positions: Tensor) -> Evaluation:

@@ -78,14 +78,19 @@ def load_potential(
 
         charge = spec_charge(spec) or 0.0
         backend = backend_for(spec, options_of(spec, SO3LR_OPTIONS).get("backend"), device)
+        if backend == "device":
+            where = {"device": device, "dtype": dtype}
+            if ranks is not None:
+                from mts_driver.potentials.so3lr.device.shared import SharedDeviceSO3LR
+
+                return SharedDeviceSO3LR(numbers, ranks, charge=charge, **where)
+            from mts_driver.potentials.so3lr.device.potential import DeviceSO3LR
+
+            return DeviceSO3LR(numbers, charge=charge, **where)
         if ranks is not None:
             from mts_driver.potentials.so3lr.shared import SharedSO3LR
 
             return SharedSO3LR(numbers, ranks, charge=charge, dtype=dtype)
-        if backend == "device":
-            from mts_driver.potentials.so3lr.device.potential import DeviceSO3LR
-
-            return DeviceSO3LR(numbers, charge=charge, device=device, dtype=dtype)
         return SO3LR(numbers, charge=charge, dtype=dtype)
     if kind == "student" and rest:
         from mts_driver.potentials.student.file import load_student
@@ -125,19 +130,14 @@ def require_shareable(spec: str, device: str, ranks: int) -> None:
     Raises
     ------
     UserError
-        If the device is another than the cpu and the model none of metatomic, or it is a program,
-        or an ASE calculator whose ``receptive_field_A`` is not given.
+        If it is a program or a classical model, or an ASE calculator on another device than the
+        cpu or whose ``receptive_field_A`` is not given.
     """
-    kind = spec.partition(":")[0]
-    if "backend=device" in spec:
+    kind = spec.partition(":")[0].partition("?")[0]
+    if (device != "cpu" and kind == "ase") or kind in ("socket", "classical"):
         raise UserError(
-            f"{spec} cannot be shared out among {ranks} ranks: backend=device is of one process; "
-            "leave it out."
-        )
-    if (device != "cpu" and kind != "metatomic") or kind in ("socket", "classical"):
-        raise UserError(
-            f"{spec} on {device} cannot be shared out among {ranks} ranks: only so3lr, students "
-            "and ase: can on the cpu, and metatomic: there and on GPUs."
+            f"{spec} on {device} cannot be shared out among {ranks} ranks: so3lr, students and "
+            "metatomic: can, on the cpu and on GPUs, and ase: on the cpu."
         )
     if kind == "ase" and "receptive_field_A=" not in spec:
         raise UserError(

@@ -58,6 +58,11 @@ def water_run(folder, *, ranks, teacher="so3lr", steps=4, **choices):
         pytest.param({}, id="unix", marks=pytest.mark.slow),
         pytest.param({"mode": "zmq", "device_steps": 2}, id="steps"),
         pytest.param({"mode": "zmq", "device_steps": 2, **HELD}, id="steps, held"),
+        pytest.param(
+            {"mode": "zmq", "device_steps": 2, "teacher": "so3lr?backend=device"},
+            id="steps, device",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_run_on_ranks_is_the_run(tmp_path, choices):

@@ -124,6 +124,28 @@ def test_so3lr_on_ranks_is_so3lr(name, size, dtype, bound):
         np.testing.assert_allclose(v, virial, atol=100 * bound)
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize(
+    ("spec", "size", "dtype", "bound"),
+    [
+        ("so3lr", 2, "float64", 1e-9),
+        ("so3lr", 3, "float32", 1e-4),
+        ("student:water", 3, "float64", 1e-9),
+        ("student:general", 5, "float32", 1e-4),
+    ],
+)
+def test_models_on_a_device_a_rank_are_the_model(name, spec, size, dtype, bound):
+    """On the CPU device; pairs of two ranks are one's, and halos of a student twice its field."""
+    pytest.importorskip("so3krates_torch")
+    atoms = SYSTEMS[name]
+    ((energy, forces, virial),) = evaluated(spec, atoms, dtype)
+    device = f"{spec}?backend=device"
+    for ((e, f, v),) in on_ranks(size, lambda ranks: evaluated(device, atoms, dtype, ranks)):
+        assert e == pytest.approx(energy, rel=1e-6 if dtype == "float32" else 1e-12)
+        np.testing.assert_allclose(f, forces, atol=bound)
+        np.testing.assert_allclose(v, virial, atol=100 * bound)
+
+
 def test_a_charge_is_shared():
     pytest.importorskip("so3krates_torch")
     ion = Atoms("OH3", [[0, 0, 0.1], [0, 0.95, -0.2], [0.82, -0.47, -0.2], [-0.82, -0.47, -0.2]])
@@ -133,8 +155,9 @@ def test_a_charge_is_shared():
         np.testing.assert_allclose(f, forces, atol=1e-9)
 
 
+@pytest.mark.parametrize("backend", ["cpu", "device"])
 @pytest.mark.parametrize("spec", [pytest.param("student:water", marks=pytest.mark.slow), "so3lr"])
-def test_atoms_that_cross_borders(spec):
+def test_atoms_that_cross_borders(spec, backend):
     """Lists are built anew on all ranks at once, and atoms go to others."""
     pytest.importorskip("so3krates_torch")
     atoms = SYSTEMS["box"]
@@ -142,6 +165,7 @@ def test_atoms_that_cross_borders(spec):
     frames = [atoms.positions + np.array([step, 0.3 * step, 0.0]) for step in steps]
     frames = [x + 0.02 * np.sin(k + x) for k, x in enumerate(frames)]
     alone = evaluated(spec, atoms, "float64", frames=frames)
+    spec = f"{spec}?backend={backend}"
     for found in on_ranks(3, lambda r: evaluated(spec, atoms, "float64", r, frames)):
         for (e, f, _), (energy, forces, _) in zip(found, alone, strict=True):
             assert e == pytest.approx(energy, rel=1e-12)

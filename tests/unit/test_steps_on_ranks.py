@@ -31,8 +31,9 @@ for model, scale in zip(RANDOM, (0.03, 0.02), strict=True):
 def both(kind, atoms, ranks=None):
     """Teacher and student: packaged ones, or small ones of random weights, of known kernels."""
     numbers = atoms.numbers.tolist()
-    if kind == "packaged":
-        return [load_potential(spec, numbers, dtype="float64", ranks=ranks) for spec in PACKAGED]
+    if kind != "random":
+        specs = [f"{spec}?backend={kind}" for spec in PACKAGED] if ranks else PACKAGED
+        return [load_potential(spec, numbers, dtype="float64", ranks=ranks) for spec in specs]
     if ranks is None:
         return [Student(model, numbers, dtype="float64") for model in RANDOM]
     return [SharedStudent(model, numbers, ranks) for model in RANDOM]
@@ -85,7 +86,10 @@ def own_steps(ranks, atoms, kind="random"):
 
 
 @pytest.mark.parametrize("size", [2, 5])
-@pytest.mark.parametrize("kind", ["random", pytest.param("packaged", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind",
+    ["random", *(pytest.param(backend, marks=pytest.mark.slow) for backend in ("cpu", "device"))],
+)
 @pytest.mark.parametrize(
     ("beads", "thermostat", "fixcom"),
     [(1, True, True), (1, True, False), (1, False, True), (3, True, True)],

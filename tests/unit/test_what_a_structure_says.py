@@ -412,11 +412,10 @@ def test_where_a_model_is_evaluated_is_no_other_model():
     assert not is_another("so3lr?backend=device", "so3lr")
     assert is_another("so3lr?backend=device", "student:water")
     assert with_charge("so3lr?backend=device", -1) == "so3lr?backend=device&charge=-1"
-    with pytest.raises(UserError, match="backend=device is of one process"):
-        require_shareable("so3lr?backend=device", "cpu", 2)
-    with pytest.raises(UserError, match="metatomic: there and on GPUs"):
-        require_shareable("so3lr", "cuda", 2)
-    require_shareable("metatomic:model.pt", "cuda", 2)
+    with pytest.raises(UserError, match="on GPUs, and ase: on the cpu"):
+        require_shareable("ase:mine:make?receptive_field_A=6", "cuda", 2)
+    for spec in ("so3lr", "so3lr?backend=device", "student:water", "metatomic:model.pt"):
+        require_shareable(spec, "cuda", 2)
 
 
 def test_processes_of_a_machine_take_its_gpus_in_turn(monkeypatch):

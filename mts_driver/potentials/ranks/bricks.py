@@ -85,10 +85,10 @@ def _halved(atoms: Ints, along: Floats, leads: Ints, count: int) -> list[Ints]:
     order = np.lexsort((atoms, lead, here[:, longest]))
     atoms, lead = atoms[order], lead[order]
     first = count // 2
-    cut = len(atoms) * first // count
-    # those that stay together lie side by side
+    # those that stay together lie side by side; each brick has some, if there are so many
     ends = np.flatnonzero(np.diff(lead, prepend=-1, append=-1))
-    cut = int(ends[np.abs(ends - cut).argmin()])
+    ends = ends[first : max(len(ends) - count + first, first + 1)]
+    cut = int(ends[np.abs(ends - len(atoms) * first // count).argmin()]) if len(ends) else 0
     first_half, second_half = np.split(atoms, [cut])
     return [
         *_halved(first_half, along, leads, first),

@@ -1,4 +1,7 @@
-"""Neighbours of this rank's atoms only, from a search among them and what lies around them."""
+"""Neighbours of this rank's atoms only, from a search among them and what lies around them.
+
+Or these atoms alone, for what looks for pairs itself, on a GPU.
+"""
 
 from typing import NamedTuple
 
@@ -46,6 +49,8 @@ class SharedList:
         Whether a pair of atoms of two ranks is in the list of both; otherwise it is in one of them.
     near_A : float, optional
         Pairs up to this distance have their atoms among the near ones, Å; by default all have.
+    find_pairs : bool
+        Otherwise the list is empty, and `Share` has all atoms near the box of this rank's.
 
     Attributes
     ----------
@@ -63,8 +68,9 @@ class SharedList:
         skin_A: float,
         both: bool,
         near_A: float | None = None,
+        find_pairs: bool = True,
     ) -> None:
-        self._ranks, self._both = ranks, both
+        self._ranks, self._both, self._find_pairs = ranks, both, find_pairs
         self._near_A = cutoff_A if near_A is None else near_A
         self._verlet = VerletList(cutoff_A=cutoff_A, skin_A=skin_A, find=self._find)
         self._held: Bricks | None = None
@@ -125,9 +131,10 @@ class SharedList:
         for brick, atoms in enumerate(found.atoms):
             owner[atoms] = brick
         own = found.atoms[rank]
+        near_reach_A = self._near_A + reach_A - self._verlet.cutoff_A
         i = j = np.zeros(0, np.int64)
         s = np.zeros((0, 3), np.int32)
-        if len(own):
+        if len(own) and self._find_pairs:
             around = found.within_reach(rank, reach_A)
             first, second, s = search(positions_A[around], cell_A, reach_A)
             i, j = around[first], around[second]
@@ -135,10 +142,17 @@ class SharedList:
             # of a pair of two ranks one has it, every other time that of its second atom
             kept = mine[0] | mine[1] if self._both else np.where((i + j) % 2, mine[1], mine[0])
             i, j, s = i[kept], j[kept], s[kept]
-        distances = np.linalg.norm(positions_A[j] + s @ cell_A - positions_A[i], axis=1)
-        is_near = distances < self._near_A + reach_A - self._verlet.cutoff_A
-        near = _of_others(owner, rank, i[is_near], j[is_near])
-        far = np.setdiff1d(_of_others(owner, rank, i, j), near, assume_unique=True)
+        if self._find_pairs:
+            distances = np.linalg.norm(positions_A[j] + s @ cell_A - positions_A[i], axis=1)
+            is_near = distances < near_reach_A
+            near = _of_others(owner, rank, i[is_near], j[is_near])
+            all_others = _of_others(owner, rank, i, j)
+        else:
+            near, all_others = (
+                np.setdiff1d(found.within_reach(rank, reach), own, assume_unique=True)
+                for reach in (near_reach_A, reach_A)
+            )
+        far = np.setdiff1d(all_others, near, assume_unique=True)
         atoms = np.concatenate((own, near, far))
         near_halo = Halo(self._ranks, own, near, owner)
         all_halo = near_halo

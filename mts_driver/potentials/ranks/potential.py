@@ -19,8 +19,9 @@ class Part(NamedTuple):
     ----------
     energy_eV : float
         Of its atoms and pairs.
-    forces_eV_A : array, shape (M, 3)
-        Derivative of that, for all atoms that it knows of; see `Share`.
+    forces_eV_A : array, shape (M, 3) or (n, 3)
+        Derivative of that, for all atoms that it knows of; see `Share`. Or all of the forces on its
+        own n atoms, where `SharedPotential.parts_are_whole`.
     virial_eV : array, shape (3, 3)
         The same for strain.
     """
@@ -40,7 +41,7 @@ class Replica(Protocol):
 
 
 class SharedPotential(ArrayPotential):
-    """A model on the CPUs of all ranks, which call it alike and have the same results.
+    """A model on CPUs or GPUs of all ranks, which call it alike and have the same results.
 
     Parameters
     ----------
@@ -54,6 +55,8 @@ class SharedPotential(ArrayPotential):
 
     has_virial = True
     """Whether forces come from an energy; of direct ones the mean over atoms is taken off."""
+    parts_are_whole = False
+    """Whether a rank works out all of the forces on its atoms, and others have none of them."""
 
     def __init__(self, numbers: Sequence[int], ranks: Ranks, *, offset_eV: float) -> None:
         self.numbers, self.offset_eV = np.array(numbers, np.int64), offset_eV
@@ -73,7 +76,7 @@ class SharedPotential(ArrayPotential):
             pairs = self._replicas[k].pairs
             here = pairs.update(x, cell)
             found = self._replicas[k].part(here, cell)
-            energies[k], forces[k, pairs.share.atoms], virials[k] = found
+            energies[k], forces[k, pairs.share.atoms[: len(found.forces_eV_A)]], virials[k] = found
         energies, forces, virials = sum_over_ranks(self._ranks, energies, forces, virials)
         if not self.has_virial:
             forces = forces - forces.mean(1, keepdims=True)
@@ -114,7 +117,7 @@ class SharedPotential(ArrayPotential):
             pairs = self._replicas[k].pairs
             here = pairs.update_own(x, cell)
             energies[k], found, virials[k] = self._replicas[k].part(here, cell)
-            forces[k] = pairs.share.all.scattered_sum(found)
+            forces[k] = found if self.parts_are_whole else pairs.share.all.scattered_sum(found)
         if not self.has_virial:
             forces -= self._mean(forces)
         return energies + (self.offset_eV if not self._ranks.rank else 0.0), forces, virials

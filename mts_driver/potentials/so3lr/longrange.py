@@ -18,7 +18,7 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mts_driver.potentials.so3lr.network import switch_off
+from mts_driver.potentials.so3lr.network import ALL, switch_off
 
 CUTOFF_A = 12.0
 DAMPING_A = 2.0
@@ -30,7 +30,6 @@ BOHR_A = 0.5291772105638411
 HARTREE_EV = 27.211386245988
 VDW = 0.0072973525693 ** (-4.0 / 21.0)
 TABLE = 8192
-ALL = slice(None)
 
 
 def coulomb(r: Tensor) -> Tensor:

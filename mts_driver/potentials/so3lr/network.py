@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from mts_driver.potentials.ranks.pairs import Share
 from mts_driver.potentials.so3lr.attention import PlainAttention, fused_layers
 
+ALL = slice(None)
+
 
 class Geometry(NamedTuple):
     """What the network reads of pairs.
@@ -111,10 +113,10 @@ class HalfListTransformer:
             Of the ranks that evaluate one replica together: what is worked out atom by atom is each
             rank's for its own.
         """
-        numbers = self.numbers if share is None else self.numbers[torch.from_numpy(share.atoms)]
+        atoms, own = self._places(share)
+        numbers = self.numbers[atoms]
         r, cutoff, to_i, repulsion = self._geometry(i, j, vectors, numbers.repeat(replicas))
         edges = _Edges(i, j, r, cutoff, to_i, self.parity)
-        own = slice(None) if share is None else torch.from_numpy(share.own)
         inv = self.embedding[own].repeat(replicas, 1)
         ev = to_i.new_zeros(inv.shape[0], to_i.shape[1])
         for layer, attention in zip(self.layers, self.attention, strict=True):
@@ -138,9 +140,15 @@ class HalfListTransformer:
             total = share.all.total(total)
         charge = charge + (self.charge - total) / len(self.numbers)
         if share is not None:
-            both = share.all.gather(torch.stack((charge[0], volume[0]), -1))
-            charge, volume = both.T[:, None]
+            charge, volume = share.all.gather(torch.stack((charge[0], volume[0]), -1)).T[:, None]
         return energy.view(replicas, -1), charge, volume.abs()
+
+    def _places(self, share: Share | None) -> tuple[Tensor | slice, Tensor | slice]:
+        """Return where the atoms that this rank knows of are, and its own."""
+        if share is None:
+            return ALL, ALL
+        found = (torch.from_numpy(a).to(self.numbers.device) for a in (share.atoms, share.own))
+        return next(found), next(found)
 
     def _plain_geometry(self, i: Tensor, j: Tensor, vectors: Tensor, numbers: Tensor) -> Geometry:
         r = vectors.norm(dim=-1, keepdim=True)

@@ -18,8 +18,8 @@ from integrators.state import Evaluation
 from mts_driver.errors import UserError
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.ranks.pairs import Share
-from mts_driver.potentials.so3lr.longrange import ALL, CUTOFF_A, LongRange
-from mts_driver.potentials.so3lr.network import HalfListTransformer
+from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
+from mts_driver.potentials.so3lr.network import ALL, HalfListTransformer
 from mts_driver.structures.neighbors import VerletList
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl")

@@ -35,8 +35,10 @@ class SharedSO3LR(SharedPotential):
 
 class _Replica:
     def __init__(self, model: SO3LR, ranks: Ranks) -> None:
-        reach = {"cutoff_A": CUTOFF_A, "skin_A": model.skin_A, "near_A": model.short_A}
-        self._model, self.pairs = model, SharedList(ranks, **reach, both=False)
+        self._model = model
+        self.pairs = SharedList(
+            ranks, cutoff_A=CUTOFF_A, skin_A=model.skin_A, near_A=model.short_A, both=False
+        )
 
     def part(self, positions_A: np.ndarray, cell_A: np.ndarray) -> Part:
         """Evaluate the pairs of this rank; see `Replica.part`."""

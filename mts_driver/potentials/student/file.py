@@ -15,7 +15,9 @@ from mts_driver.errors import UserError
 from mts_driver.files import replacing
 from mts_driver.potentials.backends import backend_for, file_and_options, options_of
 from mts_driver.potentials.ranks.exchange import Ranks
+from mts_driver.potentials.ranks.potential import SharedPotential
 from mts_driver.potentials.student.device.potential import DeviceStudent
+from mts_driver.potentials.student.device.shared import SharedDeviceStudent
 from mts_driver.potentials.student.model import StudentConfig, StudentModel
 from mts_driver.potentials.student.potential import Student
 from mts_driver.potentials.student.shared import SharedStudent
@@ -108,7 +110,7 @@ def load_student(
     device: str = "cpu",
     dtype: str = "float32",
     ranks: Ranks | None = None,
-) -> Student | SharedStudent | DeviceStudent:
+) -> Student | DeviceStudent | SharedPotential:
     """Load a student for atoms of the given atomic ``numbers``; see `find_student`.
 
     Behind its name may stand ``?backend=device``, see `mts_driver.potentials.backends`.
@@ -125,8 +127,11 @@ def load_student(
             file=sys.stderr,
         )
     model = model.to(getattr(torch, dtype))
+    where = {"device": device, "dtype": dtype, "name": name}
+    if backend == "device":
+        if ranks is not None:
+            return SharedDeviceStudent(model, numbers, ranks, **where)
+        return DeviceStudent(model, numbers, **where)
     if ranks is not None:
         return SharedStudent(model, numbers, ranks, name=name)
-    if backend == "device":
-        return DeviceStudent(model, numbers, device=device, dtype=dtype, name=name)
-    return Student(model, numbers, device=device, dtype=dtype, name=name)
+    return Student(model, numbers, **where)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from integrators.device.launches import ADDED_UP, IN_BLOCKS, launch, shared, warp
+from mts_driver.potentials.ranks.pairs import Share
 from mts_driver.potentials.so3lr.device.pairs import NEIGHBORS
 from mts_driver.potentials.so3lr.longrange import (
     BOHR_A,
@@ -43,6 +44,8 @@ class DeviceLongRange:
         As it is in its present generation.
     replicas : int
         R.
+    share : Share, optional
+        Of one replica: the list is of its atoms, and the sum over this process's.
 
     Attributes
     ----------
@@ -50,16 +53,20 @@ class DeviceLongRange:
         Of the last call, at fixed charges and volume ratios, eV/Å and eV.
     """
 
-    def __init__(self, model: LongRange, near: NeighborMatrix, replicas: int) -> None:
+    def __init__(
+        self, model: LongRange, near: NeighborMatrix, replicas: int, share: Share | None = None
+    ) -> None:
         self._near, device = near, near.neighbors.device
+        atoms = slice(None) if share is None else share.atoms
+        self._count = len(near.neighbors) if share is None else len(share.own)
         self._kernel = longrange_kernel(device.type)
 
         def constant(values: Any) -> Tensor:
             return torch.as_tensor(values).to(device).contiguous()
 
         self._of_atoms = (
-            constant(model.alpha).double().repeat(replicas),
-            constant(model.kind).int().repeat(replicas),
+            constant(model.alpha[atoms]).double().repeat(replicas),
+            constant(model.kind[atoms]).int().repeat(replicas),
         )
         self._tables = constant(model.c6).double(), *map(constant, model.tables)
         self._root = constant(model.root)
@@ -82,13 +89,15 @@ class DeviceLongRange:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Launch the kernel; energies of atoms (M,), and slopes by charges and volumes (M,)."""
         near, wp, kernel, atoms = self._near, warp(), self._kernel, charges.numel()
-        energy, by_charge, by_volume = (x.new_empty(atoms) for _ in range(3))
-        self.forces, self.virials = x.new_empty(atoms, 3), x.new_empty(atoms, 3, 3)
+        of_network = (t.detach().double().contiguous().flatten() for t in (charges, volumes))
+        room = x.new_empty if self._count == atoms else x.new_zeros
+        energy, by_charge, by_volume = (room(atoms) for _ in range(3))
+        self.forces, self.virials = room(atoms, 3), room(atoms, 3, 3)
         launch(
-            *(kernel.sum_up, (atoms, kernel.threads), shared(x.view(-1, 3), wp.vec3d)),
+            *(kernel.sum_up, (self._count, kernel.threads), shared(x.view(-1, 3), wp.vec3d)),
             *(shared(cells, wp.mat33d), x.shape[1], near.neighbors, near.count),
-            *(shared(near.images, wp.vec3i), charges.detach().double().flatten()),
-            *(volumes.detach().double().flatten(), *self._of_atoms, *self._tables, self._root),
+            *(shared(near.images, wp.vec3i), *of_network, *self._of_atoms, *self._tables),
+            self._root,
             *(energy, by_charge, by_volume, shared(self.forces, wp.vec3d)),
             shared(self.virials, wp.mat33d),
             block=kernel.threads,

@@ -16,6 +16,22 @@ THREADS = 128
 """Of an atom, on a GPU."""
 
 
+class Owned(NamedTuple):
+    """Atoms of a process, which are its first ones; pairs with one of them are its own, or half.
+
+    Attributes
+    ----------
+    count : int
+        How many of them there are.
+    names : int32 Tensor, shape (M,)
+        What numbers all atoms have for all processes: a pair of two of them is that of the atom
+        with the larger one if they add up to an odd number, and else that of the other.
+    """
+
+    count: int
+    names: Tensor
+
+
 class ShortPairs:
     """Those of a `NeighborMatrix` that are nearer than its cutoff now.
 
@@ -30,6 +46,8 @@ class ShortPairs:
         From which the length of the arrays is found; this waits for the device.
     least : int
         Length that they have at least.
+    owned : Owned, optional
+        Whose pairs they are, where other processes have those of other atoms.
 
     Attributes
     ----------
@@ -38,11 +56,19 @@ class ShortPairs:
     """
 
     def __init__(
-        self, near: NeighborMatrix, positions: Tensor, cells: Tensor, *, least: int = 0
+        self,
+        near: NeighborMatrix,
+        positions: Tensor,
+        cells: Tensor,
+        *,
+        least: int = 0,
+        owned: Owned | None = None,
     ) -> None:
         self._near = near
         self._atoms, length = near.neighbors.shape
         device = near.neighbors.device
+        whole_of_them = torch.zeros(self._atoms, dtype=torch.int32, device=device)
+        self._owned = owned or Owned(self._atoms, whole_of_them)
         self._kernels = pair_kernels(device.type)
 
         def whole(*shape: int) -> Tensor:
@@ -53,7 +79,7 @@ class ShortPairs:
         self.rows = Rows(*rows, *(whole(self._atoms) for _ in range(2)), self._mine)
         self._count(positions, cells)
         self.length = max(int(SPARE * int(self._mine.sum())) + 64, least)
-        self._alone = torch.arange(self.length, device=device) % self._atoms
+        self._alone = torch.arange(self.length, device=device) % self._owned.count
         self._apart = torch.zeros(self.length, 3, dtype=torch.float64, device=device)
         self._apart[:, 0] = 2.0 * near.cutoff_A
 
@@ -92,7 +118,7 @@ class ShortPairs:
         launch(
             *(kernels.count, (self._atoms, kernels.threads), near.neighbors, near.count),
             *(shared(near.images, wp.vec3i), shared(positions.reshape(-1, 3), wp.vec3d)),
-            *(shared(cells, wp.mat33d), positions.shape[1], near.cutoff_A),
+            *(shared(cells, wp.mat33d), positions.shape[1], near.cutoff_A, *self._owned),
             *(self._place, self._mine),
             block=kernels.threads,
         )
@@ -131,8 +157,11 @@ for (int first = 0; first < there; first += T) {
         const bool upper = s[0] > 0 || (s[0] == 0 && (s[1] > 0 || (s[1] == 0 && s[2] > 0)));
         double d[3];
         vector(k, d);
-        kept = (row[k] > a || (row[k] == a && upper))
+        kept = (row[k] > a || (row[k] == a && upper)) && a < own
             && d[0] * d[0] + d[1] * d[1] + d[2] * d[2] < cutoff * cutoff;
+        // of a pair with another process's atom each process has every other one
+        const int me = names.data[a], it = names.data[row[k]];
+        if (row[k] >= own) kept = kept && ((me + it) % 2 == 1) == (me > it);
     }
     const int n = rank(kept, there - first, found);
     if (k < there) place.data[length * a + k] = kept ? n : -1;
@@ -188,17 +217,20 @@ def pair_kernels(device: str) -> PairKernels:
     @wp.func_native(head + _COUNT)
     def count_atom(
         a: int, t: int, neighbors: whole_2d, count: whole, images: images_2d, x: vectors,
-        cells: matrices, atoms: int, cutoff: wp.float64, place: whole_2d, mine: whole,
+        cells: matrices, atoms: int, cutoff: wp.float64, own: int, names: whole, place: whole_2d,
+        mine: whole,
     ): ...  # fmt: skip
 
     # which neighbours make pairs of an atom, and how many
     @kernel
     def count_pairs(
         neighbors: whole_2d, count: whole, images: images_2d, x: vectors, cells: matrices,
-        atoms: int, cutoff: wp.float64, place: whole_2d, mine: whole,
+        atoms: int, cutoff: wp.float64, own: int, names: whole, place: whole_2d, mine: whole,
     ):  # fmt: skip
         a, t = wp.tid()
-        count_atom(a, t, neighbors, count, images, x, cells, atoms, cutoff, place, mine)
+        count_atom(
+            a, t, neighbors, count, images, x, cells, atoms, cutoff, own, names, place, mine
+        )  # fmt: skip
 
     @wp.func_native(head + _PUT)
     def put_atom(

@@ -10,6 +10,7 @@ from integrators.device.recorded import RecordedEvaluation
 from integrators.state import Evaluation
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.elements import check_elements
+from mts_driver.potentials.ranks.pairs import Share
 from mts_driver.potentials.so3lr.device.attention import device_layers
 from mts_driver.potentials.so3lr.device.geometry import DeviceGeometry
 from mts_driver.potentials.so3lr.device.longrange import DeviceLongRange
@@ -62,7 +63,7 @@ class DeviceSO3LR:
         self._network = HalfListTransformer(
             packaged, z, charge, attention=self._layers, geometry=DeviceGeometry(packaged)
         )
-        self._constants = LongRange(self.numbers, alphas, c6)
+        self.constants = LongRange(self.numbers, alphas, c6)
         shifts = packaged.atomic_energy_output_block.energy_shifts
         self.offset_eV = float(shifts.double().cpu()[self.numbers - 1].sum())
         self.far = NeighborMatrix(cutoff_A=CUTOFF_A, skin_A=SKIN_A, ordered=False)
@@ -101,11 +102,9 @@ class DeviceSO3LR:
             if self._pairs is None or self._generations[0] != self.near.generation:
                 self._pairs = ShortPairs(self.near, x, cells, least=self._most_pairs)
                 self._most_pairs = self._pairs.length
-                for layer in self._layers:
-                    layer.rows = self._pairs.rows
                 self._made += 1
             if self._long_range is None or self._generations[1] != self.far.generation:
-                self._long_range = DeviceLongRange(self._constants, self.far, len(x))
+                self._long_range = DeviceLongRange(self.constants, self.far, len(x))
             self._generations = self.near.generation, self.far.generation
 
     def rebuild(self, x: Tensor, *, search: bool = True) -> None:
@@ -155,14 +154,43 @@ class DeviceSO3LR:
         assert self._pairs is not None and self._long_range is not None
         for near in (self.far, self.near):
             near.look(x)
-        far = self._long_range
-        i, j, vectors = self._pairs(x, cells)
-        leaf = vectors.to(self.dtype).requires_grad_()
-        with torch.enable_grad(), memory_said("so3lr", x.shape[0] * x.shape[1], self.device):
-            energy, charges, volumes = self._network(i, j, leaf, replicas=len(x))
-            energy = energy.double().sum(-1) + far(charges, volumes, x, cells)
-            (pull,) = torch.autograd.grad(energy.sum(), leaf)
-        forces, virials = self._pairs.gather(vectors, pull.double())
-        forces, virials = forces + far.forces, virials + far.virials
+        short = self._pairs(x, cells)
+        with memory_said("so3lr", x.shape[0] * x.shape[1], self.device):
+            energy, forces, virials = self.derived(self._pairs, self._long_range, short, x, cells)
         virials = virials.view(len(x), -1, 3, 3).sum(1)
-        return Evaluation(energy.detach() + self.offset_eV, forces.view(x.shape), virials)
+        return Evaluation(energy + self.offset_eV, forces.view(x.shape), virials)
+
+    def derived(
+        self,
+        pairs: ShortPairs,
+        far: DeviceLongRange,
+        short: tuple[Tensor, Tensor, Tensor],
+        x: Tensor,
+        cells: Tensor,
+        share: Share | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies (R,) without offsets, forces (M, 3) and virials (M, 3, 3) of atoms.
+
+        With a ``share``, what this rank's atoms and pairs have of the energy of one replica.
+
+        Parameters
+        ----------
+        pairs, far : ShortPairs and DeviceLongRange
+            For the lists as they are.
+        short : tuple of Tensors
+            What ``pairs`` has given.
+        x, cells : float64 Tensors, shapes (R, N, 3) and (R, 3, 3)
+            On the device, Å.
+        share : Share, optional
+            Of the ranks that evaluate one replica together.
+        """
+        i, j, vectors = short
+        leaf = vectors.to(self.dtype).requires_grad_()
+        for layer in self._layers:
+            layer.rows = pairs.rows
+        with torch.enable_grad():
+            found = self._network(i, j, leaf, replicas=len(x), share=share)
+            energy = found[0].double().sum(-1) + far(*found[1:], x, cells)
+            (pull,) = torch.autograd.grad(energy.sum(), leaf)
+        forces, virials = pairs.gather(vectors, pull.double())
+        return energy.detach(), forces + far.forces, virials + far.virials

@@ -54,10 +54,10 @@ class DeviceStudent:
     ) -> None:
         warp()  # before anything else starts it, and says what it finds
         self.device, kinds = torch.device(device), kinds_of(model, numbers, name)
-        self._name = name
+        self.name = name
         self.offset_eV = float(model.offset.double().cpu()[kinds].sum())
         self.model = model.to(self.device, getattr(torch, dtype)).requires_grad_(False)
-        self._kind = torch.tensor(kinds, dtype=torch.int32, device=self.device)
+        self.kind = torch.tensor(kinds, dtype=torch.int32, device=self.device)
         self.near = NeighborMatrix(cutoff_A=model.config.cutoff_A, skin_A=SKIN_A)
         self._recorded = RecordedEvaluation()
         self._kernels: DeviceKernels | None = None
@@ -86,7 +86,7 @@ class DeviceStudent:
 
     def update(self, x: Tensor, cells: Tensor) -> None:
         """Have a list for positions (R, N, 3) and cells (R, 3, 3), Å; waits for the device."""
-        with memory_said(self._name, x.shape[0] * x.shape[1], self.device):
+        with memory_said(self.name, x.shape[0] * x.shape[1], self.device):
             self.near.update(x, cells)
             self._kernels_now(len(x))
 
@@ -157,13 +157,13 @@ class DeviceStudent:
         there, j, vectors = self.near.vectors(x, cells)
         beyond = vectors.new_tensor([2.0 * self.near.cutoff_A, 0.0, 0.0])
         vectors = torch.where(there[..., None], vectors, beyond).to(self.model.w1)
-        graph = self._kind.repeat(len(x)).long(), j, vectors
+        graph = self.kind.repeat(len(x)).long(), j, vectors
         return Linearized(evaluation, reference_pull(self.model, graph, atoms, parameters, names))
 
     def _kernels_now(self, replicas: int) -> DeviceKernels:
         """Return those for the arrays that neighbours are in now."""
         if self._kernels is None or self._generation != self.near.generation:
-            kind = self._kind.repeat(replicas)
+            kind = self.kind.repeat(replicas)
             self._kernels = DeviceKernels(self.model, kind, self.near, replicas)
             self._generation = self.near.generation
         return self._kernels
