@@ -9,7 +9,7 @@ from integrators.state import Evaluation, Potential
 
 
 class Guest:
-    """A potential that is asked as it is, through the host; a `DeviceModel`.
+    """A potential that is asked as it is, through the host or, if it can, here; a `DeviceModel`.
 
     Its calls are no part of what is recorded, and may wait: as a teacher it is asked once an outer
     step, while the student's inner steps stay on the device.
@@ -27,6 +27,8 @@ class Guest:
 
     def __init__(self, potential: Potential, device: torch.device) -> None:
         self.device, self._potential = device, potential
+        stays = getattr(potential, "stays_on_device", False)
+        self._at_home = stays and getattr(potential, "device", None) == device
         self._never = torch.zeros((), dtype=torch.bool, device=device)
         self._nothing = torch.zeros(2, dtype=torch.int32, device=device)
 
@@ -51,8 +53,9 @@ class Guest:
 
     def evaluate(self, x: Tensor, cells: Tensor) -> Evaluation:
         """Energies (P,), forces (P, N, 3) and virials (P, 3, 3), of one bead without its axis."""
-        # copies, since it may keep what it gets
-        given = [t.detach().to("cpu", copy=True) for t in (x, cells)]
+        given = [t.detach() for t in (x, cells)]
+        if not self._at_home:  # copies, since it may keep what it gets
+            given = [t.to("cpu", copy=True) for t in given]
         alone = len(x) == 1  # without the axis of beads, where potentials are fastest
         found = self._potential(*(t[0] if alone else t for t in given))
         parts = [part.detach().to(self.device) for part in found]

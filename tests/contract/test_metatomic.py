@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.io import read, write
 
 import mts_driver
+from integrators.device.guest import Guest
 from mts_driver.analysis.properties import read_properties
 from mts_driver.distillation.labels.kinds import Kind
 from mts_driver.distillation.labels.label_file import LabelFile
@@ -112,9 +113,11 @@ def files(tmp_path_factory):
         for at, kind in enumerate(KINDS)
     ],
 )
-def test_energies_forces_and_virials_are_known(files, name, kind):
+@pytest.mark.parametrize("backend", ["cpu", "device"])
+def test_energies_forces_and_virials_are_known(files, name, kind, backend):
     atoms = SYSTEMS[name]
-    energy, forces, virial = evaluated(f"metatomic:{files(kind, **KINDS[kind])}", atoms, "float64")
+    spec = f"metatomic:{files(kind, **KINDS[kind])}?backend={backend}"
+    energy, forces, virial = evaluated(spec, atoms, "float64")
     e, f, v = known(atoms)
     # where ASE and metatomic have constants of other years
     assert energy == pytest.approx(e, rel=1e-8)
@@ -147,9 +150,11 @@ def test_forces_and_virial_are_derivatives(files, name):
     )
 
 
-def test_replicas_of_other_cells_and_a_trajectory(files):
+@pytest.mark.parametrize("backend", ["cpu", "device"])
+def test_replicas_of_other_cells_and_a_trajectory(files, backend):
     """Evaluated at once, with lists that last for some steps, they are what each is alone."""
-    atoms, spec = SYSTEMS["box"], f"metatomic:{files('angstrom, eV, both directions')}"
+    atoms = SYSTEMS["box"]
+    spec = f"metatomic:{files('angstrom, eV, both directions')}?backend={backend}"
     potential = load_potential(spec, atoms.numbers.tolist())
     rng = np.random.default_rng(1)
     x = np.array([atoms.positions] * 3)
@@ -163,6 +168,25 @@ def test_replicas_of_other_cells_and_a_trajectory(files):
             assert energies[k] == pytest.approx(e, rel=1e-10)
             np.testing.assert_allclose(forces[k], f, atol=1e-10)
             np.testing.assert_allclose(virials[k], v, atol=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "device"])
+def test_beside_a_student_on_a_device_it_takes_what_is_there(files, backend, monkeypatch):
+    """Nothing goes through numpy, unless lists are on the host."""
+    atoms = SYSTEMS["triclinic"]
+    spec = f"metatomic:{files('angstrom, eV, both directions')}?backend={backend}"
+    potential = load_potential(spec, atoms.numbers.tolist())
+    if backend == "device":
+        monkeypatch.setattr(potential, "evaluate", None)
+    guest, x = Guest(potential, torch.device("cpu")), torch.tensor(atoms.positions)[None]
+    before = x.clone()
+    for moved in (0.0, 0.3):
+        x[0, 0] = before[0, 0] + moved  # where it is, as steps do
+        found = guest.evaluate(x, cell_of(atoms)[None])
+        e, f, v = known(Atoms(atoms.numbers, x[0].numpy(), cell=atoms.cell, pbc=True))
+        assert not x.requires_grad and found.energy.item() == pytest.approx(e, rel=1e-8)
+        np.testing.assert_allclose(found.forces[0], f, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(found.virial[0], v, rtol=1e-7, atol=1e-8)
 
 
 def test_single_precision_is_that_of_the_model_and_lasts_to_the_bit(files):
@@ -182,12 +206,13 @@ def test_single_precision_is_that_of_the_model_and_lasts_to_the_bit(files):
         load_potential(spec, [18], dtype="float64")
 
 
+@pytest.mark.parametrize("backend", ["cpu", "device"])
 @pytest.mark.parametrize("stress", [True, False])
-def test_direct_forces(files, stress, capsys):
+def test_direct_forces(files, stress, backend, capsys):
     kinds = ("forces", "stress") if stress else ("forces",)
     file = files(f"direct {stress}", direct=kinds, length_unit="nm", energy_unit="kJ/mol")
     atoms = SYSTEMS["box"]
-    spec = f"metatomic:{file}?forces=direct"
+    spec = f"metatomic:{file}?forces=direct&backend={backend}"
     energy, forces, virial = evaluated(spec, atoms)
     assert energy == pytest.approx(known(atoms)[0], rel=1e-8)
     kJ_mol, nm_A = 0.010364269656, 10.0
@@ -244,6 +269,7 @@ def test_words_that_cannot_be(files, tmp_path):
         (f"{plain}?variant=pbe", "has no 'energy' of the variant 'pbe'"),
         (f"{plain}?charge=some", "charge=some cannot be"),
         (f"{plain}?multiplicity=0", "multiplicity=0 cannot be"),
+        (f"{plain}?backend=gpu", "backend='gpu' is not known: use cpu or device"),
     ):
         with pytest.raises(UserError, match=message) as found:
             load_potential(spec, [18])

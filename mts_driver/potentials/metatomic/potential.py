@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from integrators.state import Evaluation
 from mts_driver.potentials.arrays import ArrayPotential, Arrays
+from mts_driver.potentials.devices import as_asked, as_batch
+from mts_driver.potentials.metatomic.lists import DeviceLists, HostLists, Seen
 from mts_driver.potentials.metatomic.model import Answer, ExportedModel, Structure
 from mts_driver.potentials.metatomic.specification import Specification
 from mts_driver.potentials.ranks.exchange import Ranks, sum_over_ranks
-from mts_driver.potentials.ranks.pieces import Piece, Pieces, require_reach
-from mts_driver.structures.neighbors import VerletList
-
-SKIN_A = 1.0
+from mts_driver.potentials.ranks.pieces import require_reach
 
 
 class MetatomicPotential(ArrayPotential):
@@ -76,9 +76,33 @@ class MetatomicPotential(ArrayPotential):
             require_reach(self.name, self.model.reach_A, per_atom=self.model.per_atom)
         # a stress of a piece is none of the whole
         self.has_virial = not said.direct or (self.model.gives_stress and ranks is None)
-        self._lists: list[_Lists] = []
+        on_device = (said.backend or ("cpu" if self.device.type == "cpu" else "device")) == "device"
+        self._lists: HostLists | DeviceLists
+        if on_device and ranks is None:
+            self._lists = DeviceLists(self.model)
+        else:
+            self._lists = HostLists(self.model, ranks)
         if said.direct:
             _tell_once(self.name)
+
+    @property
+    def stays_on_device(self) -> bool:
+        """Whether positions and forces do not come to the host, and are not kept."""
+        return isinstance(self._lists, DeviceLists)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.model.device
+
+    def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
+        """Evaluate all replicas; with lists on the device nothing comes to the host."""
+        if not self.stays_on_device:
+            return super().__call__(positions, cell)
+        found = self._evaluated(*as_batch(positions, cell, self.device))
+        if self._direct:
+            found[1].sub_(found[1].mean(1, keepdim=True))
+        return as_asked(Evaluation(*found), positions)
 
     def evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
         """Evaluate all replicas at once; see `ArrayPotential.evaluate`.
@@ -88,76 +112,72 @@ class MetatomicPotential(ArrayPotential):
         UserError
             If the model fails.
         """
-        while len(self._lists) < len(positions_A):
-            self._lists.append(_Lists(self.model, self._ranks))
-        with torch.set_grad_enabled(not self._direct):
-            while self.model.is_new():  # so that a restart continues to the bit
-                self._evaluate(positions_A, cells_A)
-            energies, forces, virials = self._evaluate(positions_A, cells_A)
+        given = (torch.tensor(a, device=self.device) for a in (positions_A, cells_A))
+        energies, forces, virials = (t.cpu().numpy() for t in self._evaluated(*given))
         if self._ranks is not None:
             energies, forces, virials = sum_over_ranks(self._ranks, energies, forces, virials)
         if self._direct:
             forces = forces - forces.mean(1, keepdims=True)
         return energies, forces, virials
 
-    def _evaluate(self, positions_A: np.ndarray, cells_A: np.ndarray) -> Arrays:
-        device = self.model.device
-        x = torch.tensor(positions_A, dtype=torch.float64, device=device)
-        strain = torch.zeros(len(x), 3, 3, dtype=torch.float64, device=device)
+    def _evaluated(self, x: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Energies (R,), forces (R, N, 3) and virials (R, 3, 3) at positions (R, N, 3)."""
+        seen = self._lists.look(x, cells)
+        with torch.set_grad_enabled(not self._direct):
+            while self.model.is_new():  # so that a restart continues to the bit
+                self._ask(x, cells, seen)
+            return self._ask(x, cells, seen)
+
+    def _ask(
+        self, positions: Tensor, cells: Tensor, seen: list[Seen]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x, strain = positions.detach(), torch.zeros_like(cells)
         if not self._direct:
-            x.requires_grad_()
+            x = x.requires_grad_()
             strain.requires_grad_()
-        energies = np.zeros(len(x))
-        forces, virials = np.zeros(x.shape), np.zeros(strain.shape)
-        asked, structures = [], []
-        for r, (replica, cell) in enumerate(zip(x, cells_A, strict=True)):
-            here = self._lists[r].update(positions_A[r], cell)
-            if here is None or len(here.own):  # else there are more ranks than atoms
-                asked.append(r)
-                structures.append(self._structure(r, replica, strain[r], cell, here))
+        energies = x.new_zeros(len(x))
+        forces, virials = torch.zeros_like(x), torch.zeros_like(strain)
+        # else there are more ranks than atoms
+        asked = [r for r, one in enumerate(seen) if one.piece is None or len(one.piece.own)]
         if not asked:
             return energies, forces, virials
-        answer = self.model(structures)
-        energies[asked] = answer.energies.detach().cpu().numpy()
+        of_replicas = zip(x, strain, cells, seen, strict=True)
+        structures = [self._structure(*one) for one in of_replicas]
+        answer = self.model([structures[r] for r in asked])
+        energies[asked] = answer.energies.detach()
         if self._direct:
-            self._put_direct(answer, asked, cells_A, forces, virials)
+            self._put_direct(answer, asked, seen, cells, forces, virials)
         elif answer.energies.requires_grad:  # else no atom has a neighbour
             found = torch.autograd.grad(answer.energies.sum(), (x, strain), allow_unused=True)
             for into, slope in zip((forces, virials), found, strict=True):
                 if slope is not None:
-                    into -= slope.cpu().numpy()
+                    into -= slope
         return energies, forces, virials
 
-    def _structure(
-        self, r: int, x: Tensor, strain: Tensor, cell_A: np.ndarray, piece: Piece | None
-    ) -> Structure:
+    def _structure(self, x: Tensor, strain: Tensor, cell: Tensor, seen: Seen) -> Structure:
         """Return a replica, or what this rank has of it, as functions of positions and strain."""
-        types, own = self._types, None
+        types, own, piece = self._types, None, seen.piece
         if piece is not None:
             types, x = types[piece.atoms], x[piece.atoms]
-            own = torch.from_numpy(piece.own)
-        cell = torch.tensor(cell_A, dtype=torch.float64, device=x.device)
+            own = torch.from_numpy(piece.own).to(x.device)
         x, cell = x + x @ strain, cell + cell @ strain
-        pairs = []
-        for arrays in self._lists[r].pairs():
-            i, j, cells = (torch.from_numpy(array).to(x.device) for array in arrays)
-            pairs.append((i, j, cells, x[j] - x[i] + cells.double() @ cell))
+        pairs = [(i, j, s, x[j] - x[i] + s.double() @ cell) for i, j, s in seen.pairs]
         return Structure(types, x, cell, pairs, own)
 
     def _put_direct(
         self,
         answer: Answer,
         asked: list[int],
-        cells_A: np.ndarray,
-        forces: np.ndarray,
-        virials: np.ndarray,
+        seen: list[Seen],
+        cells: Tensor,
+        forces: Tensor,
+        virials: Tensor,
     ) -> None:
         for k, r in enumerate(asked):
-            piece = self._lists[r].piece
-            forces[r, slice(None) if piece is None else piece.atoms] = answer.forces[k].cpu()
+            piece = seen[r].piece
+            forces[r, slice(None) if piece is None else piece.atoms] = answer.forces[k]
             if self.has_virial and answer.stresses is not None:
-                volume = abs(np.linalg.det(cells_A[r]))
-                virials[r] = -volume * answer.stresses[k].cpu().numpy()
+                virials[r] = -torch.linalg.det(cells[r]).abs() * answer.stresses[k]
 
 
 @cache
@@ -167,39 +187,3 @@ def _tell_once(name: str) -> None:
         "conserved, and a thermostat has to hold the temperature.",
         file=sys.stderr,
     )
-
-
-class _Lists:
-    """The lists of pairs of one replica: of all its atoms, or of this rank's piece."""
-
-    def __init__(self, model: ExportedModel, ranks: Ranks | None) -> None:
-        self._wanted = [one.cutoff_A for one in model.lists]
-        self._pieces = Pieces(ranks, reach_A=model.reach_A) if ranks is not None else None
-        self.piece: Piece | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._verlet = {c: VerletList(cutoff_A=c, skin_A=SKIN_A) for c in set(self._wanted)}
-
-    def update(self, positions_A: np.ndarray, cell_A: np.ndarray) -> Piece | None:
-        """Look at a structure, and return what of it is evaluated here; None: all."""
-        if self._pieces is not None:
-            piece = self._pieces.of(positions_A, cell_A)
-            if piece is not self.piece:
-                self.piece = piece
-                self._begin()
-            positions_A = positions_A[piece.atoms]
-        self._positions_A, self._cell_A = positions_A, cell_A
-        return self.piece
-
-    def pairs(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Atoms i and j (P,) and the cells (P, 3) between them, of every list that is wanted."""
-        x = self._positions_A
-        found = {}
-        for cutoff_A, verlet in self._verlet.items():
-            i, j, image, _ = verlet.stored(x, self._cell_A)
-            apart = x[j] + verlet.shifts(self._cell_A)[image] - x[i]
-            near = np.einsum("pa,pa->p", apart, apart) < cutoff_A**2
-            cells = verlet.cells()[image[near]].astype(np.int64)
-            found[cutoff_A] = i[near].astype(np.int64), j[near].astype(np.int64), cells
-        return [found[cutoff_A] for cutoff_A in self._wanted]

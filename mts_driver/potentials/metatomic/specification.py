@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mts_driver.errors import UserError
+from mts_driver.potentials.backends import BACKENDS
 
 KIND = "metatomic"
-_OPTIONS = ("forces", "variant", "extensions", "charge", "multiplicity")
+_OPTIONS = ("forces", "variant", "extensions", "charge", "multiplicity", "backend")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Specification:
         Folder with the libraries of operators that the model needs.
     charge, multiplicity : int, optional
         Of the whole system, e, and 2S + 1.
+    backend : str, optional
+        Where pairs are looked for: on the ``device`` of the model, or on the ``cpu``.
     """
 
     file: Path
@@ -35,6 +38,7 @@ class Specification:
     extensions: Path | None = None
     charge: int | None = None
     multiplicity: int | None = None
+    backend: str | None = None
 
     @classmethod
     def parse(cls, spec: str) -> Specification:
@@ -65,7 +69,11 @@ class Specification:
                 f"potential {spec!r}: forces={given['forces']} is not known: use forces=direct, or "
                 "leave it out for minus the gradient of the energy."
             )
-        extensions = given.get("extensions")
+        extensions, backend = given.get("extensions"), given.get("backend")
+        if backend is not None and backend not in BACKENDS:
+            raise UserError(
+                f"potential {spec!r}: backend={backend!r} is not known: use cpu or device."
+            )
         return cls(
             Path(name),
             direct="forces" in given,
@@ -73,6 +81,7 @@ class Specification:
             extensions=Path(extensions) if extensions else None,
             charge=_whole(spec, "charge", given.get("charge")),
             multiplicity=_whole(spec, "multiplicity", given.get("multiplicity")),
+            backend=backend,
         )
 
     def __str__(self) -> str:
@@ -82,6 +91,7 @@ class Specification:
             "extensions": self.extensions,
             "charge": self.charge,
             "multiplicity": self.multiplicity,
+            "backend": self.backend,
         }
         query = "&".join(f"{key}={value}" for key, value in said.items() if value is not None)
         return f"{KIND}:{self.file}{'?' if query else ''}{query}"
