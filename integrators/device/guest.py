@@ -61,9 +61,9 @@ class Guest:
         parts = [part.detach().to(self.device) for part in found]
         return Evaluation(*(part[None] if alone else part for part in parts))
 
-    def told(self) -> Tensor:
+    def told(self) -> tuple[Tensor, ...]:
         """Tell that no list of this package lacks pairs or is too short."""
-        return self._nothing
+        return (self._nothing,)
 
     def renew(self) -> None:
         """Do nothing."""

@@ -54,11 +54,12 @@ class DeviceModel(Protocol):
         """Energies (P,), forces (P, N, 3) and virials (P, 3, 3) at positions (P, N, 3)."""
         ...
 
-    def told(self) -> Tensor:
-        """Tell on the device what was wrong: above zero, int32, shape (2,).
+    def told(self) -> tuple[Tensor, ...]:
+        """Tell on the device what was wrong: up to three int32 arrays (2,), at fixed places.
 
-        Whether lists may have lacked pairs since they were made, at positions where the model was
-        asked; and whether room was too small in the last list and evaluation.
+        Above zero in any of them where lists may have lacked pairs since they were made, at
+        positions where the model was asked; and where room was too small in the last list and
+        evaluation.
         """
         ...
 

@@ -84,13 +84,15 @@ class Moves:
         self.lost.zero_()
         self._pending, self._stops, self._summed = list[tuple[int, float, int]](), False, 0
 
+    @property
     def heat(self) -> Tensor:
-        """Return the energy that the thermostat has brought in."""
-        return self._heat.sum()
+        """The energy that the thermostat has brought in, of beads and groups of atoms."""
+        return self._heat
 
+    @property
     def twice_kinetic(self) -> Tensor:
-        """Return Σ m v² of every atom behind every thermostat step, shape (n, N)."""
-        return self._twice[: len(self._numbers)].sum(1)
+        """M v² of every atom of every bead behind every thermostat step, shape (n, P, N)."""
+        return self._twice[: len(self._numbers)]
 
     def kick(self, level: str, force: Tensor, time: float, *, beside: Tensor | None = None) -> None:
         """Change velocities by a force (P, N, 3) over a time.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from integrators.device.draw import draw_kernel
+from integrators.device.kernels import draw_kernel
 from integrators.device.launches import Launches
 from integrators.noise import Counter
 from integrators.splitting import OU, Operation

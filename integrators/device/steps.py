@@ -182,7 +182,7 @@ class DeviceSteps:
                 walk.rebuild(due=due, first=False)
             if piece.asks:
                 if not self._counts():
-                    walk.results.join()
+                    walk.results.break_off(walk.flags, walk.lost)
                     break
                 self._guests_at = None
                 walk.ask(piece)
@@ -275,7 +275,7 @@ class DeviceSteps:
         walk = self._walk
         for _ in range(TRIES):
             walk.keep(name, model.evaluate(walk.x, walk.cells))
-            if not bool(model.told()[1]):
+            if not any(bool(told[1]) for told in model.told()):
                 return
             model.make_room()
             model.update(walk.x, walk.cells)

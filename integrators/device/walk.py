@@ -17,7 +17,7 @@ from torch import Tensor
 
 from integrators.compiled_loop import Ring
 from integrators.constraints import Constraints
-from integrators.device.fetched import Results
+from integrators.device.fetched import Results, State, end
 from integrators.device.model import DeviceModel
 from integrators.device.moves import Moves
 from integrators.device.numbers import RandomNumbers
@@ -81,13 +81,12 @@ class Walk:
         Momenta at its end.
     known : dict of str to Evaluation
         Of every model, where it was last asked; of the forces alone on the way.
-    heat, seen, flags, lost : Tensor
-        Of a step: the energy that the thermostat has brought in; Σ m v² of every group (n, G);
-        above zero where atoms have left a model's lists, where these were too short, and where
-        those that are not recordable are to be made anew, int32 (M, 3); whether distances that are
-        held were not found again.
+    flags, lost : Tensor
+        Of a step: above zero where atoms have left a model's lists, where these were too short, and
+        where those that are not recordable are to be made anew, int32 (M, 3); whether distances
+        that are held were not found again.
     results : Results
-        What comes back to the host: flags, lost, heat, x, p, extra, seen, and what is known.
+        What comes back to the host, see `integrators.device.fetched.end`.
     pieces : tuple of Piece
         The splitting.
     """
@@ -186,6 +185,7 @@ class Walk:
         self.numbers.allocate((*rows, *shape))
         self.known = {name: self._nothing(shape) for name in ("teacher", FAST)}
         self._now = dict[str, Tensor]()
+        self._found = dict[str, Evaluation]()
         self._on_modes = {level: self.tensor(np.zeros(shape)) for level in (FAST, SLOW)}
         self._q, self._u = self.x, self.v
         if self._matrix is not None:  # of normal modes
@@ -201,12 +201,11 @@ class Walk:
             # of modes of beads, forces are clipped before they are those of modes
             clip=None if self._matrix is not None else self._clip,
         )
-        self.heat = self.tensor(np.zeros(()))
-        self.seen = self.tensor(np.zeros((len(self.numbers), len(self._groups))))
         self.flags = torch.zeros(len(self.distinct), 3, dtype=torch.int32, device=self.device)
-        found = [part for name in self.models for part in self.known[name]]
+        seen = len(self.numbers), len(self._groups)
+        found = [part.shape for name in self.models for part in self.known[name]]
         self.results = Results(
-            [self.flags, self.lost, self.heat, self.x, self.p, self.extra, self.seen, *found]
+            [self.flags.shape, (1,), (), shape, shape, self.extra.shape, seen, *found], self.device
         )
 
     @property
@@ -279,6 +278,8 @@ class Walk:
 
     def _begin(self) -> None:
         self._moves.begin()
+        self._found = {}
+        self.results.joined[-1:].zero_()
         self._now = {name: found.forces for name, found in self.known.items()}
         # atoms move on while the lists of the teacher are made
         self._begun.copy_(self.x)
@@ -300,16 +301,19 @@ class Walk:
         following = self.pieces[self.pieces.index(piece) + 1 :]
         if not following or following[0].asks:
             for flags, model in zip(self.flags, self.distinct, strict=True):
-                flags[:2].copy_(model.told())
                 if not model.lists_recordable:
                     flags[2].copy_(model.due(self.x))
+                if following:
+                    flags[:2].copy_(torch.stack(list(model.told())).amax(0))
         if piece.end == len(self._splitting):
-            torch.mul(self.v, self.m, out=self.p)
-            # as they will be where they come back from a file
-            torch.mul(self.p, self.inverse, out=self.v)
-            self.heat.copy_(self._moves.heat())
-            torch.mm(self._moves.twice_kinetic(), self._groups.T, out=self.seen)
-            self.results.join()
+            state = State(
+                *(self.x, self.v, self.p, self.extra, self.m[:, 0], self.inverse[:, 0]),
+                *(self._groups, self._moves.heat, self._moves.twice_kinetic),
+                *(self.flags, self.lost),
+            )
+            told = [model.told() for model in self.distinct]
+            known = {name: self.known[name] for name in self.models}
+            end(state, told, known, self._found, self.results.joined)
 
     def _look(self, names: Sequence[str], *, last: bool) -> None:
         """Ask models, others beside the teacher; for more than forces where the step ends."""
@@ -331,7 +335,12 @@ class Walk:
     def _forces_of(self, name: str, *, last: bool) -> None:
         model, mine = self.models[name], self.known[name].forces
         if last:
-            self.keep(name, model.evaluate(self.x, self.cells))
+            found = model.evaluate(self.x, self.cells)
+            if model.forces_stay:
+                mine = found.forces
+            else:
+                mine.copy_(found.forces)
+            self._found[name] = found._replace(forces=mine)
         elif model.forces_stay:
             mine = model.forces(self.x, self.cells)
         else:

@@ -67,7 +67,7 @@ class InAtomicUnits:
         """See `DeviceModel.due`."""
         return self._model.due(x * BOHR_A)
 
-    def told(self) -> Tensor:
+    def told(self) -> tuple[Tensor, ...]:
         """See `DeviceModel.told`."""
         return self._model.told()
 

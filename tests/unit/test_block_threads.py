@@ -11,7 +11,7 @@ from mts_driver.potentials import load_potential
 
 pytest.importorskip("nvalchemiops")
 pytest.importorskip("so3krates_torch")
-from integrators.device import moves, program
+from integrators.device import fetched, moves, program
 from mts_driver.potentials.so3lr.device import attention, contrast, geometry, longrange, pairs
 from mts_driver.potentials.student.device import evaluator
 
@@ -72,7 +72,9 @@ def test_operations_between_two_forces(held, block, monkeypatch):
         return found.atoms.positions, found.atoms.get_momenta()
 
     expected = end()
-    emulated(monkeypatch)
+    emulated(monkeypatch, fetched)
     monkeypatch.setattr(moves, "block_of", lambda device, groups: block)
+    of_gpu = fetched.ending_kernel
+    monkeypatch.setattr(fetched, "ending_kernel", lambda device: of_gpu("cuda"))
     np.testing.assert_allclose(end(), expected, rtol=1e-9, atol=1e-9)
     assert np.abs(expected[0] - WATERS.positions).max() > 0.1

@@ -53,6 +53,8 @@ class ShortPairs:
     ----------
     rows : Rows
         Pairs of every atom, of the last call.
+    told : int32 Tensor, shape (2,)
+        The second is above zero if that had more pairs than there is room for.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class ShortPairs:
             return torch.zeros(shape, dtype=torch.int32, device=device)
 
         self._place, self._mine = whole(self._atoms, length), whole(self._atoms)
+        self.told = whole(2)
         rows = (whole(self._atoms, length) for _ in range(2))
         self.rows = Rows(*rows, *(whole(self._atoms) for _ in range(2)), self._mine)
         self._count(positions, cells)
@@ -94,24 +97,19 @@ class ShortPairs:
             *(shared(near.images, wp.vec3i), shared(positions.reshape(-1, 3), wp.vec3d)),
             *(shared(cells, wp.mat33d), positions.shape[1], self._place, self._mine),
             *(self.rows.ends, self.length, i, j, shared(apart, wp.vec3d), *self.rows[:3]),
+            self.told,
             block=kernels.threads,
         )
         return i, j, apart
 
-    def gather(self, apart: Tensor, pull: Tensor) -> tuple[Tensor, Tensor]:
-        """Return forces (M, 3) and virials (M, 3, 3) of atoms, from gradients by vectors (P, 3)."""
-        forces = pull.new_empty(self._atoms, 3)
-        virials = pull.new_empty(self._atoms, 9)
+    def gather(self, apart: Tensor, pull: Tensor, forces: Tensor, virials: Tensor) -> None:
+        """Add to forces (M, 3) and virials (M, 3, 3) of atoms, from gradients by vectors (P, 3)."""
         entries, _, count, *_ = self.rows
         launch(
-            *(self._kernels.gather, (self._atoms,), entries, count, apart, pull, forces, virials),
+            *(self._kernels.gather, (self._atoms,), entries, count, apart, pull, forces),
+            virials.view(-1, 9),
             block=THREADS,
         )
-        return forces, virials.view(-1, 3, 3)
-
-    def overflow(self) -> Tensor:
-        """Tell whether the last call had more pairs than there is room for, on the device (1,)."""
-        return self.rows.ends[-1:] > self.length
 
     def _count(self, positions: Tensor, cells: Tensor) -> None:
         near, wp, kernels = self._near, warp(), self._kernels
@@ -119,7 +117,7 @@ class ShortPairs:
             *(kernels.count, (self._atoms, kernels.threads), near.neighbors, near.count),
             *(shared(near.images, wp.vec3i), shared(positions.reshape(-1, 3), wp.vec3d)),
             *(shared(cells, wp.mat33d), positions.shape[1], near.cutoff_A, *self._owned),
-            *(self._place, self._mine),
+            *(self._place, self._mine, self.told),
             block=kernels.threads,
         )
 
@@ -167,6 +165,7 @@ for (int first = 0; first < there; first += T) {
     if (k < there) place.data[length * a + k] = kept ? n : -1;
 }
 if (t == 0) mine.data[a] = found;
+if (t == 0 && a == 0) told.data[1] = 0;
 """
 
 _PUT = """
@@ -176,7 +175,9 @@ for (int first = 0; first < there; first += T) {
     int entry = -1;
     if (k < there && place.data[length * a + k] >= 0) {
         const int p = ends.data[a] - mine.data[a] + place.data[length * a + k];
-        if (p < most) {
+        if (p >= most) {
+            told.data[1] = 1;
+        } else {
             entry = 2 * p;
             i.data[p] = a;
             j.data[p] = row[k];
@@ -218,7 +219,7 @@ def pair_kernels(device: str) -> PairKernels:
     def count_atom(
         a: int, t: int, neighbors: whole_2d, count: whole, images: images_2d, x: vectors,
         cells: matrices, atoms: int, cutoff: wp.float64, own: int, names: whole, place: whole_2d,
-        mine: whole,
+        mine: whole, told: whole,
     ): ...  # fmt: skip
 
     # which neighbours make pairs of an atom, and how many
@@ -226,17 +227,18 @@ def pair_kernels(device: str) -> PairKernels:
     def count_pairs(
         neighbors: whole_2d, count: whole, images: images_2d, x: vectors, cells: matrices,
         atoms: int, cutoff: wp.float64, own: int, names: whole, place: whole_2d, mine: whole,
+        told: whole,
     ):  # fmt: skip
         a, t = wp.tid()
         count_atom(
-            a, t, neighbors, count, images, x, cells, atoms, cutoff, own, names, place, mine
+            a, t, neighbors, count, images, x, cells, atoms, cutoff, own, names, place, mine, told
         )  # fmt: skip
 
     @wp.func_native(head + _PUT)
     def put_atom(
         a: int, t: int, neighbors: whole_2d, count: whole, images: images_2d, x: vectors,
         cells: matrices, atoms: int, place: whole_2d, mine: whole, ends: whole, most: int, i: long,
-        j: long, apart: vectors, entries: whole_2d, others: whole_2d, many: whole,
+        j: long, apart: vectors, entries: whole_2d, others: whole_2d, many: whole, told: whole,
     ): ...  # fmt: skip
 
     # those pairs, and the rows of both atoms
@@ -244,12 +246,12 @@ def pair_kernels(device: str) -> PairKernels:
     def put(
         neighbors: whole_2d, count: whole, images: images_2d, x: vectors, cells: matrices,
         atoms: int, place: whole_2d, mine: whole, ends: whole, most: int, i: long, j: long,
-        apart: vectors, entries: whole_2d, others: whole_2d, many: whole,
+        apart: vectors, entries: whole_2d, others: whole_2d, many: whole, told: whole,
     ):  # fmt: skip
         a, t = wp.tid()
         put_atom(
             a, t, neighbors, count, images, x, cells, atoms, place, mine, ends, most, i, j, apart,
-            entries, others, many,
+            entries, others, many, told,
         )  # fmt: skip
 
     # (M,): what the pairs of an atom pull at it, and their virial if it is the first of both
@@ -269,8 +271,9 @@ def pair_kernels(device: str) -> PairKernels:
                 force += f
                 strain -= wp.outer(wp.vec3d(apart[p, 0], apart[p, 1], apart[p, 2]), f)
         for axis in range(3):
-            forces[a, axis] = force[axis]
+            forces[a, axis] = forces[a, axis] + force[axis]
             for other in range(3):
-                virials[a, 3 * axis + other] = strain[axis, other]
+                at = 3 * axis + other
+                virials[a, at] = virials[a, at] + strain[axis, other]
 
     return PairKernels(threads, count_pairs, put, gather)

@@ -78,7 +78,7 @@ class DeviceSO3LR:
         x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
         found = self._recorded(self, x, cells)
-        while bool(self.told()[1]):
+        while any(bool(told[1]) for told in self.told()):
             self.make_room()
             self.update(x, cells)
             found = self._recorded(self, x, cells)
@@ -116,12 +116,10 @@ class DeviceSO3LR:
         """Tell whether `rebuild` would make lists of cells anew here, as a bool on the device."""
         return self.far.due(x)
 
-    def told(self) -> Tensor:
+    def told(self) -> tuple[Tensor, ...]:
         """See `integrators.device.model.DeviceModel.told`."""
         assert self._pairs is not None
-        found = self.near.told | self.far.told
-        found[1:].logical_or_(self._pairs.overflow())
-        return found
+        return self.near.told, self.far.told, self._pairs.told
 
     def renew(self) -> None:
         """Have the next `rebuild` make lists anew."""
@@ -192,5 +190,5 @@ class DeviceSO3LR:
             found = self._network(i, j, leaf, replicas=len(x), share=share)
             energy = found[0].double().sum(-1) + far(*found[1:], x, cells)
             (pull,) = torch.autograd.grad(energy.sum(), leaf)
-        forces, virials = pairs.gather(vectors, pull.double())
-        return energy.detach(), forces + far.forces, virials + far.virials
+        pairs.gather(vectors, pull.double(), far.forces, far.virials)
+        return energy.detach(), far.forces, far.virials

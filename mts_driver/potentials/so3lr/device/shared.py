@@ -96,6 +96,6 @@ class _Replica:
                 self._long_range = DeviceLongRange(self._model.constants, self._far, 1, share)
                 self._generations = generations
             short = self._pairs(x, cells)
-            if not bool(self._pairs.overflow()):
+            if not bool(self._pairs.told[1]):
                 return short
             self._generations = (-1, -1)

@@ -98,9 +98,9 @@ class DeviceStudent:
         """Tell whether `rebuild` would make a list of cells anew here, as a bool on the device."""
         return self.near.due(x)
 
-    def told(self) -> Tensor:
+    def told(self) -> tuple[Tensor, ...]:
         """See `integrators.device.model.DeviceModel.told`."""
-        return self.near.told
+        return (self.near.told,)
 
     def renew(self) -> None:
         """Have the next `rebuild` make the list anew."""
