@@ -7,8 +7,9 @@ Velocities v and k extra ones s, which nothing else moves, follow together
 which leaves both canonical, and of which every step of the thermostat is the exact solution
 (Ceriotti, Bussi and Parrinello, J. Chem. Theory Comput. 2010, 6, 1170). To the atoms it is a
 friction that depends on the frequency of their motion. A thermostat that takes hold of the fastest
-vibrations alone carries off the heat of a resonance, and leaves diffusion as it is (Morrone,
-Markland, Ceriotti and Berne, J. Chem. Phys. 2011, 134, 014103).
+vibrations alone carries off the heat of a resonance, and adds no friction to diffusion (Morrone,
+Markland, Ceriotti and Berne, J. Chem. Phys. 2011, 134, 014103). It adds inertia, though, which
+makes all slow motion slower by one known factor (:mod:`integrators.memory`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+
+from integrators.memory import friction, slowdown
 
 _PER_CM_IN_PER_FS = 2.0 * np.pi * 2.99792458e-5
 """Angular frequency, 1/fs, of a wavenumber of 1/cm."""
@@ -82,16 +85,13 @@ class ColouredNoise:
         return _propagator(self.drift_matrix, dt)
 
     def friction(self, angular_frequency: np.ndarray) -> np.ndarray:
-        """Return the friction at angular frequencies (F,), in the units of A.
+        """Return the friction at angular frequencies (F,), in the units of A."""
+        return friction(np.array(self.drift_matrix), angular_frequency)
 
-        The real part of a_vv - a_vs (a_ss + iω)⁻¹ a_sv, the Fourier transform of the memory.
-        """
-        a = np.array(self.drift_matrix)
-        at = np.asarray(angular_frequency, float)
-        inner = a[1:, 1:] + 1j * at[:, None, None] * np.eye(self.extra)
-        seen = np.linalg.solve(inner, np.broadcast_to(a[1:, :1], (len(at), self.extra, 1)))
-        found: np.ndarray = a[0, 0] - (a[:1, 1:] @ seen)[:, 0, 0].real
-        return found
+    @property
+    def slowdown(self) -> float:
+        """How many times as long slow motion takes as with its mass alone."""
+        return slowdown(np.array(self.drift_matrix))
 
 
 def high_pass(

@@ -32,9 +32,9 @@ def mean_squared_displacements(axes: Axes, run: Run, reference: Run | None) -> N
         for one, color in ((theirs, REFERENCE), (found, RUN)):
             if one is not None:
                 _displacements(axes, one, color, marker)
-        lines.append((f"{_formula(kind)}: {with_error(found.D, found.stderr)}", RUN))
-        if theirs is not None:
-            lines.append((f"{_formula(kind)}: {with_error(theirs.D, theirs.stderr)}", REFERENCE))
+        lines.append((_named(kind, found, run), RUN))
+        if theirs is not None and reference is not None:
+            lines.append((_named(kind, theirs, reference), REFERENCE))
     for k, (text, color) in enumerate([("D in 1e-5 cm²/s", "0.4"), *lines]):
         place = (0.03, 0.96 - 0.075 * k)
         axes.text(*place, text, transform=axes.transAxes, va="top", color=color)
@@ -48,6 +48,14 @@ def mean_squared_displacements(axes: Axes, run: Run, reference: Run | None) -> N
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.set_ylim(low / 2, 4 * high)
+
+
+def _named(kind: str, found: Diffusion, run: Run) -> str:
+    text, slowdown = f"{_formula(kind)}: {with_error(found.D, found.stderr)}", run.folder.slowdown
+    if slowdown is None or slowdown == 1.0:
+        return text
+    of_masses = with_error(slowdown * found.D, slowdown * found.stderr)
+    return f"{text} ({of_masses} without the noise's inertia)"
 
 
 def _displacements(axes: Axes, found: Diffusion, color: str, marker: str) -> None:

@@ -86,6 +86,10 @@ class Run:
         """Of oxygens or heavy atoms; None for fewer than two, and for isolated molecules."""
         return next((g for pair, g in self.rdfs.items() if not pair.endswith("–H")), None)
 
+    def at_pace_of_masses(self, D: float) -> float | None:
+        """Return a diffusion coefficient without the inertia of coloured noise; None: not known."""
+        return None if self.folder.slowdown is None else D * self.folder.slowdown
+
     @property
     def time_ps(self) -> np.ndarray:
         """Time of every step, ps; the step's number where the run did not print times."""
@@ -124,6 +128,10 @@ class Run:
             for pair, g in self.rdfs.items()
         }
         found["diffusion"] = {kind: d.as_dict() for kind, d in self.diffusion.items()}
+        found["slowdown_by_noise"] = self.folder.slowdown
+        for kind, d in self.diffusion.items():
+            of_masses = self.at_pace_of_masses(d.D)
+            found["diffusion"][kind]["at_pace_of_masses_1e5_cm2_s"] = of_masses
         found["diffusion_missing"] = self.no_diffusion
         found["diffusion_finite_size"] = self._finite_size() if self.diffusion else None
         return found
@@ -248,15 +256,23 @@ def compare(run: Run, reference: Run) -> dict[str, Any]:
         found["rdf_max_deviation"] = deviations[run.rdf.pair]
     found["radial_distribution_deviations"] = deviations
     found["diffusion_differences"] = {
-        kind: {
-            "difference_1e5_cm2_s": d.D - reference.diffusion[kind].D,
-            "in_stderr": (d.D - reference.diffusion[kind].D)
-            / max(math.hypot(d.stderr, reference.diffusion[kind].stderr), 1e-12),
-        }
-        for kind, d in run.diffusion.items()
+        kind: diffusion_difference(run, reference, kind)
+        for kind in run.diffusion
         if kind in reference.diffusion
     }
     return found
+
+
+def diffusion_difference(run: Run, reference: Run, kind: str) -> dict[str, float]:
+    """Return how far diffusion is from the reference's, both without the inertia of noise."""
+    paces = run.folder.slowdown or 1.0, reference.folder.slowdown or 1.0
+    both = run.diffusion[kind], reference.diffusion[kind]
+    mine, theirs = (found.D * pace for found, pace in zip(both, paces, strict=True))
+    errors = (found.stderr * pace for found, pace in zip(both, paces, strict=True))
+    return {
+        "difference_1e5_cm2_s": mine - theirs,
+        "in_stderr": (mine - theirs) / max(math.hypot(*errors), 1e-12),
+    }
 
 
 def _deviation(run: RDF, reference: RDF) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Find what a run left behind, by the input that it was started with."""
 
 import glob
+import math
 import re
 import shlex
 import xml.etree.ElementTree as ET
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from integrators.memory import slowdown
 from mts_driver.errors import UserError
 from mts_driver.files import read_json
 from mts_driver.units import BOLTZMANN_EV_K, HARTREE_EV
@@ -35,6 +39,9 @@ class RunFolder:
         that is not known here.
     isolated : bool
         Whether the models did not see the box that i-PI has the atoms in.
+    slowdown : float or None
+        How many times as long slow motion takes as with the masses alone: above 1 with coloured
+        noise. None where its matrix is in a form that is not known here.
     summary : dict
         ``summary.json`` of ``mts run``; empty after a plain ``i-pi``.
     """
@@ -45,6 +52,7 @@ class RunFolder:
     velocities: tuple[Path, ...]
     target_K: float | None
     isolated: bool
+    slowdown: float | None
     summary: dict[str, Any]
 
     @classmethod
@@ -89,6 +97,7 @@ class RunFolder:
             velocities=_files(folder, stem, min(velocities, key=_stride)) if velocities else (),
             target_K=_temperature(root),
             isolated=any(_ISOLATED.search(node.text or "") for node in root.iter("parameters")),
+            slowdown=_slowdown(root),
             summary=read_json(summary, remedy="remove it, or put the one of `mts run` back.")
             if summary.is_file()
             else {},
@@ -161,6 +170,17 @@ def _stride(node: ET.Element) -> int:
         return int(node.get("stride", "1"))
     except ValueError:
         return 1
+
+
+def _slowdown(root: ET.Element) -> float | None:
+    noises = [node for node in root.iter("thermostat") if "gle" in node.get("mode", "")]
+    if not noises:
+        return 1.0
+    try:
+        numbers = np.array((noises[0].findtext("A") or "").strip(" []\n").split(","), float)
+        return slowdown(numbers.reshape(2 * (math.isqrt(len(numbers)),)))
+    except ValueError:
+        return None
 
 
 def _temperature(root: ET.Element) -> float | None:

@@ -11,6 +11,9 @@ from rich.table import Table
 from mts_driver.analysis.statistics import with_error
 from mts_driver.cli.console import plain_console
 
+SLOWED = 1.0005
+"""A slowdown by the noise below it is none."""
+
 
 def report(
     run_dir: Annotated[
@@ -91,7 +94,11 @@ def _table(results: dict[str, Any]) -> Table:
         "hard frames": lambda r: _form(r["hard_frames"], "d"),
     }
     rows |= {f"g(r) peak, {pair}": partial(_peak, pair) for pair in results["radial_distributions"]}
-    rows |= {f"D, {kind} (1e-5 cm²/s)": partial(_diffusion, kind) for kind in results["diffusion"]}
+    slowed = any((column["slowdown_by_noise"] or 1.0) > SLOWED for column in columns)
+    for kind in results["diffusion"]:
+        rows[f"D, {kind} (1e-5 cm²/s)"] = partial(_diffusion, kind)
+        if slowed:
+            rows[f"D, {kind}, without the noise's inertia"] = partial(_of_masses, kind)
     if results["motion"]:
         rows["spectrum's peaks (1/cm)"] = _spectrum
     for name, cell in rows.items():
@@ -153,6 +160,15 @@ def _diffusion(kind: str, results: dict[str, Any]) -> str:
     low, high = found["interval_95_1e5_cm2_s"]
     text = with_error(found["diffusion_1e5_cm2_s"], found["stderr_1e5_cm2_s"])
     return f"{text}, 95 %: {low:.2g}–{high:.2g}" + (" (!)" if found["warnings"] else "")
+
+
+def _of_masses(kind: str, results: dict[str, Any]) -> str:
+    found = results["diffusion"].get(kind)
+    if found is None or results["slowdown_by_noise"] is None:
+        return "-"
+    slowdown = results["slowdown_by_noise"]
+    D = with_error(found["at_pace_of_masses_1e5_cm2_s"], slowdown * found["stderr_1e5_cm2_s"])
+    return D + (f", {slowdown:.3f} × as much" if slowdown > SLOWED else "")
 
 
 def _spectrum(results: dict[str, Any]) -> str:

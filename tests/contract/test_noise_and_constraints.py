@@ -13,6 +13,7 @@ from ipi_input import BAROSTAT, FS, GLE, HELD, LANGEVIN, PILE, advance
 from running import TEACHER, here, make_run, mts, toy_water
 
 from integrators import distances_file
+from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.errors import UserError
 from mts_driver.runs.input.read import read_input
 from mts_driver.runs.input.settings import RunSettings
@@ -74,6 +75,8 @@ def test_a_run_and_its_restart_are_the_uninterrupted_run(tmp_path, choices):
     for run in (whole, part):
         done = mts("run", run, *QUIET)
         assert done.returncode == 0, done.stdout + done.stderr
+    slower = high_pass_noise(1.0).slowdown if "high_pass" in choices else 1.0
+    assert RunFolder.find(whole.parent).slowdown == pytest.approx(slower, rel=1e-6)
     again = mts("run", part, "--restart", "--steps", 12, *QUIET)
     assert again.returncode == 0, again.stdout + again.stderr
     ends = [ET.parse(run.parent / "RESTART").getroot() for run in (whole, part)]

@@ -14,6 +14,7 @@ from integrators.compiled_loop import Loop, Program
 from integrators.engine import conserved_energy, run, step
 from integrators.gle import ColouredNoise, high_pass
 from integrators.levels import SingleLevel, TwoLevel
+from integrators.memory import slowdown
 from integrators.noise import CounterNoise
 from integrators.outer_steps import OuterSteps
 from integrators.propagators import generalised_langevin, ornstein_uhlenbeck
@@ -233,3 +234,28 @@ def test_it_does_not_go_with_white_noise_nor_with_the_way_back():
             bath=Bath(kT=1.0, friction=0.0, coloured=HIGH_PASS),
             seed=1,
         )
+
+
+@pytest.mark.parametrize("high_per_ps", [50.0, 200.0])
+def test_slow_motion_is_slower_by_a_known_factor(high_per_ps):
+    """An oscillator far below the memory has the frequency and the damping of a heavier mass."""
+    noise = high_pass(friction_per_ps=1.0, high_friction_per_ps=high_per_ps, cutoff_per_cm=1200.0)
+    per_cm = 2 * np.pi * 2.99792458e-5
+    heavier = noise.slowdown**2
+    assert heavier - 1.0 == pytest.approx(1e-3 * high_per_ps / (2**0.5 * 1200.0 * per_cm), rel=1e-9)
+    omega, dt = 30.0 * per_cm, 0.1
+    kick, drift, thermostat = (np.eye(4) for _ in range(3))
+    kick[1, 0], drift[0, 1] = -(omega**2) * dt / 2, dt / 2
+    thermostat[1:, 1:] = noise.propagator(dt)[0]
+    values = np.linalg.eigvals(kick @ drift @ thermostat @ drift @ kick)
+    found = values[np.abs(values - np.exp(1j * omega * dt)).argmin()]
+    damping = -2.0 * np.log(abs(found)) / dt
+    frequency = np.hypot(np.angle(found) / dt, damping / 2)
+    assert frequency == pytest.approx(omega / noise.slowdown, rel=2e-3)
+    assert damping == pytest.approx(1e-3 / heavier, rel=5e-3)
+
+
+def test_white_noise_has_no_inertia_and_a_memory_must_end():
+    assert ColouredNoise(((0.7,),)).slowdown == 1.0
+    with pytest.raises(ValueError, match="does not end"):
+        slowdown(np.array([[0.0, 1.0], [-1.0, 0.0]]))

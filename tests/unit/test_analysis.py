@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from mts_driver.analysis.bonds import bond_lengths
 from mts_driver.analysis.properties import read_properties
 from mts_driver.analysis.rdf import RDF, longest_r, pairs_of, radial_distribution
 from mts_driver.analysis.report import report as write_report
-from mts_driver.analysis.results import analyse
+from mts_driver.analysis.results import analyse, diffusion_difference
 from mts_driver.analysis.run_folder import RunFolder
 from mts_driver.analysis.statistics import (
     MIN_BLOCKS,
@@ -341,6 +342,36 @@ def test_a_run_is_its_own_reference(tmp_path):
     assert results["potential_energy_difference_in_stderr"] == 0.0
     assert results["rdf_max_deviation"]["difference"] == 0.0
     assert results["xh_bond_mean_difference_A"] == 0.0
+
+
+def test_diffusion_is_compared_without_the_inertia_of_noise():
+    """Of runs of one pace, times √(1 + i) where coloured noise has slowed one of them."""
+
+    def run(D, slowdown):
+        found = SimpleNamespace(D=D, stderr=0.1)
+        return SimpleNamespace(diffusion={"H2O": found}, folder=SimpleNamespace(slowdown=slowdown))
+
+    found = diffusion_difference(run(4.0, 1.1), run(4.4, 1.0), "H2O")
+    assert found["difference_1e5_cm2_s"] == pytest.approx(0.0)
+    found = diffusion_difference(run(4.0, None), run(4.4, 1.0), "H2O")
+    assert found["difference_1e5_cm2_s"] == pytest.approx(-0.4)
+    assert found["in_stderr"] == pytest.approx(-0.4 / (0.1 * 2**0.5))
+
+
+@pytest.mark.parametrize(
+    ("thermostat", "slowdown"),
+    [
+        ("<thermostat mode='langevin'> <tau> 1 </tau> </thermostat>", 1.0),
+        ("<thermostat mode='gle'> <A shape='(2, 2)'> [ 3, 1, 1, 2 ] </A> </thermostat>", 1.25**0.5),
+        ("<thermostat mode='gle'> <A mode='file'> a.txt </A> </thermostat>", None),
+    ],
+)
+def test_a_run_knows_how_much_its_noise_slows_it(tmp_path, thermostat, slowdown):
+    run = water_run(tmp_path / "run", steps=5)
+    file = run / "input.xml"
+    text = file.read_text()
+    file.write_text(text.replace("</simulation>", f"<motion>{thermostat}</motion></simulation>"))
+    assert RunFolder.find(run).slowdown == pytest.approx(slowdown)
 
 
 def test_files_go_where_they_are_asked_to(tmp_path):

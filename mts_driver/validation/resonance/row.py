@@ -10,6 +10,7 @@ from integrators.degrees_of_freedom import FEWEST
 from mts_driver.analysis.statistics import BlockAverage, canonical_error_K
 from mts_driver.structures.fixed import moving_atoms
 from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.thermostats import high_pass_noise
 from mts_driver.validation.drift import degrees_that_heat, predicted_heating_K
 from mts_driver.validation.resonance.point import DISCARDED, Measured
 from mts_driver.validation.resonance.points import Point, ScanSettings, Setup
@@ -53,7 +54,7 @@ def as_row(
             friction_H_per_ps=friction_H,
             lost_degrees=measured.lost_degrees,
         ),
-        **_with_ratio("diffusion_cm2_s", "diffusion_ratio", measured.diffusion_cm2_s, reference),
+        **_diffusion(point, measured, reference),
         "s_per_ps": measured.s_per_ps,
         "speedup": 1.0 if reference is None else reference["s_per_ps"] / measured.s_per_ps,
         "blown_up": measured.blown_up,
@@ -136,6 +137,20 @@ def _with_ratio(
     if value and single:
         relative = math.hypot((error or 0.0) / value, (reference[f"{name}_error"] or 0.0) / single)
         found |= {ratio: value / single, f"{ratio}_error": abs(value / single) * relative}
+    return found
+
+
+def _diffusion(
+    point: Point, measured: Measured, reference: dict[str, Any] | None
+) -> dict[str, float | None]:
+    """Return the same of diffusion, whose ratio is without the inertia of coloured noise."""
+    name, ratio = "diffusion_cm2_s", "diffusion_ratio"
+    found = _with_ratio(name, ratio, measured.diffusion_cm2_s, reference)
+    if point.high_pass:
+        pace = high_pass_noise(point.friction_per_ps).slowdown
+        for key in (ratio, f"{ratio}_error"):
+            value = found[key]
+            found[key] = None if value is None else pace * value
     return found
 
 
