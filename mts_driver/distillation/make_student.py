@@ -22,7 +22,7 @@ from mts_driver.potentials.devices import check_device
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
 from mts_driver.runs.input.read import read_input
-from mts_driver.structures.files import read_systems
+from mts_driver.structures.files import read_systems, require_file
 
 DEFAULT_MINUTES = 10.0
 
@@ -142,7 +142,8 @@ def plan(
         if kind not in (*PLAIN, Kind.STIFF):
             allowed = ", ".join((*PLAIN, Kind.STIFF))
             raise UserError(f"without={kind!r}: there is no such kind of labels; use {allowed}.")
-    paths, extra = [Path(path) for path in structures], list[Atoms]()
+    paths = [require_file(path, name="a structure") for path in structures]
+    extra = list[Atoms]()
     if from_run is not None:
         run = Path(from_run)
         run = run.parent if run.is_file() else run

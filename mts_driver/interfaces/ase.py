@@ -16,17 +16,19 @@ from integrators.degrees_of_freedom import of_atoms, of_groups
 from integrators.levels import DEFAULT_CLIP
 from integrators.outer_steps import OuterSteps
 from integrators.state import Potential
-from mts_driver.errors import UserError
+from mts_driver.errors import UserError, require_number, whole_number
 from mts_driver.potentials.load import as_potential, student_spec
 from mts_driver.structures.files import read_atoms
 from mts_driver.structures.fixed import moving_atoms
-from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.masses import repartitioned_masses, with_masses
 from mts_driver.structures.solutes import temperature_groups
 from mts_driver.structures.tensors import cell_of
 
 
 class PotentialCalculator(Calculator):
     """A potential of this project as an ASE calculator: energy, forces, and stress in a cell.
+
+    Without a stress where the potential has none, such as that of direct forces.
 
     Parameters
     ----------
@@ -49,10 +51,22 @@ class PotentialCalculator(Calculator):
         """Evaluate the potential; eV, eV/Å and eV/Å³."""
         super().calculate(atoms, properties, system_changes)
         system: Atoms = self.atoms  # type: ignore[assignment]
+        if system.pbc.any() and not system.pbc.all():
+            raise UserError(
+                f"pbc={system.pbc.tolist()}: potentials are for systems that are periodic along "
+                "all vectors of their cell, or along none; make a slab periodic in a high cell."
+            )
+        numbers = getattr(self.potential, "numbers", None)
+        if numbers is not None and not np.array_equal(numbers, system.numbers):
+            raise UserError(
+                f"the potential is bound to other atoms than these {len(system)}, or to another "
+                "order of them: load one with load_potential for atoms.numbers."
+            )
         found = self.potential(torch.from_numpy(system.positions), cell_of(system))
         forces = found.forces.detach().cpu().double().numpy()
         self.results = {"energy": float(found.energy), "forces": forces}
-        if system.pbc.all() and system.cell.rank == 3:
+        has_virial = getattr(self.potential, "has_virial", True)
+        if system.pbc.all() and system.cell.rank == 3 and has_virial is not False:
             stress = -found.virial.detach().cpu().double().numpy() / system.get_volume()
             self.results["stress"] = stress.flat[[0, 4, 8, 5, 2, 1]]
 
@@ -121,7 +135,8 @@ class RespaBAOAB(MolecularDynamics):
     Notes
     -----
     Algorithm 1 of Cattin et al., arXiv:2510.06562; see also Leimkuhler and Matthews, J. Chem. Phys.
-    2013, 138, 174102. Constraints may be changed between steps, the number of atoms may not.
+    2013, 138, 174102. ``FixAtoms``, masses, ``dt`` and the calculator may be changed between steps;
+    other constraints are refused, and other atoms.
 
     Examples
     --------
@@ -148,11 +163,16 @@ class RespaBAOAB(MolecularDynamics):
     ) -> None:
         _require_forces(atoms)
         understood = read_atoms(atoms)
-        if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 1:
-            raise UserError(f"inner_steps={inner_steps!r}: give a whole number, 1 or above.")
+        inner_steps = whole_number(inner_steps, name="inner_steps", least=1)
         for name, value in (("timestep", timestep), ("temperature_K", temperature_K)):
+            require_number(value, name=name)
             if not 0 < value < np.inf:
                 raise UserError(f"{name}={value!r}: give a finite number above 0.")
+        if np.ndim(friction) and np.shape(friction) != (len(atoms),):
+            raise UserError(
+                f"friction has shape {np.shape(friction)}: give one number, or one of each of the "
+                f"{len(atoms)} atoms."
+            )
         spread = np.broadcast_to(np.asarray(friction, float), len(atoms))
         if not (np.isfinite(spread).all() and (spread >= 0).all()):
             raise UserError(f"friction={friction!r}: give finite numbers, 0 or above.")
@@ -168,6 +188,7 @@ class RespaBAOAB(MolecularDynamics):
         self._fixcom, self._rng = fixcom, np.random if rng is None else rng
         self._fast = fast
         self._outer: OuterSteps | None = None
+        self._numbers, self._setting = understood.numbers, tuple[Any, ...]()
         self.clip_events, self.max_force_difference_eV_A = 0, 0.0
         self._sums, self._readings = np.zeros(0), 0
         super().__init__(atoms, timestep, **options)
@@ -193,8 +214,13 @@ class RespaBAOAB(MolecularDynamics):
         """Take one outer step."""
         atoms = self.atoms
         held = ~moving_atoms(atoms)
-        if self._outer is None or not np.array_equal(held, self._held):
+        calculator, constraints = id(atoms.calc), [id(one) for one in atoms.constraints]
+        arrays = (held, atoms.get_masses(), atoms.numbers, atoms.pbc)
+        setting = (self.dt, calculator, constraints, *(array.tobytes() for array in arrays))
+        if self._outer is None or setting != self._setting:
+            self._look_again()
             self._prepare(held)
+            self._setting = setting
         assert self._outer is not None
         noise = self._rng.standard_normal(size=(self._inner_steps, len(atoms), 3))
         before = atoms.get_positions()
@@ -212,8 +238,20 @@ class RespaBAOAB(MolecularDynamics):
         self._sums = self._sums + readings_K.sum(axis=0)
         self._readings += len(readings_K)
 
+    def _look_again(self) -> None:
+        """Refuse what has become of the atoms where it cannot be honoured, as at the beginning."""
+        _require_forces(self.atoms)
+        read_atoms(self.atoms)
+        if not np.array_equal(self.atoms.numbers, self._numbers):
+            raise UserError(
+                "atoms have other elements, or another order, than those that the student was "
+                "loaded for: make another RespaBAOAB for them."
+            )
+
     def _prepare(self, held: np.ndarray) -> None:
-        """Build the loop for the atoms that are held now."""
+        """Build the loop for the atoms as they are now."""
+        if held.all():
+            raise UserError("all atoms are held by FixAtoms: let one of them go.")
         masses = self.atoms.get_masses()
         fixcom = self._fixcom and not held.any()
         groups = temperature_groups(self.atoms)
@@ -265,6 +303,6 @@ def _require_forces(atoms: Atoms) -> None:
 def _repartition(atoms: Atoms, understood: Atoms, hydrogen_mass_Da: float) -> None:
     """Make hydrogens heavy, and leave every atom its kinetic energy."""
     before, after = atoms.get_masses(), repartitioned_masses(understood, hydrogen_mass_Da)
-    momenta = atoms.get_momenta() * np.sqrt(after / before)[:, None]
+    momenta = with_masses(atoms.get_velocities(), before, after) * after[:, None]
     atoms.set_masses(after)
     atoms.set_momenta(momenta, apply_constraint=False)

@@ -11,12 +11,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mts_driver.errors import UserError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from integrators.state import Evaluation
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def require_atoms(potential: object, positions: Tensor) -> None:
+    """Refuse positions (..., N, 3) of another number of atoms than a potential is bound to.
+
+    Raises
+    ------
+    UserError
+        Before kernels would read beyond arrays.
+    """
+    numbers = getattr(potential, "numbers", None)
+    if numbers is not None and positions.shape[-2:] != (len(numbers), 3):
+        raise UserError(
+            f"positions have shape {tuple(positions.shape)}, but the model is bound to "
+            f"{len(numbers)} atoms: load one for these atoms."
+        )
 
 
 class ArrayPotential(ABC):
@@ -40,6 +58,7 @@ class ArrayPotential(ABC):
 
         from integrators.state import Evaluation
 
+        require_atoms(self, positions)
         shape = positions.shape[:-2]
         x = positions.detach().double().cpu().numpy().reshape(-1, *positions.shape[-2:])
         cells = cell.detach().double().cpu().expand(*shape, 3, 3).reshape(-1, 3, 3).numpy()

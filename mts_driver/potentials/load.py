@@ -67,13 +67,14 @@ def load_potential(
     ``so3lr`` is the network of Kabylda et al., J. Am. Chem. Soc. 2025 (10.1021/jacs.5c09558), with
     the weights of the package ``so3krates-torch``.
     """
+    device = str(device)
     if dtype not in ("float32", "float64"):
         raise UserError(f"dtype={dtype!r} is not supported: use 'float32' or 'float64'.")
     check_device(device)
     kind, _, rest = spec.partition(":")
     if ranks is not None:
         require_shareable(spec, device, ranks.size)
-    if kind.partition("?")[0] == "so3lr":
+    if kind.partition("?")[0] == "so3lr" and kind == spec:
         from mts_driver.potentials.so3lr.potential import SO3LR
 
         charge = spec_charge(spec) or 0.0
@@ -213,21 +214,22 @@ def as_potential(
     )
 
 
-def student_spec(student: str) -> tuple[str | None, Path | None]:
+def student_spec(student: str | Path | None) -> tuple[str | None, Path | None]:
     """Return the specification of a student (None: there is none) and a file of the user's.
 
     Parameters
     ----------
-    student : str
-        ``none``, a file, the name of a packaged student, or a specification.
+    student : str, Path or None
+        None or ``none``, a file, the name of a packaged student, or a specification.
 
     Raises
     ------
     UserError
         If a file does not exist.
     """
-    if student == "none":
+    if student is None or student == "none":
         return None, None
+    student = str(student)
     rest = student.removeprefix("student:")
     file, _ = file_and_options(rest)
     if Path(file).is_file():

@@ -170,6 +170,11 @@ def prepare(
             f"output={str(output)!r} exists and is not empty: give a new folder, or force=True to "
             "write into it."
         )
+    if not isinstance(teacher, str):
+        raise UserError(
+            f"teacher={teacher!r}: a run starts drivers, which need a specification, such as "
+            "'so3lr' or 'ase:MODULE:CALLABLE' for a calculator; simulate takes objects."
+        )
     require_writable(output, name=f"output={str(output)!r}")
     if mode not in MODES:
         raise UserError(f"mode={mode!r} is not supported here: use {', '.join(MODES)}.")

@@ -65,7 +65,7 @@ def write_run_folder(
         write_start(scratch / START_FILE, atoms, masses_Da)
         (scratch / INPUT_FILE).write_text(edit(input_xml(protocol, folder)))
         if protocol.keep_velocities:
-            write_velocities(scratch / VELOCITIES_FILE, atoms)
+            write_velocities(scratch / VELOCITIES_FILE, atoms, masses_Da)
         if held is not None:
             (scratch / CONSTRAINTS_FILE).write_text(written(held.pairs, held.lengths))
         if protocol.mode == "zmq" and protocol.student:

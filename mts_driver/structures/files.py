@@ -14,7 +14,7 @@ from ase.io import write
 
 from mts_driver.errors import UserError
 from mts_driver.structures.fixed import held_atoms, read_constraints
-from mts_driver.structures.masses import PHYSICAL, read_masses
+from mts_driver.structures.masses import PHYSICAL, read_masses, with_masses
 from mts_driver.structures.reading.charge import read_charge
 from mts_driver.structures.reading.checks import check_structure
 from mts_driver.structures.reading.columns import numbers_of
@@ -127,15 +127,34 @@ def read_atoms(
     return copy
 
 
+def require_file(given: object, *, name: str) -> Path:
+    """Return the path of a file where atoms that are already there cannot be taken.
+
+    Raises
+    ------
+    UserError
+        If it is something else than a path.
+    """
+    if not isinstance(given, str | Path):
+        raise UserError(
+            f"{name} is {type(given).__name__}: give the path of a file, which names what is "
+            "written; ase.io.write makes one of atoms."
+        )
+    return Path(given)
+
+
 def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[str]:
     """Bring a frame to the terms of `read_structure`, in place; sentences for the user."""
     notes: list[str] = []
     refuse_other_names(atoms, name)
-    velocities = _velocities(atoms, name, notes)
+    moving = _velocities(atoms, name, notes)
     check_structure(atoms, name)
     notes += read_masses(atoms, name)
     notes += read_charge(atoms, name)
     read_constraints(atoms, name)
+    velocities = None
+    if moving is not None:
+        velocities = with_masses(*moving, atoms.get_masses())
     if velocities is not None and keep_velocities:
         held = held_atoms(atoms)
         if velocities[held].any():
@@ -157,8 +176,8 @@ def _understand(atoms: Atoms, name: str, keep_velocities: bool = False) -> list[
     return notes
 
 
-def _velocities(atoms: Atoms, name: str, notes: list[str]) -> np.ndarray | None:
-    """Take ASE's velocities out of the frame, (N, 3), before its masses become others."""
+def _velocities(atoms: Atoms, name: str, notes: list[str]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Take ASE's velocities (N, 3) and their masses (N,) out, before masses become others."""
     for column in VELOCITY_COLUMNS:
         if column in atoms.arrays:
             del atoms.arrays[column]
@@ -169,7 +188,7 @@ def _velocities(atoms: Atoms, name: str, notes: list[str]) -> np.ndarray | None:
     masses = numbers_of(atoms, "masses", name) if atoms.has("masses") else atoms.get_masses()
     del atoms.arrays["momenta"]
     with np.errstate(divide="ignore", invalid="ignore"):  # masses are checked later
-        return momenta / masses[:, None] if momenta.any() else None
+        return (momenta / masses[:, None], masses) if momenta.any() else None
 
 
 def fingerprint(atoms: Atoms) -> str:
@@ -215,9 +234,16 @@ def along_axes(atoms: Atoms) -> tuple[Atoms, bool]:
     return turned, True
 
 
-def write_velocities(path: Path, atoms: Atoms) -> None:
-    """Write what i-PI's ``<velocities mode='xyz'>`` reads, in atomic units."""
-    velocities = atoms.get_velocities() * units.fs / BOHR_A * AU_TIME_FS
+def write_velocities(path: Path, atoms: Atoms, masses_Da: np.ndarray) -> None:
+    """Write what i-PI's ``<velocities mode='xyz'>`` reads, in atomic units.
+
+    Parameters
+    ----------
+    masses_Da : ndarray, shape (N,)
+        Those of the run, with which every atom has the kinetic energy that it has here.
+    """
+    velocities = with_masses(atoms.get_velocities(), atoms.get_masses(), masses_Da)
+    velocities *= units.fs / BOHR_A * AU_TIME_FS
     rows = [
         f"{symbol} {x:.16e} {y:.16e} {z:.16e}"
         for symbol, (x, y, z) in zip(atoms.symbols, velocities, strict=True)

@@ -18,6 +18,12 @@ ISOTOPE_DA = 0.1
 """Less is another table of natural masses."""
 
 
+def with_masses(velocities: np.ndarray, before_Da: np.ndarray, after_Da: np.ndarray) -> np.ndarray:
+    """Return velocities (N, 3) with which atoms of other masses have the same kinetic energy."""
+    scaled: np.ndarray = velocities * np.sqrt(before_Da / after_Da)[:, None]
+    return scaled
+
+
 def hydrogen_bonds_to_heavy(atoms: Atoms) -> np.ndarray:
     """Pair each hydrogen with its nearest heavy atom (minimum image).
 

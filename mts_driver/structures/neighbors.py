@@ -147,6 +147,8 @@ class VerletList:
         """Make it anew."""
         positions_A = np.ascontiguousarray(positions_A, np.float64)
         cell_A = np.array(cell_A, np.float64)
+        if not np.isfinite(positions_A).all():
+            raise UserError("positions are not finite: the trajectory has blown up.")
         reach = self.cutoff_A + self.skin_A
         half = 0.5 * float(heights(cell_A).max()) if cell_A.any() else np.inf
         if self.cutoff_A + 0.5 * self.skin_A < half < reach:

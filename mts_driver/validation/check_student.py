@@ -14,7 +14,7 @@ from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
-from mts_driver.structures.files import read_structure
+from mts_driver.structures.files import read_structure, require_file
 from mts_driver.thermostats import chosen, high_friction
 from mts_driver.time_steps import HELD_INNER_FS, RIGID_INNER_FS, inner_fs_near
 from mts_driver.validation.check import CheckSettings, finish
@@ -130,10 +130,10 @@ def check(
     -----
     What is judged, and with which bounds, is in `mts_driver.validation.criteria`.
     """
-    name, options = file_and_options(student.removeprefix("student:"))
+    name, options = file_and_options(str(student).removeprefix("student:"))
     file = find_student(name)
     atoms = read_structure(structure, tell=tell)
-    name = Path(structure).stem
+    name = require_file(structure, name="structure").stem
     target = Path(f"{file.stem}-{name}-check.json") if json_file is None else Path(json_file)
     check_output(target, name="json_file", suffix=".json", force=force)
     folder = target.with_suffix("") if work is None else Path(work)

@@ -309,7 +309,7 @@ def test_velocities_are_kept_and_turned_with_the_cell(tmp_path):
     turned, _ = along_axes(found)
     speeds = np.linalg.norm(found.get_velocities(), axis=1)
     np.testing.assert_allclose(np.linalg.norm(turned.get_velocities(), axis=1), speeds, rtol=1e-12)
-    write_velocities(tmp_path / "v.xyz", found)
+    write_velocities(tmp_path / "v.xyz", found, found.get_masses())
     from ipi.utils.io import read_file
 
     with open(tmp_path / "v.xyz") as file:

@@ -13,7 +13,7 @@ from ase.calculators.calculator import BaseCalculator
 from integrators.levels import SingleLevel, TwoLevel
 from integrators.splitting import FAST, SLOW
 from integrators.state import Potential
-from mts_driver.errors import UserError
+from mts_driver.errors import UserError, whole_number
 from mts_driver.interfaces.openmm.checks import (
     box_of,
     check_forces,
@@ -75,8 +75,7 @@ class LevelForces:
             If it is out of range, or a force of the system is in neither group, where these
             integrators would leave it out.
         """
-        if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 1:
-            raise UserError(f"inner_steps={inner_steps!r}: give a whole number, 1 or above.")
+        inner_steps = whole_number(inner_steps, name="inner_steps", least=1)
         if self.slow_group is None and inner_steps > 1:
             raise UserError(
                 f"inner_steps={inner_steps}: without a student there are no inner steps: give 1, "
@@ -261,9 +260,7 @@ def _atoms(numbers: np.ndarray, charge: int | None, multiplicity: int | None) ->
     if charge is not None:
         atoms.info["charge"] = charge
     if multiplicity is not None:
-        if isinstance(multiplicity, bool) or not isinstance(multiplicity, int) or multiplicity < 1:
-            raise UserError(f"multiplicity={multiplicity!r}: give a whole number, 1 or above.")
-        atoms.info["multiplicity"] = multiplicity
+        atoms.info["multiplicity"] = whole_number(multiplicity, name="multiplicity", least=1)
     read_charge(atoms, "topology")
     electrons = int(numbers.sum()) - (charge or 0)
     if electrons % 2 and multiplicity is None:
@@ -277,8 +274,7 @@ def _atoms(numbers: np.ndarray, charge: int | None, multiplicity: int | None) ->
 
 def _check_groups(slow_group: int, fast_group: int) -> None:
     for name, group in (("slow_group", slow_group), ("fast_group", fast_group)):
-        if isinstance(group, bool) or not isinstance(group, int) or not 0 <= group <= 31:
-            raise UserError(f"{name}={group!r}: give a whole number from 0 to 31.")
+        whole_number(group, name=name, least=0, most=31)
     if slow_group == fast_group:
         raise UserError(
             f"slow_group={slow_group} is fast_group too: give two, since a group is what has a "

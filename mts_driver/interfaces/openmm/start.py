@@ -14,7 +14,7 @@ from mts_driver.errors import UserError
 from mts_driver.structures.bonds import bonded_pairs, connected
 from mts_driver.structures.files import along_axes, read_atoms
 from mts_driver.structures.fixed import held_atoms
-from mts_driver.structures.masses import repartitioned_masses
+from mts_driver.structures.masses import repartitioned_masses, with_masses
 
 if TYPE_CHECKING:
     from openmm import System
@@ -63,7 +63,7 @@ def start_from_ase(atoms: Atoms, *, hydrogen_mass_Da: float = 0.0) -> OpenMMStar
         honoured, and what cannot be is refused.
     hydrogen_mass_Da : float
         Mass of hydrogens, Da, taken from the heavy atoms that they are bonded to; 0: as they are.
-        Atoms keep their velocities.
+        Every atom keeps its kinetic energy.
 
     Raises
     ------
@@ -86,7 +86,8 @@ def start_from_ase(atoms: Atoms, *, hydrogen_mass_Da: float = 0.0) -> OpenMMStar
     periodic = bool(understood.pbc.all())
     if periodic:
         understood, _ = along_axes(understood)
-    masses_Da = repartitioned_masses(understood, hydrogen_mass_Da)
+    masses_of_run_Da = repartitioned_masses(understood, hydrogen_mass_Da)
+    masses_Da = masses_of_run_Da.copy()
     masses_Da[held_atoms(understood)] = 0.0
     system, topology = openmm.System(), _topology(understood)
     for mass in masses_Da.tolist():
@@ -95,9 +96,17 @@ def start_from_ase(atoms: Atoms, *, hydrogen_mass_Da: float = 0.0) -> OpenMMStar
         box_nm = 0.1 * _reduced(understood.cell.array)
         system.setDefaultPeriodicBoxVectors(*box_nm)
         topology.setPeriodicBoxVectors(box_nm * unit.nanometer)
+    multiplicity = int(understood.info.get("multiplicity", 1))
+    if multiplicity != 1:
+        warnings.warn(
+            f"atoms have a multiplicity of {multiplicity}, which a topology cannot tell: give it "
+            f"to add_forces, with multiplicity={multiplicity}.",
+            stacklevel=2,
+        )
     velocities = None
     if understood.has("momenta"):
-        nm_ps = A_FS_IN_NM_PS * units.fs * understood.get_velocities()
+        kept = with_masses(understood.get_velocities(), understood.get_masses(), masses_of_run_Da)
+        nm_ps = A_FS_IN_NM_PS * units.fs * kept
         velocities = nm_ps * (unit.nanometer / unit.picosecond)
     return OpenMMStart(
         system,
@@ -105,7 +114,7 @@ def start_from_ase(atoms: Atoms, *, hydrogen_mass_Da: float = 0.0) -> OpenMMStar
         understood.positions * unit.angstrom,
         velocities,
         int(understood.info.get("charge", 0)),
-        int(understood.info.get("multiplicity", 1)),
+        multiplicity,
     )
 
 
@@ -133,7 +142,10 @@ def _topology(atoms: Atoms) -> Topology:
             formula = sorted(atoms.symbols[molecule == molecule[k]])
             residue = topology.addResidue("HOH" if formula == ["H", "H", "O"] else "MOL", chain)
         name = f"{atoms.symbols[k]}{len(list(residue.atoms())) + 1}"
-        made.append(topology.addAtom(name, Element.getByAtomicNumber(number), residue))
+        # a topology has charges of atoms only, whose sum counts
+        formal = atoms.info.get("charge", 0) if k == 0 else 0
+        element = Element.getByAtomicNumber(number)
+        made.append(topology.addAtom(name, element, residue, formalCharge=formal))
     for i, j in zip(pairs.i.tolist(), pairs.j.tolist(), strict=True):
         topology.addBond(made[i], made[j])
     return topology

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from integrators.state import Evaluation
-from mts_driver.potentials.arrays import ArrayPotential, Arrays
+from mts_driver.potentials.arrays import ArrayPotential, Arrays, require_atoms
 from mts_driver.potentials.devices import as_asked, as_batch
 from mts_driver.potentials.metatomic.lists import DeviceLists, HostLists, Seen
 from mts_driver.potentials.metatomic.model import Answer, ExportedModel, Structure
@@ -99,6 +99,7 @@ class MetatomicPotential(ArrayPotential):
         """Evaluate all replicas; with lists on the device nothing comes to the host."""
         if not self.stays_on_device:
             return super().__call__(positions, cell)
+        require_atoms(self, positions)
         found = self._evaluated(*as_batch(positions, cell, self.device))
         if self._direct:
             found[1].sub_(found[1].mean(1, keepdim=True))

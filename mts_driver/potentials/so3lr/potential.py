@@ -16,6 +16,7 @@ from torch import Tensor
 
 from integrators.state import Evaluation
 from mts_driver.errors import UserError
+from mts_driver.potentials.arrays import require_atoms
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.ranks.pairs import Share
 from mts_driver.potentials.so3lr.longrange import CUTOFF_A, LongRange
@@ -70,6 +71,7 @@ class SO3LR:
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
+        require_atoms(self, positions)
         x = positions.detach().reshape(-1, len(self.numbers), 3).double().cpu().numpy()
         cells = (
             cell.detach()

@@ -48,7 +48,7 @@ class Student(ArrayPotential):
         dtype: str = "float32",
         name: str = "the student",
     ) -> None:
-        self.numbers, self._kind = np.array(numbers, np.int64), kinds_of(model, numbers, name)
+        self._kind, self.numbers = kinds_of(model, numbers, name), np.array(numbers, np.int64)
         self.device, self.dtype = torch.device(device), getattr(torch, dtype)
         self.model = model.to(self.device, self.dtype).requires_grad_(False)
         # free-atom energies are some 10⁴ eV: added in float64, apart from what the network sums

@@ -14,7 +14,7 @@ from integrators.levels import DEFAULT_CLIP
 from integrators.noise import Counter, CounterNoise
 from integrators.outer_steps import OuterSteps
 from integrators.state import Potential
-from mts_driver.errors import UserError
+from mts_driver.errors import UserError, require_number
 from mts_driver.potentials.load import as_potential, student_spec
 from mts_driver.processes import keep_memory
 from mts_driver.simulation.simulate.checkpoint import Checkpoint, CheckpointFile
@@ -26,7 +26,7 @@ from mts_driver.simulation.simulate.result import SimulationResult, Timings
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.simulation.simulate.start import Start
 from mts_driver.simulation.simulate.timed_model import BLOWN_UP, TimedModel, models_on_device
-from mts_driver.simulation.simulate.trajectory_file import TrajectoryFile
+from mts_driver.simulation.simulate.trajectory_file import TrajectoryFile, require_two_files
 from mts_driver.thermostats import chosen, high_friction, high_pass_noise
 from mts_driver.units import BOLTZMANN_EV_K
 
@@ -155,7 +155,12 @@ def simulate(
     >>> run = mts.simulate("inputs/water64/start.extxyz", steps=200, seed=1)  # doctest: +SKIP
     >>> run.temperatures_K["H"], run.ns_per_day  # doctest: +SKIP
     """
-    spec = student_spec(student)[0] if isinstance(student, str) else student
+    spec = student_spec(student)[0] if isinstance(student, str | Path) else student
+    for name, value in (
+        *(("outer_fs", outer_fs), ("inner_fs", inner_fs), ("temperature_K", temperature_K)),
+        *(("friction_per_ps", friction_per_ps), ("hydrogen_mass_Da", hydrogen_mass_Da)),
+    ):
+        require_number(value, name=name)
     thermostat = chosen(
         thermostat,
         outer_fs=outer_fs,
@@ -184,6 +189,7 @@ def simulate(
         rigid_water=rigid_water,
         bond_lengths_A=dict(bond_lengths_A or {}),
     )
+    require_two_files(trajectory, checkpoint)
     start = Start.of(atoms, settings)
     file, saved = None, None
     if checkpoint is not None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mts_driver.errors import UserError
+from mts_driver.errors import UserError, whole_number
 from mts_driver.thermostats import HIGH_FRICTION_PER_PS
 from mts_driver.time_steps import TimeSteps
 
@@ -77,9 +77,8 @@ class SimulationSettings:
                 "must have one friction; leave it out."
             )
         for name, least in (("steps", 1), ("stride", 1), ("checkpoint_stride", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"{name}={value!r}: give a whole number, {least} or above.")
+            value = whole_number(getattr(self, name), name=name, least=least)
+            object.__setattr__(self, name, value)
 
     @property
     def constrained(self) -> bool:

@@ -16,7 +16,7 @@ from mts_driver.simulation.simulate.random_numbers import RandomNumbers
 from mts_driver.simulation.simulate.settings import SimulationSettings
 from mts_driver.structures.files import fingerprint, read_atoms, read_structure
 from mts_driver.structures.held_bonds import on_manifold
-from mts_driver.structures.masses import PHYSICAL, repartitioned_masses
+from mts_driver.structures.masses import PHYSICAL, repartitioned_masses, with_masses
 from mts_driver.structures.tensors import cell_of, inertial_masses
 
 
@@ -57,6 +57,8 @@ class Start:
     def of(cls, given: Atoms | str | Path, settings: SimulationSettings) -> "Start":
         """Read atoms or a file; velocities that they have are kept, others are drawn.
 
+        With other masses every atom keeps its kinetic energy.
+
         Raises
         ------
         UserError
@@ -72,7 +74,8 @@ class Start:
         random = RandomNumbers(settings.seed)
         moves = np.isfinite(masses)[:, None]
         if atoms.has("momenta"):
-            velocities = atoms.get_velocities() * units.fs
+            velocities = with_masses(atoms.get_velocities(), atoms.get_masses(), masses_Da)
+            velocities *= units.fs
         else:
             velocities = random.velocities(masses, settings.temperature_K)
         momenta = np.where(moves, velocities * np.where(moves, masses[:, None], 0.0), 0.0)

@@ -60,6 +60,12 @@ class TimedModel:
         """
         if not np.abs(positions).max() < FURTHEST_A:
             raise UserError(f"atoms are not finite, or beyond {FURTHEST_A:g} Å: {BLOWN_UP}")
+        numbers = getattr(self.potential, "numbers", None)
+        if numbers is not None and len(numbers) != positions.shape[1]:
+            raise UserError(
+                f"{self._name} is bound to {len(numbers)} atoms, and there are "
+                f"{positions.shape[1]}: it is a potential of other atoms."
+            )
         start = time.perf_counter()
         energy, forces, virial = self._evaluate(positions.copy(), cells.copy())
         self.calls, self.seconds = self.calls + 1, self.seconds + time.perf_counter() - start

@@ -82,3 +82,22 @@ class TrajectoryFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
+
+
+def require_two_files(trajectory: str | Path | None, checkpoint: str | Path | None) -> None:
+    """Refuse files of which one would replace the other, or be read as another format.
+
+    Raises
+    ------
+    UserError
+        For one file for both, or a trajectory whose name says another format.
+    """
+    if trajectory is None:
+        return
+    if Path(trajectory).suffix not in (".extxyz", ".xyz"):
+        raise UserError(
+            f"trajectory={str(trajectory)!r}: frames are written as extended XYZ; give a name that "
+            "ends in .extxyz or .xyz."
+        )
+    if checkpoint is not None and Path(trajectory).resolve() == Path(checkpoint).resolve():
+        raise UserError(f"trajectory and checkpoint are both {str(checkpoint)!r}: give two files.")

@@ -96,6 +96,9 @@ def _multiplicity(atoms: Atoms, electrons: int, name: str) -> tuple[int, list[st
     if "initial_magmoms" in atoms.arrays:
         moments = numbers_of(atoms, "initial_magmoms", name)
         del atoms.arrays["initial_magmoms"]
+    cancel = [
+        "its initial_magmoms sum to zero, and models are told a singlet: their pattern is not used"
+    ] * bool(moments.any() and abs(moments.sum()) <= ROUNDING_E)
     if abs(moments.sum()) > ROUNDING_E:
         from_moments = round(float(abs(moments.sum()))) + 1
         if found and found != {from_moments}:
@@ -103,7 +106,7 @@ def _multiplicity(atoms: Atoms, electrons: int, name: str) -> tuple[int, list[st
         found = {from_moments}
     odd = electrons % 2 == 1
     if not found:
-        return 1, (
+        return 1, cancel + (
             [
                 f"an odd number of electrons ({electrons}): if this is an ion or a radical, write "
                 "charge=... or multiplicity=... into its header"
@@ -117,7 +120,7 @@ def _multiplicity(atoms: Atoms, electrons: int, name: str) -> tuple[int, list[st
             f"structure {name!r}: {electrons} electrons cannot have the multiplicity "
             f"{multiplicity}: correct the charge or the multiplicity in its header."
         )
-    return multiplicity, []
+    return multiplicity, cancel
 
 
 def _sum_over_atoms(atoms: Atoms, name: str, *, silent: bool) -> float | None:

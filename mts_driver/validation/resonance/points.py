@@ -148,7 +148,9 @@ class ScanSettings:
                     f"hydrogen_friction_per_ps={value:g}: give at least the "
                     f"{self.friction_per_ps:g} of friction_per_ps."
                 )
-        longest = max(self.outer_fs, default=0.0)
+        if not (self.outer_fs and self.hydrogen_mass_Da):
+            raise UserError("outer_fs and hydrogen_mass_Da: give at least one of each to scan.")
+        longest = max(self.outer_fs)
         if 1e3 * self.picoseconds < FEWEST_STEPS * longest:
             raise UserError(
                 f"picoseconds={self.picoseconds:g}: the outer step of {longest:g} fs needs at "

@@ -15,7 +15,7 @@ from mts_driver.potentials.load import spec_for
 from mts_driver.potentials.student.file import find_student
 from mts_driver.processes import keep_memory
 from mts_driver.progress import Progress
-from mts_driver.structures.files import read_structure
+from mts_driver.structures.files import read_structure, require_file
 from mts_driver.structures.held_bonds import held_pairs
 from mts_driver.validation.resonance.judge import PURPOSES
 from mts_driver.validation.resonance.points import ScanSettings
@@ -147,7 +147,7 @@ def resonance(
     """
     if purpose not in PURPOSES:
         raise UserError(f"purpose={purpose!r}: use {' or '.join(PURPOSES)}.")
-    target = Path(f"{Path(structure).stem}-resonance.json")
+    target = Path(f"{require_file(structure, name='structure').stem}-resonance.json")
     target = target if json_file is None else Path(json_file)
     check_output(target, name="json_file", suffix=".json", force=force)
     atoms = read_structure(structure, tell=tell)

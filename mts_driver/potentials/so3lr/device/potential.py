@@ -8,6 +8,7 @@ from torch import Tensor
 
 from integrators.device.recorded import RecordedEvaluation
 from integrators.state import Evaluation
+from mts_driver.potentials.arrays import require_atoms
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.elements import check_elements
 from mts_driver.potentials.ranks.pairs import Share
@@ -75,6 +76,7 @@ class DeviceSO3LR:
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
+        require_atoms(self, positions)
         x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
         found = self._recorded(self, x, cells)

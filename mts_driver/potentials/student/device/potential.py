@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from integrators.device.recorded import RecordedEvaluation
 from integrators.linearized import Linearized
 from integrators.state import Evaluation
+from mts_driver.potentials.arrays import require_atoms
 from mts_driver.potentials.devices import as_asked, as_batch, memory_said
 from mts_driver.potentials.student.device.evaluator import DeviceKernels
 from mts_driver.potentials.student.linearized import names_of, reference_pull
@@ -54,6 +56,7 @@ class DeviceStudent:
     ) -> None:
         warp()  # before anything else starts it, and says what it finds
         self.device, kinds = torch.device(device), kinds_of(model, numbers, name)
+        self.numbers = np.array(numbers, np.int64)
         self.name = name
         self.offset_eV = float(model.offset.double().cpu()[kinds].sum())
         self.model = model.to(self.device, getattr(torch, dtype)).requires_grad_(False)
@@ -70,6 +73,7 @@ class DeviceStudent:
 
     def __call__(self, positions: Tensor, cell: Tensor) -> Evaluation:
         """Energies (…) eV, forces (…, N, 3) eV/Å and virials (…, 3, 3) eV of all replicas."""
+        require_atoms(self, positions)
         x, cells = as_batch(positions, cell, self.device)
         self.update(x, cells)
         return as_asked(self._recorded(self, x, cells), positions)
