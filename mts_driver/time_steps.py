@@ -9,6 +9,8 @@ HELD_INNER_FS, RIGID_INNER_FS = 2.0, 4.0
 """Inner steps where bonds to hydrogen are held, and where water is rigid as well; about."""
 MOST_FLEXIBLE_FS = 1.0
 """The longest step that hydrogens of natural mass take on bonds that are not held."""
+MOST_SINGLE_FS = 3.0
+"""Of a single model, with heavy hydrogens whose bonds are not held."""
 
 
 def inner_fs_near(about_fs: float, outer_fs: float) -> float:

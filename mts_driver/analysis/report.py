@@ -67,7 +67,7 @@ def report(
     if not available():
         raise UserError("reports need freud for g(r): pip install freud-analysis")
     folder = RunFolder.find(Path(run_dir))
-    measured = _read_experiment(Path(experiment)) if experiment is not None else None
+    measured = read_experiment(Path(experiment)) if experiment is not None else None
     target = Path(picture) if picture is not None else folder.path / "report.png"
     numbers = Path(json_file) if json_file is not None else folder.path / "report.json"
     require_picture(target)
@@ -76,7 +76,7 @@ def report(
         run, other = analyse(folder, discard=discard), None
         results = run.as_dict()
     else:
-        found = RunFolder.find(Path(reference))
+        found = RunFolder.find(Path(reference), name="reference")
         r_max = min(longest_r(read_trajectory(f.positions).cells) for f in (folder, found))
         run = analyse(folder, discard=discard, r_max=r_max)
         other = analyse(found, discard=discard, r_max=r_max)
@@ -103,8 +103,14 @@ def require_picture(path: Path) -> None:
     check_output(path, name="picture")
 
 
-def _read_experiment(path: Path) -> np.ndarray:
-    """Return r and g, shape (2, M)."""
+def read_experiment(path: Path) -> np.ndarray:
+    """Return r and g, shape (2, M).
+
+    Raises
+    ------
+    UserError
+        If the file is missing or has no two columns of numbers.
+    """
     try:
         table = np.loadtxt(path, ndmin=2)
     except (OSError, ValueError) as error:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,7 @@ class Run:
         summary = self.folder.summary
         found: dict[str, Any] = {key: summary.get(key) for key in FROM_SUMMARY}
         found["temperature_target_K"] = self.folder.target_K
+        found |= {key: summary.get(key) for key in ("completed", "ended_by")}
         found |= {"natoms": self.natoms, "frames": len(self.trajectory)}
         found["analysed_from_ps"] = float(self.time_ps[self.equilibrated][0])
         energy = self.energy
@@ -223,6 +225,21 @@ def _step_ps(properties: dict[str, np.ndarray]) -> float | None:
     return float((time[-1] - time[0]) / (steps[-1] - steps[0]))
 
 
+def require_same_atoms(run: Trajectory, reference: Trajectory, path: Path) -> None:
+    """Refuse a reference, in a folder, of other atoms.
+
+    Raises
+    ------
+    UserError
+        If it is.
+    """
+    if not np.array_equal(run.symbols, reference.symbols):
+        raise UserError(
+            f"reference={str(path)!r} holds {len(reference.symbols)} atoms that are not the "
+            f"{len(run.symbols)} of the run: give a run of the same system."
+        )
+
+
 def compare(run: Run, reference: Run) -> dict[str, Any]:
     """Return how far a run is from its reference.
 
@@ -231,12 +248,9 @@ def compare(run: Run, reference: Run) -> dict[str, Any]:
     UserError
         If the two are of different atoms.
     """
-    if not np.array_equal(run.trajectory.symbols, reference.trajectory.symbols):
-        raise UserError(
-            f"reference={str(reference.folder.path)!r} holds {reference.natoms} atoms that are not "
-            f"the {run.natoms} of {run.folder.path}: give a run of the same system."
-        )
+    require_same_atoms(run.trajectory, reference.trajectory, reference.folder.path)
     found: dict[str, Any] = {"reference": reference.as_dict()}
+    found["reference_is_another"] = _other_conditions(run, reference)
     if run.energy and reference.energy:
         found["potential_energy_difference_eV"] = run.energy.mean - reference.energy.mean
         found["potential_energy_difference_stderr_eV"] = math.hypot(
@@ -260,6 +274,25 @@ def compare(run: Run, reference: Run) -> dict[str, Any]:
         for kind in run.diffusion
         if kind in reference.diffusion
     }
+    return found
+
+
+def _other_conditions(run: Run, reference: Run) -> list[str]:
+    """Say in what more than steps and noise a reference is another system than a run."""
+    ours, theirs = run.folder, reference.folder
+    found = []
+    kelvins = ours.target_K, theirs.target_K
+    if None not in kelvins and not math.isclose(kelvins[0] or 0, kelvins[1] or 0, rel_tol=1e-4):
+        found.append(f"it is at {kelvins[1]:g} K, the run at {kelvins[0]:g} K")
+    if ours.teacher and theirs.teacher and ours.teacher != theirs.teacher:
+        found.append(f"its teacher is {theirs.teacher}, that of the run {ours.teacher}")
+    if ours.isolated != theirs.isolated:
+        words = {True: "isolated", False: "periodic"}
+        found.append(f"it is {words[theirs.isolated]}, the run {words[ours.isolated]}")
+    cells = run.trajectory.cells, reference.trajectory.cells
+    mine, its = (float(np.abs(np.linalg.det(one)).mean()) for one in cells)
+    if not (ours.isolated or theirs.isolated) and not math.isclose(mine, its, rel_tol=0.01):
+        found.append(f"its mean volume is {its:.1f} Å³, that of the run {mine:.1f} Å³")
     return found
 
 

@@ -39,6 +39,8 @@ class RunFolder:
         that is not known here.
     isolated : bool
         Whether the models did not see the box that i-PI has the atoms in.
+    teacher : str or None
+        Specification of the model whose forces are the run's; None where the input has none.
     slowdown : float or None
         How many times as long slow motion takes as with the masses alone: above 1 with coloured
         noise. None where its matrix is in a form that is not known here.
@@ -52,19 +54,20 @@ class RunFolder:
     velocities: tuple[Path, ...]
     target_K: float | None
     isolated: bool
+    teacher: str | None
     slowdown: float | None
     summary: dict[str, Any]
 
     @classmethod
-    def find(cls, path: Path) -> "RunFolder":
-        """Look into a folder, or into that of an input file.
+    def find(cls, path: Path, *, name: str = "RUN_DIR") -> "RunFolder":
+        """Look into a folder, or into that of an input file; messages call it ``name``.
 
         Raises
         ------
         UserError
             If the folder or its input is missing, or the run has written no positions.
         """
-        folder, source = (path.parent, path) if path.is_file() else (path, _input_of(path))
+        folder, source = (path.parent, path) if path.is_file() else (path, _input_of(path, name))
         root = _read_input(source)
         output = root.find("output")
         # i-PI's default
@@ -97,6 +100,7 @@ class RunFolder:
             velocities=_files(folder, stem, min(velocities, key=_stride)) if velocities else (),
             target_K=_temperature(root),
             isolated=any(_ISOLATED.search(node.text or "") for node in root.iter("parameters")),
+            teacher=_teacher(root),
             slowdown=_slowdown(root),
             summary=read_json(summary, remedy="remove it, or put the one of `mts run` back.")
             if summary.is_file()
@@ -133,9 +137,9 @@ def _several_systems(root: ET.Element, source: Path) -> str:
     )
 
 
-def _input_of(folder: Path) -> Path:
+def _input_of(folder: Path, name: str) -> Path:
     if not folder.is_dir():
-        raise UserError(f"RUN_DIR {str(folder)!r} is not a folder: give that of an i-PI run.")
+        raise UserError(f"{name} {str(folder)!r} is not a folder: give that of an i-PI run.")
     preferred = folder / "input.xml"
     inputs = [preferred] if preferred.is_file() else sorted(folder.glob("*.xml"))
     inputs = [path for path in inputs if _is_input(path)]
@@ -170,6 +174,18 @@ def _stride(node: ET.Element) -> int:
         return int(node.get("stride", "1"))
     except ValueError:
         return 1
+
+
+def _teacher(root: ET.Element) -> str | None:
+    """Return the model of the force field ``teacher``, or of the only one there is."""
+    models = {}
+    for node in (*root.iter("ffsocket"), *root.iter("ffdirect")):
+        said = re.search(r"\bmodel\s*:\s*([^,}]+)", node.findtext("parameters") or "")
+        if said:
+            models[node.get("name", "").strip()] = said.group(1).strip()
+    if len(models) == 1:
+        return next(iter(models.values()))
+    return models.get("teacher")
 
 
 def _slowdown(root: ET.Element) -> float | None:

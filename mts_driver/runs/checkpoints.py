@@ -1,6 +1,8 @@
 """Where to continue from, and checkpoints that a kill cannot leave half written."""
 
+import math
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from xml.sax.saxutils import escape
 from mts_driver.errors import UserError
 from mts_driver.files import keep_backup
 from mts_driver.runs.input.read import RunInput
+from mts_driver.units import AU_TIME_FS, BOLTZMANN_EV_K, HARTREE_EV
 
 
 def newest_checkpoint(run: RunInput) -> tuple[Path, int]:
@@ -35,6 +38,59 @@ def newest_checkpoint(run: RunInput) -> tuple[Path, int]:
         )
     step, path = max(steps, key=lambda pair: (pair[0], pair[1].stat().st_mtime))
     return path, step
+
+
+def changes(wanted: RunInput, goes_on: RunInput) -> list[str]:
+    """Say where an input and the checkpoint that is to go on with it differ.
+
+    A restart is what the checkpoint says but for the number of steps.
+    """
+    new, old = (ET.parse(run.path).getroot() for run in (wanted, goes_on))
+    found = [
+        f"the model of {name!r} is {model}, there {goes_on.models[name]}"
+        for name, model in wanted.models.items()
+        if goes_on.models.get(name, model) != model
+    ]
+    for tag, (unit, factors) in _WITH_UNITS.items():
+        values = [_value(root.find(f".//{tag}"), factors) for root in (new, old)]
+        if None not in values and not math.isclose(values[0] or 0, values[1] or 0, rel_tol=1e-5):
+            name = tag.rpartition("/")[2]
+            found.append(f"{name} is {values[0]:.6g} {unit}, there {values[1]:.6g} {unit}")
+    levels = [" ".join(re.findall(r"\d+", root.findtext(".//nmts") or "")) for root in (new, old)]
+    if levels[0] != levels[1]:
+        found.append(f"nmts is {levels[0] or '1'}, there {levels[1] or '1'}")
+    for kind in ("properties", "trajectory", "checkpoint"):
+        strides = [
+            {node.get("filename"): node.get("stride", "1").strip() for node in root.iter(kind)}
+            for root in (new, old)
+        ]
+        found += [
+            f"the stride of {kind} {name!r} is {stride}, there {strides[1][name]}"
+            for name, stride in strides[0].items()
+            if strides[1].get(name, stride) != stride
+        ]
+    return found
+
+
+_WITH_UNITS = {
+    "dynamics/timestep": ("fs", {"femtosecond": 1.0, "picosecond": 1e3, "": AU_TIME_FS}),
+    "ensemble/temperature": ("K", {"kelvin": 1.0, "": HARTREE_EV / BOLTZMANN_EV_K}),
+    "dynamics/thermostat/tau": (
+        "fs",
+        {"femtosecond": 1.0, "picosecond": 1e3, "": AU_TIME_FS},
+    ),
+}
+
+
+def _value(node: ET.Element | None, factors: dict[str, float]) -> float | None:
+    """Return a number; None where there is none, or its unit is not known here."""
+    if node is None:
+        return None
+    unit = node.get("units", "").strip().replace("atomic_unit", "")
+    try:
+        return factors[unit] * float(node.text or "")
+    except (KeyError, ValueError):
+        return None
 
 
 def _candidates(run: RunInput) -> tuple[set[str], list[Path]]:

@@ -8,8 +8,10 @@ from typing import Any
 
 from mts_driver.errors import UserError
 from mts_driver.files import check_output, write_json
-from mts_driver.runs.checkpoints import newest_checkpoint
+from mts_driver.runs.checkpoints import changes, newest_checkpoint
+from mts_driver.runs.input.read import RunInput
 from mts_driver.runs.launcher import Interrupted, Launcher, load
+from mts_driver.runs.stale_sockets import only_run_in
 from mts_driver.simulation.holes import HARD_FILE, HOLES_FILE
 
 SUMMARY_FILE = "summary.json"
@@ -96,6 +98,26 @@ def run(
         if value is not None and value < least:
             raise UserError(f"{name}={value}: give {least} or more.")
     wanted = load(path, elsewhere)
+    with only_run_in(path.parent):
+        return _run(
+            path, wanted, restart=restart, steps=steps, baseline_steps=baseline_steps,
+            elsewhere=elsewhere, json_file=json_file, tell=tell, on_event=on_event,
+        )  # fmt: skip
+
+
+def _run(
+    path: Path,
+    wanted: RunInput,
+    *,
+    restart: bool,
+    steps: int | None,
+    baseline_steps: int,
+    elsewhere: Mapping[str, str] | None,
+    json_file: Path | str | None,
+    tell: Callable[[str], None],
+    on_event: Callable[[dict[str, Any]], None],
+) -> RunResult:
+    """Do as `run` says, in a folder that no other run is in."""
     target = path.parent / SUMMARY_FILE
     check_output(target, name="the summary of a run")
     if json_file is not None:
@@ -110,8 +132,14 @@ def run(
                 f"restart=True: {checkpoint.name} has done {done} of {total} steps: ask for more "
                 f"with steps={2 * done}."
             )
+        goes_on = load(checkpoint, elsewhere)
+        if changed := changes(wanted, goes_on):
+            raise UserError(
+                f"restart=True: {path.name} is not what {checkpoint.name} goes on with: "
+                f"{'; '.join(changed)}. Put it back as it was, or start anew without restart."
+            )
         tell(f"continuing from {checkpoint.name} at step {done} of {total}")
-        wanted, steps = load(checkpoint, elsewhere), total
+        wanted, steps = goes_on, total
     elif (path.parent / f"{wanted.prefix}.out").exists() or (path.parent / "RESTART").exists():
         tell("outputs of an earlier run are kept as #name#0# (--restart continues them)")
     launcher = Launcher(

@@ -1,8 +1,12 @@
-"""Stale and busy sockets: settled before i-PI opens them."""
+"""Stale and busy sockets, and busy folders: settled before i-PI starts."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 from mts_driver.drivers.ipi_socket.transport import Address
 from mts_driver.errors import UserError
@@ -48,3 +52,28 @@ def _check_port(address: Address) -> None:
         ) from error
     finally:
         probe.close()
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path) -> Iterator[None]:
+    """Have a folder for one run, whose files another would move aside or write to.
+
+    Raises
+    ------
+    UserError
+        If another run is there.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"the folder {str(folder.resolve())!r} is in use by another `mts run`: wait for "
+                "its end or stop it, or prepare a folder for this one."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)

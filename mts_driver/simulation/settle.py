@@ -66,6 +66,11 @@ def settle(
     """
     if minimise:
         atoms = _relaxed(atoms, teacher, tell, report)
+    if equilibrate_ps and student is None:
+        tell(
+            "not equilibrated, which is done with a student: leave out the first picoseconds of "
+            "the run, or start from the end of another one"
+        )
     if not equilibrate_ps or student is None:
         return atoms
     atoms = equilibrate(

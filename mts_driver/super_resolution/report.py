@@ -5,9 +5,11 @@ from typing import Any
 
 from mts_driver.analysis.dynamics.motion import Motion
 from mts_driver.analysis.dynamics.velocities import motion_as_stored
-from mts_driver.analysis.report import DISCARD, Report
+from mts_driver.analysis.report import DISCARD, Report, read_experiment
 from mts_driver.analysis.report import report as of_what_is_stored
+from mts_driver.analysis.results import require_same_atoms
 from mts_driver.analysis.run_folder import RunFolder, stores_for_superres
+from mts_driver.analysis.trajectory import read_trajectory
 from mts_driver.errors import UserError
 from mts_driver.progress import Progress
 from mts_driver.runs.prepare import Tell
@@ -65,6 +67,16 @@ def report(
     """
     if not spectrum_ps >= 0:
         raise UserError(f"spectrum_ps={spectrum_ps:g}: give 0 or more.")
+    if not 0.0 <= discard < 1.0:
+        raise UserError(f"discard={discard:g} is out of range: give a share from 0 to below 1.")
+    # before frames are filled in, which takes minutes
+    folders = [RunFolder.find(Path(run_dir))]
+    if reference is not None:
+        folders.append(RunFolder.find(Path(reference), name="reference"))
+        first, second = (read_trajectory(one.positions) for one in folders)
+        require_same_atoms(first, second, folders[1].path)
+    if experiment is not None:
+        read_experiment(Path(experiment))
     motions: list[Motion | None] = [None, None]
     why = "not asked for"
     for k, path in enumerate([run_dir, reference] if spectrum_ps else []):
@@ -90,7 +102,7 @@ def report(
         reference_motion=motions[1],
         no_motion=None if motions[0] else why,
     )
-    for sentence in _about_diffusion(made.results):
+    for sentence in (*_about_ends(made.results), *_about_diffusion(made.results)):
         tell(sentence)
     return made
 
@@ -107,6 +119,16 @@ def _motion(path: Path, picoseconds: float, tell: Tell, report: Progress) -> Mot
     from mts_driver.super_resolution.spectrum import motion_of_run
 
     return motion_of_run(path, picoseconds=picoseconds, tell=tell, report=report)
+
+
+def _about_ends(results: dict[str, Any]) -> list[str]:
+    found = []
+    for name, of in (("the run", results), ("the reference", results.get("reference") or {})):
+        if of.get("completed") is False:
+            found.append(f"warning: {name} did not come to its end: {of['ended_by']}")
+    if others := results.get("reference_is_another"):
+        found.append(f"warning: the reference is another system: {'; '.join(others)}")
+    return found
 
 
 def _about_diffusion(results: dict[str, Any]) -> list[str]:

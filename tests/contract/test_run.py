@@ -20,6 +20,7 @@ from running import (
 )
 
 from mts_driver.runs.input.write import ZMQ_FILE, ZMQ_TEXT
+from mts_driver.runs.stale_sockets import only_run_in
 
 SUMMARY_KEYS = {
     "steps",
@@ -217,3 +218,38 @@ def test_a_model_that_turns_nan_ends_the_run_before_ipi_sees_it(tmp_path):
     assert "RESTART has been written" in done.stderr
     assert np.isfinite(properties(input_xml.parent)).all()
     assert_nothing_is_left(input_xml)
+
+
+def test_a_folder_is_for_one_run(tmp_path):
+    """Another would move its files aside, and both would end as if nothing had been."""
+    run = make_run(tmp_path, steps=5)
+    with only_run_in(tmp_path):
+        done = mts("run", run, "--baseline-steps", 0)
+    assert done.returncode == 2 and "in use by another `mts run`" in done.stderr, done.stderr
+    assert not (tmp_path / "simulation.out").exists()
+    done = mts("run", run, "--baseline-steps", 0)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("> 300 <", "> 600 <", "temperature is 600 K, there 300 K"),
+        ("units='femtosecond'> 4 <", "units='femtosecond'> 2 <", "timestep is 2 fs, there 4 fs"),
+        ("[ 1, 2 ]", "[ 1, 4 ]", "nmts is 1 4, there 1 2"),
+        ("filename='pos' stride='1'", "filename='pos' stride='2'", "stride of trajectory 'pos'"),
+    ],
+)
+def test_a_restart_refuses_an_input_that_says_something_else(tmp_path, old, new, message):
+    """The checkpoint says how it goes on; only the number of steps may be another."""
+    run = make_run(tmp_path, steps=2, outer_fs=4.0, inner_fs=2.0, stride=1)
+    done = mts("run", run, "--baseline-steps", 0)
+    assert done.returncode == 0, done.stderr
+    text = run.read_text()
+    assert old in text, text
+    run.write_text(text.replace(old, new).replace("<total_steps> 2", "<total_steps> 4"))
+    done = mts("run", run, "--restart", "--baseline-steps", 0)
+    assert done.returncode == 2 and message in done.stderr, done.stderr
+    run.write_text(text.replace("<total_steps> 2", "<total_steps> 4"))
+    done = mts("run", run, "--restart", "--baseline-steps", 0)
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """The analysis against answers that are known."""
 
 import json
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from mts_driver.analysis.statistics import (
 )
 from mts_driver.analysis.trajectory import Trajectory, read_trajectory
 from mts_driver.errors import UserError
+from mts_driver.super_resolution.report import report as whole_report
 from mts_driver.units import BOHR_A, HARTREE_EV
 
 WATERS, CELL = 27, 9.3
@@ -342,6 +344,30 @@ def test_a_run_is_its_own_reference(tmp_path):
     assert results["potential_energy_difference_in_stderr"] == 0.0
     assert results["rdf_max_deviation"]["difference"] == 0.0
     assert results["xh_bond_mean_difference_A"] == 0.0
+
+
+def test_a_reference_of_other_conditions_and_ends_are_told(tmp_path):
+    run, other = (water_run(tmp_path / name) for name in ("run", "other"))
+    for folder, kelvin, model in ((run, 300, "so3lr"), (other, 400, "student:water")):
+        file = folder / "input.xml"
+        text = re.sub(r"(<temperature[^>]*>)[^<]*", rf"\1 {kelvin} ", file.read_text())
+        more = (
+            f"<ffsocket name='teacher'><parameters> {{ model: {model} }} </parameters></ffsocket>"
+        )
+        file.write_text(text.replace("</simulation>", f"{more}</simulation>"))
+    summary = json.loads((other / "summary.json").read_text())
+    summary |= {"completed": False, "ended_by": "it blew up"}
+    (other / "summary.json").write_text(json.dumps(summary))
+    told = []
+    results = whole_report(run, reference=other, spectrum_ps=0, tell=told.append).results
+    assert results["reference_is_another"] == [
+        "it is at 400 K, the run at 300 K",
+        "its teacher is student:water, that of the run so3lr",
+    ]
+    assert any("the reference did not come to its end: it blew up" in line for line in told)
+    assert any("the reference is another system: it is at 400 K" in line for line in told)
+    with pytest.raises(UserError, match=r"^reference 'nowhere' is not a folder"):
+        whole_report(run, reference="nowhere", tell=told.append)
 
 
 def test_diffusion_is_compared_without_the_inertia_of_noise():

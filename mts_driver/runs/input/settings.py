@@ -102,8 +102,10 @@ class RunSettings:
             *(("exchange_K", kelvin) for kelvin in self.exchange_K),
         ]
         for name, value in positive:
-            if not value > 0:
-                raise UserError(f"{name}={value:g}: give a number above 0.")
+            if not 0 < value < math.inf:
+                raise UserError(f"{name}={value:g}: give a finite number above 0.")
+        if self.pressure_bar is not None and not math.isfinite(self.pressure_bar):
+            raise UserError(f"pressure_bar={self.pressure_bar:g}: give a finite number.")
         hydrogen = self.hydrogen_friction_per_ps
         if hydrogen is not None and not self.friction_per_ps <= hydrogen < math.inf:
             raise UserError(

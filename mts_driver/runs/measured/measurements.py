@@ -14,6 +14,7 @@ from mts_driver.units import HARTREE_EV
 
 _REPORT_EVERY_S = 0.2
 _EXPLODED_K = 1e5
+_STUDENT_WRONG = "; if max|F_T-F_S| grew before, the student needs training on this system"
 _NO_HOLES = dict.fromkeys(("holes", "hard_frames", "hole_threshold_eV_A"))
 
 
@@ -127,8 +128,8 @@ class RunMonitor:
         if not hottest < _EXPLODED_K:
             raise NotRestartable(
                 f"the trajectory has blown up: {hottest:.3g} K at step {step}. Restart from an "
-                "older checkpoint, or from a relaxed structure, with a shorter outer time step; if "
-                "max|F_T-F_S| grew before, the student needs training on this system"
+                "older checkpoint, or from a relaxed structure, with a shorter outer time step"
+                + ("" if self.holes is None else _STUDENT_WRONG)
             )
 
     def now(self) -> dict[str, Any]:
