@@ -35,7 +35,9 @@ def mean_squared_displacements(axes: Axes, run: Run, reference: Run | None) -> N
         lines.append((_named(kind, found, run), RUN))
         if theirs is not None and reference is not None:
             lines.append((_named(kind, theirs, reference), REFERENCE))
-    for k, (text, color) in enumerate([("D in 1e-5 cm²/s", "0.4"), *lines]):
+    slowed = any(one and (one.folder.slowdown or 1.0) > 1.0 for one in (run, reference))
+    unit = "D in 1e-5 cm²/s" + (" (without the noise's inertia)" if slowed else "")
+    for k, (text, color) in enumerate([(unit, "0.4"), *lines]):
         place = (0.03, 0.96 - 0.075 * k)
         axes.text(*place, text, transform=axes.transAxes, va="top", color=color)
     if any(found.warnings for found in run.diffusion.values()):
@@ -54,8 +56,7 @@ def _named(kind: str, found: Diffusion, run: Run) -> str:
     text, slowdown = f"{_formula(kind)}: {with_error(found.D, found.stderr)}", run.folder.slowdown
     if slowdown is None or slowdown == 1.0:
         return text
-    of_masses = with_error(slowdown * found.D, slowdown * found.stderr)
-    return f"{text} ({of_masses} without the noise's inertia)"
+    return f"{text} ({with_error(slowdown * found.D, slowdown * found.stderr)})"
 
 
 def _displacements(axes: Axes, found: Diffusion, color: str, marker: str) -> None:
