@@ -51,6 +51,14 @@ def changes(wanted: RunInput, goes_on: RunInput) -> list[str]:
         for name, model in wanted.models.items()
         if goes_on.models.get(name, model) != model
     ]
+    before = {driver.name: driver.options for driver in goes_on.drivers}
+    for driver in wanted.drivers:
+        options = before.get(driver.name, driver.options)
+        found += [
+            f"{key} of {driver.name!r} is {value}, there {options.get(key, 'not given')}"
+            for key, value in driver.options.items()
+            if options.get(key) != value
+        ]
     for tag, (unit, factors) in _WITH_UNITS.items():
         values = [_value(root.find(f".//{tag}"), factors) for root in (new, old)]
         if None not in values and not math.isclose(values[0] or 0, values[1] or 0, rel_tol=1e-5):

@@ -237,6 +237,7 @@ def test_a_folder_is_for_one_run(tmp_path):
         ("> 300 <", "> 600 <", "temperature is 600 K, there 300 K"),
         ("units='femtosecond'> 4 <", "units='femtosecond'> 2 <", "timestep is 2 fs, there 4 fs"),
         ("[ 1, 2 ]", "[ 1, 4 ]", "nmts is 1 4, there 1 2"),
+        ("device: cpu", "device: cpu, threads: 2", "threads of 'teacher' is 2, there not given"),
         ("filename='pos' stride='1'", "filename='pos' stride='2'", "stride of trajectory 'pos'"),
     ],
 )
