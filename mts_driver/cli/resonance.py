@@ -15,7 +15,7 @@ from mts_driver.cli.console import plain_console
 from mts_driver.thermostats import HIGH_FRICTION_PER_PS
 
 COLUMNS = {
-    **{"outer (fs)": 5, "H (Da)": 4, "γ(H) (1/ps)": 6, "T(H) (K)": 4, "T(heavy) (K)": 8},
+    **{"outer/ inner (fs)": 6, "H (Da)": 4, "γ(H) (1/ps)": 6, "T(H) (K)": 4, "T(heavy) (K)": 8},
     **{"heating (K)": 7, "⟨X–H⟩ (Å)": 6, "var. ratio": 6, "max ΔF": 5, "D ratio": 5, "speed": 5},
     "": 0,
 }
@@ -177,7 +177,7 @@ def _table(found: dict[str, Any], *, narrow: bool) -> Table:
         )
     for row in (found["reference"], *found["scan"]):
         table.add_row(
-            f"{row['outer_fs']:g}",
+            f"{row['outer_fs']:g}/{row['inner_fs']:.2g}",
             (f"{row['hmr']:g}" if row["hmr"] else "nat.") + _held(row),
             _friction(row, found["friction_per_ps"]),
             _shown(row["T_H"], ".0f", row["T_H_error"]),

@@ -12,7 +12,7 @@ from mts_driver.potentials.backends import file_and_options
 from mts_driver.progress import Progress
 from mts_driver.runs.input.mode import MODES, fastest
 from mts_driver.thermostats import CUTOFF_PER_CM, chosen, high_friction
-from mts_driver.time_steps import MOST_FLEXIBLE_FS, MOST_SINGLE_FS
+from mts_driver.time_steps import MOST_FLEXIBLE_FS, free_bonds_warning
 
 Tell = Callable[[str], None]
 
@@ -284,13 +284,11 @@ def prepare(
             f"velocities='keep' with equilibrate_ps={equilibrate_ps:g}: after an equilibration "
             "the velocities are others; give equilibrate_ps=0."
         )
-    if spec is None and protocol.hydrogens and not constrained and outer_fs > MOST_SINGLE_FS:
-        tell(
-            f"warning: single steps of {outer_fs:g} fs are too long for bonds to hydrogen that are "
-            "not held, which vibrate within 9 fs, or 17 with hydrogens of 4 Da: give outer_fs=1, 2 "
-            "with heavy hydrogens, or 4 with constrain_hydrogens"
-        )
     masses_Da = repartitioned_masses(atoms, hydrogen_mass_Da)
+    if protocol.hydrogens and not constrained:
+        lightest_Da = masses_Da[atoms.numbers == 1].min()
+        if free_bonds := free_bonds_warning(outer_fs, lightest_Da, student=spec is not None):
+            tell(f"warning: {free_bonds}")
     # loading both now finds unknown elements before anything is written
     numbers = atoms.numbers.tolist()
     fast = load_potential(spec, numbers, device=device) if spec else None

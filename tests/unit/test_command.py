@@ -9,6 +9,7 @@ import mts_driver
 from mts_driver.cli.command import OLD_NAMES
 from mts_driver.cli.help_page import PANELS, panel_of
 from mts_driver.cli.main import SUBCOMMANDS, application
+from mts_driver.time_steps import free_bonds_warning
 
 COMMANDS = typer.main.get_command(application()).commands
 
@@ -80,3 +81,18 @@ def test_the_version_is_told(capsys):
         application()(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"mts-driver {mts_driver.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("outer_fs", "hydrogen_Da", "student", "said"),
+    [
+        (6.0, 4.0, True, None),
+        (4.0, 1.008, True, None),
+        (6.0, 1.008, True, "an outer step of 6 fs with hydrogens of 1.01 Da"),
+        (2.0, 4.0, False, None),
+        (6.0, 4.0, False, "single steps of 6 fs are too long"),
+    ],
+)
+def test_steps_that_free_bonds_do_not_bear_are_told(outer_fs, hydrogen_Da, student, said):
+    found = free_bonds_warning(outer_fs, hydrogen_Da, student=student)
+    assert found is None if said is None else said in found
