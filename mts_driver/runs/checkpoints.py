@@ -59,14 +59,19 @@ def changes(wanted: RunInput, goes_on: RunInput) -> list[str]:
             for key, value in driver.options.items()
             if options.get(key) != value
         ]
+    levels = [re.findall(r"\d+", root.findtext(".//nmts") or "1") for root in (new, old)]
+    # a run that shortens its outer step at a hole keeps the inner one
+    shortens = (new.findtext(".//on_hole") or "").strip() == "shorten"
     for tag, (unit, factors) in _WITH_UNITS.items():
         values = [_value(root.find(f".//{tag}"), factors) for root in (new, old)]
+        if shortens and tag == "dynamics/timestep" and None not in values:
+            inner = (math.prod(map(int, numbers)) for numbers in levels)
+            values = [value / n for value, n in zip(values, inner, strict=True) if value]
         if None not in values and not math.isclose(values[0] or 0, values[1] or 0, rel_tol=1e-5):
             name = tag.rpartition("/")[2]
             found.append(f"{name} is {values[0]:.6g} {unit}, there {values[1]:.6g} {unit}")
-    levels = [" ".join(re.findall(r"\d+", root.findtext(".//nmts") or "")) for root in (new, old)]
-    if levels[0] != levels[1]:
-        found.append(f"nmts is {levels[0] or '1'}, there {levels[1] or '1'}")
+    if levels[0] != levels[1] and not shortens:
+        found.append(f"nmts is {' '.join(levels[0])}, there {' '.join(levels[1])}")
     for kind in ("properties", "trajectory", "checkpoint"):
         strides = [
             {node.get("filename"): node.get("stride", "1").strip() for node in root.iter(kind)}

@@ -285,10 +285,6 @@ def prepare(
             "the velocities are others; give equilibrate_ps=0."
         )
     masses_Da = repartitioned_masses(atoms, hydrogen_mass_Da)
-    if protocol.hydrogens and not constrained:
-        lightest_Da = masses_Da[atoms.numbers == 1].min()
-        if free_bonds := free_bonds_warning(outer_fs, lightest_Da, student=spec is not None):
-            tell(f"warning: {free_bonds}")
     # loading both now finds unknown elements before anything is written
     numbers = atoms.numbers.tolist()
     fast = load_potential(spec, numbers, device=device) if spec else None
@@ -296,6 +292,10 @@ def prepare(
     if pressure_bar is not None:
         student_too = fast is None or gives_virial(fast, atoms)
         protocol.require_virials(gives_virial(slow, atoms), student_too)
+    if protocol.hydrogens and not constrained:
+        lightest_Da = masses_Da[atoms.numbers == 1].min()
+        if free_bonds := free_bonds_warning(outer_fs, lightest_Da, student=spec is not None):
+            tell(f"warning: {free_bonds}")
     atoms = settle(
         atoms,
         masses_Da,

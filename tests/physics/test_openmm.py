@@ -65,7 +65,9 @@ def test_trajectory_of_teacher_and_student_is_that_of_openmm():
     masses = torch.tensor(repartitioned_masses(atoms, 4.0) * EV_FS2_A2_PER_AMU)
     velocities = thermal_velocities(masses, 300.0, 1)
 
-    atoms.set_velocities(velocities.numpy() / units.fs)
+    # of natural masses, with the kinetic energies that they have in the run
+    heavier = repartitioned_masses(atoms, 4.0) / atoms.get_masses()
+    atoms.set_velocities(velocities.numpy() * np.sqrt(heavier)[:, None] / units.fs)
     start = start_from_ase(atoms, hydrogen_mass_Da=4.0)
     forces = add_forces(start.system, start.topology, teacher=teacher, student=student)
     integrator = openmm.MTSLangevinIntegrator(
