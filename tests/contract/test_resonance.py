@@ -17,6 +17,7 @@ from mts_driver.validation.resonance.resonance import _drawn
 
 ROW = {
     "outer_fs": 6.0,
+    "inner_fs": 1.0,
     "friction": 1.0,
     "blown_up": False,
     "max_dF": 0.5,
