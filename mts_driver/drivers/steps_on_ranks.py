@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mts_driver.drivers.evaluator import Results
 from mts_driver.drivers.propagator import Mine, Propagator, check_run
@@ -20,6 +18,7 @@ from mts_driver.errors import RankFailed, UserError
 from mts_driver.potentials.backends import is_on_device
 from mts_driver.potentials.ranks.exchange import Ranks, sum_over_ranks
 from mts_driver.potentials.ranks.potential import SharedPotential
+from mts_driver.structures.bonds import connected
 from mts_driver.units import BOHR_A, HARTREE_EV, HARTREE_PER_BOHR_EV_A
 
 if TYPE_CHECKING:
@@ -156,8 +155,7 @@ def held_of(arrays: Arrays) -> np.ndarray:
 
 def leads_of(held: np.ndarray, natoms: int) -> np.ndarray:
     """Return for every atom one (N,) that is the same for all which pairs (M, 2) connect."""
-    pairs = coo_array((np.ones(len(held)), tuple(held.T)), shape=(natoms, natoms))
-    label = connected_components(pairs, directed=False)[1]
+    label = connected(held[:, 0], held[:, 1], natoms)
     return np.unique(label, return_index=True)[1][label]
 
 
@@ -184,14 +182,10 @@ class SharedPropagator(Propagator):
         """Take whole outer steps; see `Propagator.run`."""
         check_run(arrays, seeds, n, self._both[0].natoms)
         held = held_of(arrays)
-        together, ranks = len(np.unique(leads_of(held, self._natoms))), self._team.ranks.size
-        if together < ranks:
-            raise UserError(
-                f"{ranks} ranks for {together} groups of atoms: those whose distance is held stay "
-                f"on one rank; start mpiexec with -n {together} or less."
-            )
         start = arrays["q"], arrays["cell"], held
         goes_on = self._end is not None and all(map(np.array_equal, self._end, start))
+        if not goes_on:
+            self._require_atoms_for_all(held)
         self._requests = (self._requests + 1) % KEPT if goes_on else 0
         found, counts = self._team.take_steps(
             [evaluator.potential for evaluator in self._both],
@@ -204,6 +198,15 @@ class SharedPropagator(Propagator):
             evaluator.stats.count(calls * len(arrays["q"]), seconds)
         self._end = found["q"][-1].copy(), arrays["cell"].copy(), held
         return found
+
+    def _require_atoms_for_all(self, held: np.ndarray) -> None:
+        """Refuse more ranks than groups of atoms that pairs (M, 2) keep together."""
+        together, ranks = len(np.unique(leads_of(held, self._natoms))), self._team.ranks.size
+        if together < ranks:
+            raise UserError(
+                f"{ranks} ranks for {together} groups of atoms: those whose distance is held stay "
+                f"on one rank; start mpiexec with -n {together} or less."
+            )
 
 
 def propagator_of(student: Evaluator, teacher: Evaluator | None) -> Propagator:

@@ -85,13 +85,11 @@ def changes(wanted: RunInput, goes_on: RunInput) -> list[str]:
     return found
 
 
+_TIME = "fs", {"femtosecond": 1.0, "picosecond": 1e3, "": AU_TIME_FS}
 _WITH_UNITS = {
-    "dynamics/timestep": ("fs", {"femtosecond": 1.0, "picosecond": 1e3, "": AU_TIME_FS}),
+    "dynamics/timestep": _TIME,
     "ensemble/temperature": ("K", {"kelvin": 1.0, "": HARTREE_EV / BOLTZMANN_EV_K}),
-    "dynamics/thermostat/tau": (
-        "fs",
-        {"femtosecond": 1.0, "picosecond": 1e3, "": AU_TIME_FS},
-    ),
+    "dynamics/thermostat/tau": _TIME,
 }
 
 

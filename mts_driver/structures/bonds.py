@@ -83,12 +83,13 @@ def are_bonded(i: np.ndarray, j: np.ndarray, distances_A: np.ndarray, radii_A: n
 
 def molecules(atoms: Atoms) -> np.ndarray:
     """Return the number of the molecule of every atom, shape (N,)."""
-    return connected(bonded_pairs(atoms), len(atoms))
+    pairs = bonded_pairs(atoms)
+    return connected(pairs.i, pairs.j, len(atoms))
 
 
-def connected(pairs: BondedPairs, atoms: int) -> np.ndarray:
+def connected(i: np.ndarray, j: np.ndarray, atoms: int) -> np.ndarray:
     """Return the number of the part that every atom is in, shape (N,), where pairs join parts."""
-    graph = coo_matrix((np.ones(len(pairs.i)), (pairs.i, pairs.j)), shape=(atoms, atoms))
+    graph = coo_matrix((np.ones(len(i)), (i, j)), shape=(atoms, atoms))
     return np.asarray(connected_components(graph, directed=False)[1])
 
 

@@ -46,7 +46,8 @@ def topology(atoms: Atoms) -> Topology:
     """
     check_structure(atoms, "to be cut into fragments")
     z, pairs = atoms.numbers, bonded_pairs(atoms, ions=list(METALS))
-    bonds, molecule = np.column_stack([pairs.i, pairs.j]), connected(pairs, len(atoms))
+    bonds = np.column_stack([pairs.i, pairs.j])
+    molecule = connected(pairs.i, pairs.j, len(atoms))
     return Topology(bonds, _cuttable(z, bonds, molecule), molecule, _charges(z, bonds))
 
 

@@ -85,6 +85,26 @@ def own_steps(ranks, atoms, kind="random"):
     return OwnSteps(*both(kind, atoms, ranks), ranks, periodic=True)
 
 
+def assert_ranks_take(wanted, atoms, arrays, size, *, fixcom, kind="random", rtol=1e-9):
+    """All that several ranks have behind four steps is what one process has."""
+
+    def work(ranks):
+        steps = own_steps(ranks, atoms, kind)
+        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
+        return steps.run(arrays, options(4, fixcom=fixcom))
+
+    for found in on_ranks(size, work):
+        assert found.keys() == wanted.keys()
+        for name, array in wanted.items():
+            np.testing.assert_allclose(found[name], array, rtol=rtol, atol=1e-9, err_msg=name)
+
+
+def coloured_noise(atoms, rng):
+    """A drift matrix, and extra momenta of 300 K."""
+    extra = rng.normal(size=(1, 1, len(atoms), 3)) * 9.5e-4**0.5
+    return {"drift": np.array([[51.0, 110.0], [110.0, 280.0]]) / (1000 * FS), "extra": extra}
+
+
 @pytest.mark.parametrize("size", [2, 5])
 @pytest.mark.parametrize(
     "kind",
@@ -98,37 +118,17 @@ def test_steps_of_ranks_are_those_of_one_process(size, kind, beads, thermostat, 
     """Positions, momenta, forces of both models, energies, heat and kinetic energies."""
     atoms, arrays = request(beads=beads, thermostat=thermostat)
     wanted = alone(atoms, arrays, 4, fixcom, kind)
-
-    def work(ranks):
-        steps = own_steps(ranks, atoms, kind)
-        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
-        return steps.run(arrays, options(4, fixcom=fixcom))
-
-    for found in on_ranks(size, work):
-        assert found.keys() == wanted.keys()
-        for name, array in wanted.items():
-            np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+    assert_ranks_take(wanted, atoms, arrays, size, fixcom=fixcom, kind=kind)
 
 
 @pytest.mark.parametrize("fixcom", [False, True])
 def test_coloured_noise_is_that_of_one_process(fixcom):
     """Every rank has the extra momenta and the noise of its own atoms."""
     atoms, arrays = request(thermostat=False)
-    extra = np.random.default_rng(4).normal(size=(1, 1, len(atoms), 3)) * 9.5e-4**0.5
-    drift = np.array([[51.0, 110.0], [110.0, 280.0]]) / (1000 * FS)
-    arrays |= {"drift": drift, "extra": extra}
+    arrays |= coloured_noise(atoms, np.random.default_rng(4))
     wanted = alone(atoms, arrays, 4, fixcom)
-    assert np.abs(wanted["extra"][-1] - extra).max() > 1e-3
-
-    def work(ranks):
-        steps = own_steps(ranks, atoms)
-        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
-        return steps.run(arrays, options(4, fixcom=fixcom))
-
-    for found in on_ranks(3, work):
-        assert found.keys() == wanted.keys()
-        for name, array in wanted.items():
-            np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-9, err_msg=name)
+    assert np.abs(wanted["extra"][-1] - arrays["extra"]).max() > 1e-3
+    assert_ranks_take(wanted, atoms, arrays, 3, fixcom=fixcom)
 
 
 @pytest.mark.parametrize("rigid", [False, True])
@@ -137,7 +137,6 @@ def test_coloured_noise_is_that_of_one_process(fixcom):
 def test_distances_that_are_held_are_those_of_one_process(rigid, coloured, size):
     """Molecules across the border of the cell too, and ranks with one molecule or two."""
     atoms, arrays = request(thermostat=False)
-    rng = np.random.default_rng(5)
     oxygen = np.flatnonzero(atoms.numbers == 8)
     pairs = [(o, o + k) for o in oxygen for k in (1, 2)]
     pairs += [(o + 1, o + 2) for o in oxygen] if rigid else []
@@ -152,25 +151,14 @@ def test_distances_that_are_held_are_those_of_one_process(rigid, coloured, size)
     wrapped = x.numpy() - np.floor(x.numpy() @ np.linalg.inv(arrays["cell"])) @ arrays["cell"]
     arrays |= {"q": wrapped[None], "p": p.numpy()[None], "held": 1.0 * held, "lengths": lengths}
     if coloured:
-        extra = rng.normal(size=(1, 1, len(atoms), 3)) * 9.5e-4**0.5
-        drift = np.array([[51.0, 110.0], [110.0, 280.0]]) / (1000 * FS)
-        arrays |= {"drift": drift, "extra": extra}
+        arrays |= coloured_noise(atoms, np.random.default_rng(5))
     else:
         arrays["friction"] = np.full((1, len(atoms)), 1 / (1000 * FS))
     wanted = alone(atoms, arrays, 4, True)
     apart = wanted["q"][-1, 0][held[:, 0]] - wanted["q"][-1, 0][held[:, 1]]
     apart -= np.rint(apart @ np.linalg.inv(arrays["cell"])) @ arrays["cell"]
     np.testing.assert_allclose(np.linalg.norm(apart, axis=1), lengths, rtol=1e-10)
-
-    def work(ranks):
-        steps = own_steps(ranks, atoms)
-        steps.share_out(arrays["q"], arrays["cell"], held_of(arrays))
-        return steps.run(arrays, options(4, fixcom=True))
-
-    for found in on_ranks(size, work):
-        assert found.keys() == wanted.keys()
-        for name, array in wanted.items():
-            np.testing.assert_allclose(found[name], array, rtol=1e-8, atol=1e-9, err_msg=name)
+    assert_ranks_take(wanted, atoms, arrays, size, fixcom=True, rtol=1e-8)
 
 
 def test_atoms_leave_their_bricks():

@@ -135,7 +135,7 @@ def _topology(atoms: Atoms) -> Topology:
     topology = Kind()
     chain = topology.addChain()
     pairs = bonded_pairs(atoms)
-    molecule = connected(pairs, len(atoms))
+    molecule = connected(pairs.i, pairs.j, len(atoms))
     made = []
     for k, number in enumerate(atoms.numbers.tolist()):
         if k == 0 or molecule[k] != molecule[k - 1]:
